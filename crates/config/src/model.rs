@@ -1,0 +1,350 @@
+//! The one configuration model. Every dialect is a front end that turns text into these types; the
+//! rest of Ravelin reads nothing else.
+//!
+//! What holds here: values are resolved (defaults filled in, durations are [`Duration`]s, sizes are
+//! bytes, host names are lower-case, one name means one pool) and consistent (every route names a
+//! pool that exists, every address parses). A model that breaks a rule is never built: the front end
+//! reports the mistake with its place instead.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// Everything one configuration says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// Process-wide identity, as `[server]` gives it.
+    pub server: Server,
+    /// The sites in declared order; never empty.
+    pub sites: Vec<Site>,
+    /// Access and error log.
+    pub logging: Logging,
+    /// Workers and connection limits.
+    pub performance: Performance,
+    /// Rules that hold for every site.
+    pub security: Security,
+    /// Bounds on what a client may send or hold.
+    pub limits: Limits,
+}
+
+/// Who the server says it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// Sent as the `Server` field of responses Ravelin makes itself. Default "ravelin".
+    pub name: String,
+    /// Shown by `/api/health`. Default: the version of Ravelin.
+    pub version: String,
+    /// Free text for operators.
+    pub description: String,
+}
+
+/// One virtual host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Site {
+    /// The operator's name for it; appears in logs.
+    pub name: String,
+    /// Host names it answers to, `hostname` first.
+    pub hosts: Vec<HostPattern>,
+    /// Where it listens; never empty.
+    pub listen: Vec<Listen>,
+    /// Takes requests of its listeners that no other site's host matches. Exactly one site of each
+    /// listener has this set.
+    pub default: bool,
+    /// `ssl.enabled = true`. Until TLS termination exists such a site is not served at all: its
+    /// listener must never speak plain HTTP.
+    pub tls: bool,
+    /// 301 every request to the same URL under `https`.
+    pub redirect_to_https: bool,
+    /// Files to serve for paths that no route takes.
+    pub files: Option<Files>,
+    /// Fields set on every response of the site.
+    pub response_headers: Vec<(String, String)>,
+    /// The proxy part, when enabled.
+    pub proxy: Option<Proxy>,
+}
+
+/// A host name a site answers to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HostPattern {
+    /// One host, lower-case, without a trailing dot or port. IPv6 literals without brackets.
+    Exact(String),
+    /// `*.example.com` is kept as `example.com`: matches one or more labels before it.
+    Wildcard(String),
+    /// `*` or `_`: any host.
+    Any,
+}
+
+/// One address to listen at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Listen {
+    /// Every address of the machine, IPv6 and IPv4, at this port.
+    Port(u16),
+    /// One address and port.
+    Address(SocketAddr),
+    /// A Unix stream socket at this path.
+    Unix(PathBuf),
+}
+
+/// Static files of a site.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Files {
+    /// The root directory; relative to the working directory.
+    pub root: PathBuf,
+    /// Names tried in a directory, in order. Default `index.html`, `index.htm`.
+    pub index: Vec<String>,
+    /// Status to file below the root.
+    pub error_pages: BTreeMap<u16, String>,
+    /// File below the root that answers, with 200, a GET for a page that does not exist.
+    pub spa_fallback: Option<String>,
+    /// Serve what a symbolic link outside of the root points to. Default false.
+    pub follow_symlinks: bool,
+    /// `Cache-Control` value for files, if any.
+    pub cache_control: Option<String>,
+    /// Send `ETag`. Default true.
+    pub etag: bool,
+    /// Send `Last-Modified`. Default true.
+    pub last_modified: bool,
+}
+
+/// The proxy part of a site.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Proxy {
+    /// Pools in the order their names first appear; never empty.
+    pub pools: Vec<Pool>,
+    /// Routes in declared order.
+    pub routes: Vec<Route>,
+    /// How an endpoint is chosen, for every pool of the site.
+    pub balance: Balance,
+    /// How long each step of talking to an upstream may take.
+    pub timeout: Timeouts,
+    /// What is added to and removed from messages.
+    pub headers: Headers,
+    /// Idle upstream connections.
+    pub idle: IdleConnections,
+}
+
+/// Upstream entries that share a name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    /// The shared name.
+    pub name: String,
+    /// Its members in declared order; never empty.
+    pub upstreams: Vec<Upstream>,
+}
+
+/// One upstream entry: where requests may be sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    /// As the operator wrote it; appears in logs.
+    pub url: String,
+    /// What it resolves to.
+    pub address: UpstreamAddress,
+    /// Path put before every request's path; empty, or starts with "/" and does not end with it.
+    pub base_path: String,
+    /// Share of requests relative to the other entries, for `weighted`. Default 1.
+    pub weight: u32,
+}
+
+/// Where an upstream is reached, over plain TCP or a Unix socket.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum UpstreamAddress {
+    /// A host name or IP literal (no brackets) and port.
+    Tcp {
+        /// The host, lower-case.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// A Unix stream socket.
+    Unix(PathBuf),
+}
+
+/// One route: requests whose path it matches go to its pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// Path prefix, starts with "/". The longest that matches wins; declared order breaks ties.
+    pub path: String,
+    /// Index into [`Proxy::pools`].
+    pub pool: usize,
+    /// Take `path` off before forwarding.
+    pub strip_prefix: bool,
+    /// Replaces the whole path (query kept); wins over `strip_prefix`.
+    pub rewrite_target: Option<String>,
+    /// The route may take `Upgrade: websocket`.
+    pub websocket: bool,
+    /// 301 a request for `/x` to `/x/` when `path` is `/x/`. Default false.
+    pub redirect_slash: bool,
+}
+
+/// Balancing method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// Each in turn, weights ignored.
+    RoundRobin,
+    /// Smooth weighted round robin.
+    Weighted,
+    /// The fewest requests in flight; ties go to the first in order.
+    LeastConnections,
+}
+
+/// Upstream time limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection to be established. Default 10 s.
+    pub connect: Duration,
+    /// Between two successive reads from the upstream. Default 30 s.
+    pub read: Duration,
+    /// Between two successive writes to the upstream. Default 30 s.
+    pub write: Duration,
+    /// For a tunnel (WebSocket) without a byte in either direction. Default 1 h.
+    pub tunnel: Duration,
+}
+
+/// Changes to messages on their way through.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Headers {
+    /// Send the client's Host to the upstream (else the upstream's own). Default true.
+    pub preserve_host: bool,
+    /// X-Forwarded-For (appended), -Proto, -Host and -Port. Default true.
+    pub x_forwarded: bool,
+    /// Forwarded (RFC 7239), appended. Default true.
+    pub forwarded: bool,
+    /// Via, both ways. Default false.
+    pub via: bool,
+    /// For the request to the upstream.
+    pub request: HeaderRules,
+    /// For the response to the client.
+    pub response: HeaderRules,
+}
+
+/// Removal happens first, then `set`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HeaderRules {
+    /// Field names to remove, any case.
+    pub remove: Vec<String>,
+    /// Fields to set; an existing field of that name is replaced.
+    pub set: Vec<(String, HeaderValue)>,
+}
+
+/// What a field is set to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderValue {
+    /// These characters.
+    Text(String),
+    /// `X-Request-ID = "auto"`: the id of the request.
+    RequestId,
+}
+
+/// Idle upstream connections kept for reuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdleConnections {
+    /// For each endpoint and worker. Default 128.
+    pub max: usize,
+    /// An idle connection is closed after this. Default 60 s.
+    pub timeout: Duration,
+    /// A connection older than this is not reused. Default 1 h.
+    pub max_age: Duration,
+}
+
+/// Logs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logging {
+    /// Least severe line in the error log.
+    pub level: Level,
+    /// A line for each request. Default true.
+    pub log_requests: bool,
+    /// Where they go. Default standard output.
+    pub access_log: LogTarget,
+    /// Where the error log goes. Default standard error.
+    pub error_log: LogTarget,
+    /// Shape of an access-log line. Default combined.
+    pub format: LogFormat,
+}
+
+/// Severity, most severe first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Requests fail or the process cannot go on.
+    Error,
+    /// Something needs an operator's eye.
+    Warn,
+    /// Normal life.
+    Info,
+    /// For those who look for a fault.
+    Debug,
+}
+
+/// Where log lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// Shape of an access-log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Apache's combined, followed by Ravelin's own fields.
+    Combined,
+    /// Method, path, status, bytes and duration only.
+    Compact,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Workers and connections.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Performance {
+    /// `None`: as many as the process may use cores.
+    pub worker_threads: Option<usize>,
+    /// Client connections at once; more wait in the backlog. `None`: as many as descriptors allow.
+    pub max_connections: Option<usize>,
+    /// A client connection idle between requests is closed after this. Default 60 s.
+    pub keep_alive_timeout: Duration,
+}
+
+/// Rules for every site.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Security {
+    /// Leave out the `Server` field of Ravelin's own responses.
+    pub hide_server_header: bool,
+    /// Longest request body in bytes; more is 413. `None`: no limit.
+    pub max_request_size: Option<u64>,
+    /// Fields set on every response.
+    pub security_headers: Vec<(String, String)>,
+    /// Peers whose `X-Forwarded-For` is believed. Default none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Let `%2F` and `%5C` through in proxied paths instead of answering 400. Default false.
+    pub allow_encoded_slashes: bool,
+}
+
+/// Bounds on what a client may send or hold; the defaults and their reasons are beside the keys in
+/// the reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest request head in bytes. Default 32 KiB; at most 64 KiB - 1.
+    pub head_size: usize,
+    /// Most fields in a head. Default 100.
+    pub fields: usize,
+    /// From the first byte of a head to its end. Default 10 s.
+    pub head_timeout: Duration,
+    /// Least bytes a second of a request body, and of a response the client reads, after
+    /// `body_grace`. Default 240.
+    pub body_min_rate: u64,
+    /// How long a body may be slower than `body_min_rate`. Default 10 s.
+    pub body_grace: Duration,
+    /// Connections of one client address at once. `None`: no limit.
+    pub connections_per_address: Option<usize>,
+    /// Bytes held that a client sends after an upgrade request and before the 101. Default 16 KiB.
+    pub early_upgrade: usize,
+    /// Bytes of an unwanted request body read and dropped so that a connection can be kept.
+    /// Default 64 KiB.
+    pub drain: u64,
+}
