@@ -1,0 +1,285 @@
+//! A connected, non-blocking byte stream: TCP or a Unix socket, seen by the rest of Ravelin as one
+//! type.
+//!
+//! Why it exists: the data path may spend exactly one system call on a read and one on a write, and
+//! must notice that an idle connection was closed without any. Tokio's own `&mut self` traits would
+//! also force one side of an exchange to be borrowed while the other waits.
+//!
+//! What always holds:
+//! - Every call works on `&self`; reader and writer of one stream belong to one task.
+//! - A read or write that moves fewer bytes than asked clears the readiness that tokio remembers.
+//!   Epoll is edge-triggered, so the kernel reports the next byte (or the next free space) by
+//!   itself, and no call is spent on being told `EAGAIN`.
+//! - Each `poll_*` function waits for readiness through tokio, which spends the task's budget: a
+//!   peer that always has bytes ready cannot keep other tasks from running.
+
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::task::{Context, Poll, ready};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt,
+};
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connected stream socket, registered with the worker that made it.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP over IPv4 or IPv6.
+    Tcp(TcpStream),
+    /// A Unix stream socket.
+    Unix(UnixStream),
+}
+
+/// Who is at the other end of an accepted connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// An IP address and port. An IPv4 peer of a dual-stack socket is given as IPv4.
+    Ip(SocketAddr),
+    /// A process of this machine, which has no address.
+    Unix,
+}
+
+impl Peer {
+    /// The peer's IP address, if it has one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(address) => Some(address.ip()),
+            Self::Unix => None,
+        }
+    }
+}
+
+impl Stream {
+    /// Connects to `address` with `TCP_NODELAY`: three system calls, registration, and no more when
+    /// the connection succeeds. Takes no time limit of its own; drop the future to give up.
+    ///
+    /// # Errors
+    /// What the kernel says: refused, unreachable, timed out, no descriptor left.
+    pub async fn connect(address: SocketAddr) -> io::Result<Self> {
+        let family = match address {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        let socket = stream_socket(family)?;
+        sockopt::set_tcp_nodelay(&socket, true)?;
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) | Err(Errno::INPROGRESS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let stream = TcpStream::from_std(socket.into())?;
+        let readiness = stream.ready(Interest::WRITABLE | Interest::ERROR).await?;
+        // A connection that failed always reports an error or hang-up with its writability, so the
+        // good case needs no SO_ERROR.
+        if readiness.is_error() || readiness.is_write_closed() {
+            let error = stream.take_error()?;
+            return Err(error.unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into()));
+        }
+        Ok(Self::Tcp(stream))
+    }
+
+    /// Connects to the Unix stream socket at `path`.
+    ///
+    /// # Errors
+    /// What the kernel says; [`io::ErrorKind::ResourceBusy`] when the listener's backlog is full.
+    pub async fn connect_unix(path: &Path) -> io::Result<Self> {
+        let address = SocketAddrUnix::new(path)?;
+        let socket = stream_socket(AddressFamily::UNIX)?;
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => {}
+            Err(Errno::AGAIN) => return Err(io::ErrorKind::ResourceBusy.into()),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Self::Unix(UnixStream::from_std(socket.into())?))
+    }
+
+    /// Two connected Unix streams, each the other's peer.
+    ///
+    /// # Errors
+    /// No descriptor left, or not called on a worker.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let (one, other) = UnixStream::pair()?;
+        Ok((Self::Unix(one), Self::Unix(other)))
+    }
+
+    /// Registers an accepted socket, already non-blocking, with this worker.
+    pub(crate) fn from_accepted(socket: OwnedFd, peer: &Peer) -> io::Result<Self> {
+        Ok(match peer {
+            Peer::Ip(_) => Self::Tcp(TcpStream::from_std(socket.into())?),
+            Peer::Unix => Self::Unix(UnixStream::from_std(socket.into())?),
+        })
+    }
+
+    /// Reads into `buf`, which must not be empty. 0 means that the peer sends nothing more.
+    ///
+    /// # Errors
+    /// What the kernel says about the connection.
+    pub fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            match self.try_read(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// Ready when a read may give bytes, the end, or an error. Lets an idle connection wait without
+    /// holding a buffer.
+    ///
+    /// # Errors
+    /// Only when the worker is ending.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    /// Ready when a write may be taken.
+    ///
+    /// # Errors
+    /// Only when the worker is ending.
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Unix(stream) => stream.poll_write_ready(cx),
+        }
+    }
+
+    /// Reads what is there now into `buf`, which must not be empty. No system call when tokio has
+    /// seen no readiness.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when nothing is there; else what the kernel says.
+    pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut short = None;
+        let result = self.try_io(Interest::READABLE, || {
+            let room = buf.len();
+            let (_, read) = rustix::net::recv(self, &mut *buf, RecvFlags::empty())?;
+            if 0 < read && read < room {
+                short = Some(read);
+                return Err(io::ErrorKind::WouldBlock.into()); // makes tokio clear the readiness
+            }
+            Ok(read)
+        });
+        short.map_or(result, Ok)
+    }
+
+    /// Writes some of `bytes`.
+    ///
+    /// # Errors
+    /// What the kernel says about the connection.
+    pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, bytes.len(), || rustix::net::send(self, bytes, SendFlags::NOSIGNAL))
+    }
+
+    /// Writes some of `slices` in order, as one segment where the kernel can.
+    ///
+    /// # Errors
+    /// What the kernel says about the connection.
+    pub fn poll_write_vectored(
+        &self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match slices {
+            [one] => self.poll_write(cx, one),
+            [one, rest] if rest.is_empty() => self.poll_write(cx, one),
+            [head, one] if head.is_empty() => self.poll_write(cx, one),
+            _ => {
+                let total = slices.iter().map(|slice| slice.len()).sum();
+                self.poll_send(cx, total, || rustix::io::writev(self, slices))
+            }
+        }
+    }
+
+    /// Whether an idle connection is fit to be used again: still open, and the peer has sent
+    /// nothing. Costs no system call unless the kernel has reported something about it; what it
+    /// reports later than the worker's last look is not seen.
+    pub fn idle_check(&self) -> bool {
+        match self.try_read(&mut [0]) {
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            Ok(_) => false,
+        }
+    }
+
+    /// Tells the peer that nothing more will be sent; reading goes on.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotConnected`] when the peer has reset the connection.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        Ok(rustix::net::shutdown(self, Shutdown::Write)?)
+    }
+
+    /// Makes the close of a TCP connection a reset, so that the peer cannot take a cut-off message
+    /// for a complete one. Bytes not yet sent are lost.
+    pub fn reset_on_close(&self) {
+        if let Self::Tcp(stream) = self {
+            // It can only fail for a socket that is no longer connected, where it has no meaning.
+            let _ = stream.set_zero_linger();
+        }
+    }
+
+    /// Whether this is TCP.
+    pub fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    /// Runs `operation`, which must be non-blocking input or output on this socket, if tokio has
+    /// seen readiness for `interest`. `WouldBlock` from it clears that readiness.
+    pub(crate) fn try_io<R>(
+        &self,
+        interest: Interest,
+        operation: impl FnOnce() -> io::Result<R>,
+    ) -> io::Result<R> {
+        match self {
+            Self::Tcp(stream) => stream.try_io(interest, operation),
+            Self::Unix(stream) => stream.try_io(interest, operation),
+        }
+    }
+
+    /// Waits for room, then sends once. `total` is what `send` would send at most.
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        total: usize,
+        send: impl Fn() -> rustix::io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_write_ready(cx))?;
+            let mut short = None;
+            let result = self.try_io(Interest::WRITABLE, || {
+                let sent = send()?;
+                if 0 < sent && sent < total {
+                    short = Some(sent);
+                    return Err(io::ErrorKind::WouldBlock.into()); // the socket's buffer is full
+                }
+                Ok(sent)
+            });
+            match short.map_or(result, Ok) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// A new non-blocking stream socket that child processes do not inherit, in one system call.
+pub(crate) fn stream_socket(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    rustix::net::socket_with(family, SocketType::STREAM, flags, None)
+}

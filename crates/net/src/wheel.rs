@@ -1,0 +1,198 @@
+//! The timer wheel as a pure data structure: it is told the time and says whom to wake.
+//!
+//! Why it exists: a proxied request moves its connection's deadline several times. Here that is a
+//! plain store; a deadline that only ever moves later costs one look each time round the wheel.
+//!
+//! What always holds: a node is queued in at most one bucket, at a tick in
+//! `(processed, processed + BUCKETS)` and never later than its deadline; the bucket of a tick is
+//! looked at once the tick is reached, and a node whose deadline has moved on is queued again.
+
+use std::mem;
+use std::task::Waker;
+
+/// Buckets of the wheel; at 100 ms a tick, an untouched node is looked at every 51 s.
+const BUCKETS: u64 = 512;
+/// A deadline that is not set.
+const NEVER: u64 = u64::MAX;
+/// The end of a list, and a node that is in none.
+const NONE: u32 = u32::MAX;
+
+/// Deadlines counted in ticks. Grows with the number of live nodes, which connections bound.
+pub(crate) struct Wheel {
+    nodes: Vec<Node>,
+    vacant: Vec<u32>,
+    /// The first node of each bucket's doubly linked list.
+    buckets: Vec<u32>,
+    /// Every bucket up to this tick has been looked at.
+    processed: u64,
+    queued: usize,
+}
+
+struct Node {
+    due: u64,
+    /// The tick it is queued at, [`NEVER`] if it is not.
+    queued: u64,
+    previous: u32,
+    next: u32,
+    fired: bool,
+    waker: Option<Waker>,
+}
+
+impl Wheel {
+    pub(crate) fn new() -> Self {
+        let buckets = vec![NONE; BUCKETS as usize];
+        Self { nodes: Vec::new(), vacant: Vec::new(), buckets, processed: 0, queued: 0 }
+    }
+
+    /// A node without a deadline or waker.
+    pub(crate) fn insert(&mut self) -> u32 {
+        let node = Node {
+            due: NEVER,
+            queued: NEVER,
+            previous: NONE,
+            next: NONE,
+            fired: false,
+            waker: None,
+        };
+        match self.vacant.pop() {
+            Some(id) => {
+                *self.node(id) = node;
+                id
+            }
+            None => {
+                self.nodes.push(node);
+                (self.nodes.len() - 1) as u32
+            }
+        }
+    }
+
+    /// Takes a node out. The caller drops its waker once the wheel is free again, because that may
+    /// run other code.
+    #[must_use]
+    pub(crate) fn remove(&mut self, id: u32) -> Option<Waker> {
+        self.unlink(id);
+        self.vacant.push(id);
+        self.node(id).waker.take()
+    }
+
+    /// Sets a deadline at tick `due`; `now` is the present tick. Says at which tick the wheel must
+    /// be looked at because of it, if that is earlier than before.
+    pub(crate) fn set(&mut self, id: u32, due: u64, now: u64) -> Option<u64> {
+        if self.queued == 0 {
+            self.processed = self.processed.max(now);
+        }
+        let node = self.node(id);
+        node.due = due;
+        node.fired = false;
+        if due >= node.queued {
+            return None;
+        }
+        self.unlink(id);
+        Some(self.link(id, due))
+    }
+
+    /// Takes a deadline back. The node stays queued: the next deadline finds it in place.
+    pub(crate) fn clear(&mut self, id: u32) {
+        let node = self.node(id);
+        node.due = NEVER;
+        node.fired = false;
+    }
+
+    /// Whether the deadline has passed since it was set.
+    pub(crate) fn fired(&self, id: u32) -> bool {
+        self.nodes.get(id as usize).is_some_and(|node| node.fired)
+    }
+
+    /// The waker to call when the deadline passes; the earlier one if it differs.
+    #[must_use]
+    pub(crate) fn register(&mut self, id: u32, waker: &Waker) -> Option<Waker> {
+        match &mut self.node(id).waker {
+            Some(known) if known.will_wake(waker) => None,
+            slot => slot.replace(waker.clone()),
+        }
+    }
+
+    /// Looks at every bucket up to tick `now` and adds the wakers of passed deadlines to `wake`.
+    pub(crate) fn advance(&mut self, now: u64, wake: &mut Vec<Waker>) {
+        let from = self.processed;
+        if now <= from {
+            return;
+        }
+        self.processed = now;
+        for tick in from + 1..=now.min(from + BUCKETS) {
+            let mut id = mem::replace(&mut self.buckets[bucket(tick)], NONE);
+            while id != NONE {
+                let node = self.node(id);
+                let (queued, due, next) = (node.queued, node.due, node.next);
+                node.queued = NEVER;
+                self.queued -= 1;
+                if queued > now {
+                    self.link(id, queued); // queued again a moment ago, one turn further on
+                } else if due <= now {
+                    let node = self.node(id);
+                    node.fired = true;
+                    node.due = NEVER;
+                    wake.extend(node.waker.clone());
+                } else if due != NEVER {
+                    self.link(id, due);
+                }
+                id = next;
+            }
+        }
+    }
+
+    /// The tick at which the next bucket must be looked at.
+    pub(crate) fn next_tick(&self) -> Option<u64> {
+        if self.queued == 0 {
+            return None;
+        }
+        let mut ticks = self.processed + 1..self.processed + BUCKETS;
+        ticks.find(|tick| self.buckets[bucket(*tick)] != NONE)
+    }
+
+    /// Every registered waker.
+    pub(crate) fn wakers(&self) -> Vec<Waker> {
+        self.nodes.iter().filter_map(|node| node.waker.clone()).collect()
+    }
+
+    /// Queues a node at `due`, or as late before it as the wheel reaches. Returns the tick.
+    fn link(&mut self, id: u32, due: u64) -> u64 {
+        let tick = due.clamp(self.processed + 1, self.processed + BUCKETS - 1);
+        let first = mem::replace(&mut self.buckets[bucket(tick)], id);
+        let node = self.node(id);
+        node.queued = tick;
+        node.previous = NONE;
+        node.next = first;
+        if first != NONE {
+            self.node(first).previous = id;
+        }
+        self.queued += 1;
+        tick
+    }
+
+    fn unlink(&mut self, id: u32) {
+        let node = self.node(id);
+        if node.queued == NEVER {
+            return;
+        }
+        let (tick, previous, next) = (node.queued, node.previous, node.next);
+        node.queued = NEVER;
+        match previous {
+            NONE => self.buckets[bucket(tick)] = next,
+            previous => self.node(previous).next = next,
+        }
+        if next != NONE {
+            self.node(next).previous = previous;
+        }
+        self.queued -= 1;
+    }
+
+    /// Ids are given out by `insert` and held by one `Deadline` each, so they are always in range.
+    fn node(&mut self, id: u32) -> &mut Node {
+        &mut self.nodes[id as usize]
+    }
+}
+
+fn bucket(tick: u64) -> usize {
+    (tick % BUCKETS) as usize
+}
