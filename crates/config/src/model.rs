@@ -30,6 +30,17 @@ pub struct Model {
     pub limits: Limits,
 }
 
+impl Model {
+    /// Index of the site that takes requests at this listener whose host no site of it answers to:
+    /// the one with `default`, else the first. `None` if no site listens there.
+    pub fn default_site(&self, listen: &Listen) -> Option<usize> {
+        let mut there =
+            self.sites.iter().enumerate().filter(|(_, site)| site.listen.contains(listen));
+        let first = there.clone().next();
+        there.find(|(_, site)| site.default).or(first).map(|(index, _)| index)
+    }
+}
+
 /// Who the server says it is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Server {
@@ -50,8 +61,8 @@ pub struct Site {
     pub hosts: Vec<HostPattern>,
     /// Where it listens; never empty.
     pub listen: Vec<Listen>,
-    /// Takes requests of its listeners that no other site's host matches. Exactly one site of each
-    /// listener has this set.
+    /// Takes requests of its listeners that no other site's host matches. At most one site of each
+    /// listener has this set; [`Model::default_site`] also knows the listeners where none has.
     pub default: bool,
     /// `ssl.enabled = true`. Until TLS termination exists such a site is not served at all: its
     /// listener must never speak plain HTTP.

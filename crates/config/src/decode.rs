@@ -1,0 +1,375 @@
+//! The decoder: asks a tree for keys by name and type, and reports everything that does not fit.
+//!
+//! A front end opens a [`Table`] on a node with its [`Section`], takes the keys it knows what to do
+//! with, and finishes it. Whatever was not taken is then either a key that is not in effect yet (type
+//! checked, one warning a table) or a mistake with a suggestion. A value that does not fit is reported
+//! and read as absent, so that decoding goes on.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::schema::{Effect, Key, Kind, Section};
+use crate::source::{Sources, Span};
+use crate::syntax;
+use crate::tree::{Entry, Node, Value};
+
+mod mistakes;
+
+pub(crate) use mistakes::nearest;
+
+/// Where the decoder is: what it may ask and where it reports.
+pub(crate) struct Context<'a> {
+    pub(crate) sources: &'a Sources,
+    exists: &'a dyn Fn(&Path) -> bool,
+    out: Diagnostics,
+}
+
+/// A value with the place it was written at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spanned<T> {
+    pub(crate) value: T,
+    pub(crate) span: Span,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(sources: &'a Sources, exists: &'a dyn Fn(&Path) -> bool) -> Context<'a> {
+        Context { sources, exists, out: Diagnostics::default() }
+    }
+
+    pub(crate) fn push(&self, diagnostic: Diagnostic) {
+        self.out.push(diagnostic);
+    }
+
+    pub(crate) fn exists(&self, path: &Path) -> bool {
+        (self.exists)(path)
+    }
+
+    pub(crate) fn into_diagnostics(self) -> Vec<Diagnostic> {
+        self.out.into_sorted()
+    }
+
+    /// A value that is a boolean.
+    pub(crate) fn boolean(&self, name: &str, node: &Node) -> Option<bool> {
+        match node.value {
+            Value::Bool(on) => Some(on),
+            _ => self.wrong_type(name, node, &Kind::Bool),
+        }
+    }
+
+    /// A value that is a string.
+    pub(crate) fn text<'n>(&self, name: &str, node: &'n Node) -> Option<Spanned<&'n str>> {
+        match &node.value {
+            Value::String(text) => Some(Spanned { value: text, span: node.span }),
+            _ => self.wrong_type(name, node, &Kind::Text),
+        }
+    }
+
+    /// A value that is a list of strings; items that are not are reported and left out.
+    pub(crate) fn texts<'n>(&self, name: &str, node: &'n Node) -> Option<Vec<Spanned<&'n str>>> {
+        match &node.value {
+            Value::Array(items) => {
+                Some(items.iter().filter_map(|item| self.text(name, item)).collect())
+            }
+            _ => self.wrong_type(name, node, &Kind::Texts),
+        }
+    }
+
+    /// A whole number between two bounds.
+    pub(crate) fn integer(&self, name: &str, node: &Node, min: i64, max: i64) -> Option<i64> {
+        let Value::Integer(number) = node.value else {
+            return self.wrong_type(name, node, &Kind::Integer(min, max));
+        };
+        if (min..=max).contains(&number) {
+            return Some(number);
+        }
+        let message = format!("`{name}` is out of range: {number}");
+        let expected = Kind::Integer(min, max).expected();
+        self.push(
+            Diagnostic::error(Code::BadValue, node.span, message)
+                .label(format!("expected {expected}")),
+        );
+        None
+    }
+
+    /// A duration: seconds as a number, or a string with units.
+    pub(crate) fn duration(&self, name: &str, node: &Node, zero: bool) -> Option<Duration> {
+        let read = match &node.value {
+            Value::Integer(seconds) => syntax::seconds(*seconds as f64),
+            Value::Float(seconds) => syntax::seconds(*seconds),
+            Value::String(text) => syntax::duration(text),
+            _ => return self.wrong_type(name, node, &Kind::Duration(zero)),
+        };
+        let reason = match read {
+            Ok(length) if zero || !length.is_zero() => return Some(length),
+            Ok(_) => "must be longer than zero".to_owned(),
+            Err(reason) => reason,
+        };
+        self.bad_value(name, node, &reason);
+        None
+    }
+
+    /// A size in bytes: a number, or a string with a unit.
+    pub(crate) fn size(&self, name: &str, node: &Node, min: u64, max: u64) -> Option<u64> {
+        let read = match &node.value {
+            Value::Integer(bytes) => {
+                u64::try_from(*bytes).map_err(|_| "must not be negative".to_owned())
+            }
+            Value::String(text) => syntax::size(text),
+            _ => return self.wrong_type(name, node, &Kind::Size(min, max)),
+        };
+        let reason = match read {
+            Ok(bytes) if bytes < min => format!("must be at least {min} bytes"),
+            Ok(bytes) if bytes > max => format!("must be at most {max} bytes"),
+            Ok(bytes) => return Some(bytes),
+            Err(reason) => reason,
+        };
+        self.bad_value(name, node, &reason);
+        None
+    }
+
+    /// One of several words; returns the word as the list has it.
+    pub(crate) fn choice(
+        &self,
+        name: &str,
+        node: &Node,
+        words: &'static [&'static str],
+    ) -> Option<&'static str> {
+        let Value::String(text) = &node.value else {
+            return self.wrong_type(name, node, &Kind::Choice(words));
+        };
+        let found = words.iter().find(|word| word.eq_ignore_ascii_case(text));
+        if found.is_none() {
+            self.unknown_word(name, node, text, words);
+        }
+        found.copied()
+    }
+
+    /// Checks a value whose function is not built yet.
+    fn check(&self, key: &Key, node: &Node) {
+        let name = key.name;
+        match key.kind {
+            Kind::Bool => _ = self.boolean(name, node),
+            Kind::Text => _ = self.text(name, node),
+            Kind::Texts => _ = self.texts(name, node),
+            Kind::Integer(min, max) => _ = self.integer(name, node, min, max),
+            Kind::Duration(zero) => _ = self.duration(name, node, zero),
+            Kind::Size(min, max) => _ = self.size(name, node, min, max),
+            Kind::Choice(words) => _ = self.choice(name, node, words),
+            Kind::Map => self.check_map(key, node),
+            Kind::Names => {}
+            Kind::Table(section) => {
+                if let Some(table) = Table::open(self, key.name, node, section) {
+                    table.check_all();
+                }
+            }
+            Kind::Tables(_) => {}
+        }
+    }
+
+    fn check_map(&self, key: &Key, node: &Node) {
+        match &node.value {
+            Value::Table(entries) => {
+                entries.iter().for_each(|entry| _ = self.text(&entry.key, &entry.node));
+            }
+            _ => _ = self.wrong_type::<()>(key.name, node, &key.kind),
+        }
+    }
+}
+
+/// A table being decoded.
+pub(crate) struct Table<'n> {
+    context: &'n Context<'n>,
+    entries: &'n [Entry],
+    section: &'static Section,
+    /// Where the table is opened, for what is missing in it.
+    pub(crate) span: Span,
+    taken: RefCell<Vec<&'static str>>,
+}
+
+impl<'n> Table<'n> {
+    /// Opens a node as a table of this section; reports if it is none.
+    pub(crate) fn open(
+        context: &'n Context<'n>,
+        name: &str,
+        node: &'n Node,
+        section: &'static Section,
+    ) -> Option<Table<'n>> {
+        match &node.value {
+            Value::Table(entries) => Some(Table {
+                context,
+                entries,
+                section,
+                span: node.span,
+                taken: RefCell::default(),
+            }),
+            _ => context.wrong_type(name, node, &Kind::Table(section)),
+        }
+    }
+
+    /// The context it reports to.
+    pub(crate) fn context(&self) -> &'n Context<'n> {
+        self.context
+    }
+
+    /// Takes a key, whatever its type.
+    pub(crate) fn take(&self, name: &'static str) -> Option<&'n Entry> {
+        self.taken.borrow_mut().push(name);
+        self.entries.iter().find(|entry| entry.key == name)
+    }
+
+    /// Whether a key is written.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == name)
+    }
+
+    /// Looks at a key without taking it.
+    pub(crate) fn peek(&self, name: &str) -> Option<&'n Entry> {
+        self.entries.iter().find(|entry| entry.key == name)
+    }
+
+    /// Whether a key that is checked elsewhere is `true`.
+    pub(crate) fn peek_boolean(&self, name: &str) -> bool {
+        self.peek(name).is_some_and(|entry| matches!(entry.node.value, Value::Bool(true)))
+    }
+
+    /// Reports a key that must be there and is not.
+    pub(crate) fn require(&self, name: &'static str, example: &str) {
+        if !self.has(name) {
+            self.context.missing_key(self.span, self.section, name, example);
+        }
+    }
+
+    pub(crate) fn boolean(&self, name: &'static str) -> Option<bool> {
+        self.take(name).and_then(|entry| self.context.boolean(name, &entry.node))
+    }
+
+    pub(crate) fn text(&self, name: &'static str) -> Option<Spanned<&'n str>> {
+        self.take(name).and_then(|entry| self.context.text(name, &entry.node))
+    }
+
+    pub(crate) fn texts(&self, name: &'static str) -> Option<Vec<Spanned<&'n str>>> {
+        self.take(name).and_then(|entry| self.context.texts(name, &entry.node))
+    }
+
+    pub(crate) fn integer(&self, name: &'static str) -> Option<Spanned<i64>> {
+        let entry = self.take(name)?;
+        let Some(Kind::Integer(min, max)) = self.kind(name) else { return None };
+        let value = self.context.integer(name, &entry.node, min, max)?;
+        Some(Spanned { value, span: entry.node.span })
+    }
+
+    pub(crate) fn duration(&self, name: &'static str) -> Option<Duration> {
+        let entry = self.take(name)?;
+        let Some(Kind::Duration(zero)) = self.kind(name) else { return None };
+        self.context.duration(name, &entry.node, zero)
+    }
+
+    pub(crate) fn size(&self, name: &'static str) -> Option<u64> {
+        let entry = self.take(name)?;
+        let Some(Kind::Size(min, max)) = self.kind(name) else { return None };
+        self.context.size(name, &entry.node, min, max)
+    }
+
+    pub(crate) fn choice(&self, name: &'static str) -> Option<&'static str> {
+        let entry = self.take(name)?;
+        let Some(Kind::Choice(words)) = self.kind(name) else { return None };
+        self.context.choice(name, &entry.node, words)
+    }
+
+    /// A table with any keys.
+    pub(crate) fn map(&self, name: &'static str) -> &'n [Entry] {
+        let Some(entry) = self.take(name) else { return &[] };
+        match &entry.node.value {
+            Value::Table(entries) => entries,
+            _ => {
+                self.context.wrong_type::<()>(name, &entry.node, &Kind::Map);
+                &[]
+            }
+        }
+    }
+
+    /// A table with the keys of its own section.
+    pub(crate) fn table(&self, name: &'static str) -> Option<Table<'n>> {
+        let entry = self.take(name)?;
+        let section = self.kind(name)?.section()?;
+        Table::open(self.context, name, &entry.node, section)
+    }
+
+    /// A list of tables with the keys of their own section.
+    pub(crate) fn tables(&self, name: &'static str) -> Vec<Table<'n>> {
+        let Some(entry) = self.take(name) else { return Vec::new() };
+        let Some(kind) = self.kind(name) else { return Vec::new() };
+        match (&entry.node.value, kind.section()) {
+            (Value::Array(items), Some(section)) => items
+                .iter()
+                .filter_map(|item| Table::open(self.context, name, item, section))
+                .collect(),
+            _ => {
+                self.context.wrong_type::<()>(name, &entry.node, &kind);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Looks at what was not taken: keys not in effect yet, and keys that do not exist.
+    pub(crate) fn finish(self) {
+        self.context.not_in_effect(&self.check_rest());
+    }
+
+    /// The same without a word on keys that are not in effect: the caller has spoken about the table.
+    pub(crate) fn finish_quietly(self) {
+        self.check_rest();
+    }
+
+    /// Checks what was not taken, and returns the keys that ask for something not in effect yet.
+    fn check_rest(&self) -> Vec<(&'static Key, &'n Entry)> {
+        let mut later = Vec::new();
+        for entry in self.entries {
+            if self.taken.borrow().iter().any(|name| *name == entry.key) {
+                continue;
+            }
+            match self.section.key(&entry.key) {
+                Some(key) if key.effect == Effect::Later => {
+                    self.context.check(key, &entry.node);
+                    if matters(key, &entry.node) {
+                        later.push((key, entry));
+                    }
+                }
+                Some(key) => debug_assert!(false, "nobody takes `{}`", key.name),
+                None => self.context.unknown_key(entry, self.section),
+            }
+        }
+        later
+    }
+
+    /// Checks every key without a word on what is in effect: the table as a whole is not.
+    fn check_all(self) {
+        for entry in self.entries {
+            match self.section.key(&entry.key) {
+                Some(key) => self.context.check(key, &entry.node),
+                None => self.context.unknown_key(entry, self.section),
+            }
+        }
+    }
+
+    fn kind(&self, name: &str) -> Option<Kind> {
+        let key = self.section.key(name);
+        debug_assert!(key.is_some(), "`{name}` is not in {}", self.section.header());
+        key.map(|key| key.kind)
+    }
+}
+
+/// Whether a key that is not in effect yet asks for anything: a table whose `enabled` is false (or
+/// absent and false by default) does not, nor does an empty value.
+fn matters(key: &Key, node: &Node) -> bool {
+    let (Kind::Table(section), Value::Table(entries)) = (key.kind, &node.value) else {
+        return !node.value.is_off();
+    };
+    let Some(enabled) = section.key("enabled") else { return !entries.is_empty() };
+    match entries.iter().find(|entry| entry.key == "enabled") {
+        Some(entry) => !entry.node.value.is_off(),
+        None => enabled.default == "true",
+    }
+}

@@ -1,0 +1,252 @@
+//! How the decoder words its findings, and what it guesses was meant.
+
+use super::Context;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::native::ROOT;
+use crate::schema::{Key, Kind, Section};
+use crate::source::Span;
+use crate::syntax::Hint;
+use crate::tree::{Entry, Node, Value};
+
+/// What other systems call things, and what Ravelin calls them.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("address", "url"),
+    ("backend", "upstream"),
+    ("backends", "upstreams"),
+    ("bind", "listen"),
+    ("document_root", "static_dir"),
+    ("domain", "hostname"),
+    ("domains", "hostnames"),
+    ("host", "hostname"),
+    ("hosts", "hostnames"),
+    ("index", "index_files"),
+    ("index_file", "index_files"),
+    ("interval_seconds", "interval"),
+    ("keepalive_timeout", "keep_alive_timeout"),
+    ("location", "path"),
+    ("locations", "routes"),
+    ("prefix", "path"),
+    ("proxy_pass", "upstream"),
+    ("rewrite", "rewrite_target"),
+    ("root", "static_dir"),
+    ("server", "url"),
+    ("server_name", "hostname"),
+    ("servers", "upstreams"),
+    ("strategy", "method"),
+    ("target", "url"),
+    ("threads", "worker_threads"),
+    ("timeouts", "timeout"),
+    ("tls", "ssl"),
+    ("uri", "path"),
+    ("workers", "worker_threads"),
+    ("ws", "websocket"),
+];
+
+impl Context<'_> {
+    /// Reports a value of the wrong type; `None`, so that callers can return it.
+    pub(crate) fn wrong_type<T>(&self, name: &str, node: &Node, kind: &Kind) -> Option<T> {
+        let message = format!("`{name}` has the wrong type");
+        let label = format!("expected {}, found {}", kind.expected(), node.value.noun());
+        let error = Diagnostic::error(Code::WrongType, node.span, message).label(label);
+        self.push(self.retype(error, name, node, kind));
+        None
+    }
+
+    /// Offers the same value in the right type where that is easy to say.
+    fn retype(&self, error: Diagnostic, name: &str, node: &Node, kind: &Kind) -> Diagnostic {
+        let written = self.sources.text(node.span);
+        let (replacement, message) = match (kind, &node.value) {
+            (Kind::Bool, Value::String(text)) if text == "true" || text == "false" => {
+                (text.clone(), "booleans stand without quotes")
+            }
+            (Kind::Bool, Value::Integer(0)) => ("false".to_owned(), "booleans are words"),
+            (Kind::Bool, Value::Integer(1)) => ("true".to_owned(), "booleans are words"),
+            (Kind::Integer(..), Value::String(text)) if text.parse::<i64>().is_ok() => {
+                (text.clone(), "numbers stand without quotes")
+            }
+            (
+                Kind::Text | Kind::Choice(_),
+                Value::Integer(_) | Value::Float(_) | Value::Bool(_),
+            ) => (format!("\"{written}\""), "strings stand in quotes"),
+            (Kind::Texts | Kind::Names, Value::String(_)) => {
+                (format!("[{written}]"), "a list of one stands in brackets")
+            }
+            (Kind::Tables(section), Value::Table(_)) if written.starts_with('[') => {
+                (section.header(), "each of them starts with a header in double brackets")
+            }
+            (Kind::Table(section), Value::Array(_)) if written.starts_with("[[") => {
+                (section.header(), "there is one of it: its header has single brackets")
+            }
+            (Kind::Tables(section), Value::Table(_)) => {
+                return error.help(format!(
+                    "open a `{name}` entry with `{}` above the tables below it",
+                    section.header()
+                ));
+            }
+            _ => return error,
+        };
+        error.suggest(node.span, replacement, message)
+    }
+
+    /// Reports a value that has the right type and cannot be used.
+    pub(crate) fn bad_value(&self, name: &str, node: &Node, reason: &str) {
+        self.push(self.bad(name, node.span, reason));
+    }
+
+    /// The error for a value at a place that cannot be used.
+    pub(crate) fn bad(&self, name: &str, span: Span, reason: &str) -> Diagnostic {
+        let message = format!("`{name}` cannot be {}", self.shown(span));
+        Diagnostic::error(Code::BadValue, span, message).label(reason.to_owned())
+    }
+
+    /// Reports a string that cannot be used, and offers what was perhaps meant.
+    pub(crate) fn push_hint(&self, name: &str, span: Span, hint: Hint) {
+        let error = self.bad(name, span, &hint.reason);
+        self.push(match hint.instead {
+            Some(instead) => {
+                let instead = format!("\"{}\"", instead.escape_default());
+                error.suggest(span, instead.clone(), format!("did you mean {instead}?"))
+            }
+            None => error,
+        });
+    }
+
+    /// A value as it was written, shortened to something that fits into a sentence.
+    fn shown(&self, span: Span) -> String {
+        const SHOWN_MAX: usize = 40;
+        let text = self.sources.text(span);
+        let line = text.lines().next().unwrap_or("");
+        match line.char_indices().nth(SHOWN_MAX) {
+            Some((end, _)) => format!("{}…", line.get(..end).unwrap_or("")),
+            None if line.len() < text.len() => format!("{line}…"),
+            None if line.is_empty() => "this".to_owned(),
+            None => line.to_owned(),
+        }
+    }
+
+    pub(super) fn unknown_word(
+        &self,
+        name: &str,
+        node: &Node,
+        text: &str,
+        words: &'static [&'static str],
+    ) {
+        let error =
+            self.bad(name, node.span, &format!("expected {}", Kind::Choice(words).expected()));
+        self.push(match nearest(text, words.iter().copied()) {
+            Some(word) => {
+                error.suggest(node.span, format!("\"{word}\""), format!("did you mean \"{word}\"?"))
+            }
+            None => error,
+        });
+    }
+
+    pub(super) fn missing_key(&self, span: Span, section: &Section, name: &str, example: &str) {
+        let header = section.header();
+        let message = format!("`{header}` needs the key `{name}`");
+        self.push(
+            Diagnostic::error(Code::MissingKey, span, message)
+                .label(format!("`{name}` is missing"))
+                .help(format!("for example `{name} = {example}`")),
+        );
+    }
+
+    pub(super) fn unknown_key(&self, entry: &Entry, section: &'static Section) {
+        let key = entry.key.as_str();
+        let header = section.header();
+        let message = format!("unknown key `{}`", self.sources.text(entry.key_span));
+        let place = if section.path.is_empty() { header.clone() } else { format!("`{header}`") };
+        let error = Diagnostic::error(Code::UnknownKey, entry.key_span, message)
+            .label(format!("not a key of {place}"));
+        let synonym =
+            SYNONYMS.iter().find(|(other, ours)| *other == key && section.key(ours).is_some());
+        let meant = synonym.map(|(_, ours)| *ours);
+        let meant = meant.or_else(|| nearest(key, section.keys.iter().map(|key| key.name)));
+        self.push(match meant {
+            Some(meant) => error.suggest(entry.key_span, meant, format!("did you mean `{meant}`?")),
+            None => match belongs_to(key) {
+                Some(home) => error.help(home),
+                None if section.keys.len() <= KEYS_LISTED_MAX => {
+                    error.help(format!("its keys are {}", listed(section.keys)))
+                }
+                None => error,
+            },
+        });
+    }
+
+    pub(super) fn not_in_effect(&self, later: &[(&'static Key, &Entry)]) {
+        let (tables, keys): (Vec<_>, Vec<_>) =
+            later.iter().partition(|(key, _)| matches!(key.kind, Kind::Table(_)));
+        for (key, entry) in tables {
+            let header = key.kind.section().map_or_else(String::new, Section::header);
+            self.push(
+                Diagnostic::warning(
+                    Code::NotInEffect,
+                    entry.node.span,
+                    format!("`{header}` is not in effect yet"),
+                )
+                .label("checked and accepted, but nothing acts on it"),
+            );
+        }
+        let Some((_, first)) = keys.first() else { return };
+        let names: Vec<String> = keys.iter().map(|(key, _)| format!("`{}`", key.name)).collect();
+        let verb = if keys.len() == 1 { "is" } else { "are" };
+        let message = format!("{} {verb} not in effect yet", names.join(", "));
+        let warning = Diagnostic::warning(Code::NotInEffect, first.key_span, message)
+            .label("checked and accepted, but nothing acts on it");
+        let rest = keys.iter().skip(1);
+        self.push(rest.fold(warning, |warning, (_, entry)| warning.also(entry.key_span, "")));
+    }
+}
+
+/// Sections with more keys than this are not listed in a message.
+const KEYS_LISTED_MAX: usize = 8;
+
+fn listed(keys: &[Key]) -> String {
+    let names: Vec<String> = keys.iter().map(|key| format!("`{}`", key.name)).collect();
+    names.join(", ")
+}
+
+/// Which other tables have a key of this name.
+fn belongs_to(key: &str) -> Option<String> {
+    let homes: Vec<String> = ROOT
+        .walk()
+        .into_iter()
+        .filter_map(|section| Some((section, section.key(key)?)))
+        .map(|(section, key)| match key.kind.section() {
+            Some(own) => format!("`{}`", own.header()),
+            None => format!("a key of `{}`", section.header()),
+        })
+        .take(2)
+        .collect();
+    (!homes.is_empty()).then(|| match key_is_table(key) {
+        true => format!("write it as {}", homes.join(" or ")),
+        false => format!("it is {}", homes.join(" and ")),
+    })
+}
+
+fn key_is_table(key: &str) -> bool {
+    ROOT.walk()
+        .into_iter()
+        .any(|section| section.key(key).is_some_and(|key| key.kind.section().is_some()))
+}
+
+/// The candidate that was probably meant: few enough letters away.
+pub(crate) fn nearest<'a>(
+    word: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    const WORD_MAX: usize = 100; // longer ones are no typing mistake, and comparing them takes long
+    if word.len() > WORD_MAX {
+        return None;
+    }
+    let word = word.to_ascii_lowercase();
+    candidates
+        .filter(|candidate| candidate.len() <= WORD_MAX)
+        .map(|candidate| {
+            (strsim::damerau_levenshtein(&word, &candidate.to_ascii_lowercase()), candidate)
+        })
+        .filter(|(distance, candidate)| *distance <= (candidate.len().min(word.len()) / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}

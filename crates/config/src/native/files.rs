@@ -1,0 +1,167 @@
+//! The static files of a site: `static_dir` and the keys beside it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::decode::{Context, Spanned, Table};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::Files;
+use crate::schema::{Kind, Section, later, now};
+use crate::source::Span;
+use crate::syntax::field_value;
+
+pub(super) static CACHE: Section = Section {
+    path: "sites.cache",
+    list: false,
+    about: "What responses with static files say about caching.",
+    keys: &[
+        now(
+            "enabled",
+            Kind::Bool,
+            "true",
+            "`false`: send no `Cache-Control`, `ETag` and `Last-Modified`.",
+        ),
+        now("cache_control", Kind::Text, "none", "`Cache-Control` of static files."),
+        now("etag_enabled", Kind::Bool, "true", "Send `ETag`."),
+        now("last_modified_enabled", Kind::Bool, "true", "Send `Last-Modified`."),
+        later("max_age_static", Kind::Duration(true), "3600", "Age limit of static files."),
+        later("max_age_dynamic", Kind::Duration(true), "300", "Age limit of other responses."),
+    ],
+};
+
+/// Decodes the file keys of a site; `None` without `static_dir`.
+pub(super) fn decode(site: &Table<'_>) -> Option<Files> {
+    let context = site.context();
+    let root = site.text("static_dir").and_then(|text| root(context, text));
+    let index = site.texts("index_files").unwrap_or_default();
+    let index: Vec<String> =
+        index.into_iter().filter_map(|text| below(context, "index_files", text)).collect();
+    let spa = site.text("spa_fallback");
+    let spa_fallback = spa.and_then(|text| below(context, "spa_fallback", text));
+    let error_pages = error_pages(site);
+    let follow_symlinks = site.boolean("follow_symlinks").unwrap_or(false);
+    let mut files = Files {
+        root: root.unwrap_or_default(),
+        index: if index.is_empty() { vec!["index.html".into(), "index.htm".into()] } else { index },
+        error_pages: error_pages
+            .iter()
+            .map(|(status, (page, _))| (*status, page.clone()))
+            .collect(),
+        spa_fallback,
+        follow_symlinks,
+        cache_control: None,
+        etag: true,
+        last_modified: true,
+    };
+    cache(site, &mut files);
+    if !site.has("static_dir") {
+        unused(site);
+        return None;
+    }
+    let mut pages: Vec<(&str, Span)> =
+        error_pages.values().map(|(page, span)| (page.as_str(), *span)).collect();
+    if let (Some(page), Some(text)) = (&files.spa_fallback, spa) {
+        pages.push((page, text.span));
+    }
+    missing_pages(context, &files.root, &pages);
+    Some(files)
+}
+
+fn root(context: &Context<'_>, text: Spanned<&str>) -> Option<PathBuf> {
+    if text.value.is_empty() || text.value.contains('\0') {
+        context.push(context.bad("static_dir", text.span, "expected the path of a directory"));
+        return None;
+    }
+    let root = PathBuf::from(text.value);
+    if !context.exists(&root) {
+        let message = format!("the directory \"{}\" does not exist", text.value.escape_debug());
+        context.push(
+            Diagnostic::warning(Code::MissingFile, text.span, message)
+                .label("requests for files are answered 404")
+                .help("relative paths start at the working directory"),
+        );
+    }
+    Some(root)
+}
+
+/// A file name that stays below the root.
+fn below(context: &Context<'_>, key: &str, text: Spanned<&str>) -> Option<String> {
+    let name = text.value.trim_start_matches('/');
+    let reason = if name.is_empty() || name.ends_with('/') {
+        "expected the name of a file in `static_dir`"
+    } else if name.contains('\0') || name.split('/').any(|segment| segment == "..") {
+        "must stay below `static_dir`"
+    } else {
+        return Some(name.to_owned());
+    };
+    context.push(context.bad(key, text.span, reason));
+    None
+}
+
+fn error_pages(site: &Table<'_>) -> BTreeMap<u16, (String, Span)> {
+    let context = site.context();
+    let mut pages = BTreeMap::new();
+    for entry in site.map("error_pages") {
+        let status = entry.key.parse::<u16>().ok().filter(|status| (400..=599).contains(status));
+        if status.is_none() {
+            let message = format!("`{}` is no status of an error", entry.key.escape_debug());
+            context.push(
+                Diagnostic::error(Code::BadValue, entry.key_span, message)
+                    .label("expected a number from 400 to 599"),
+            );
+        }
+        let text = context.text(&entry.key, &entry.node);
+        let page = text.and_then(|text| Some((below(context, &entry.key, text)?, text.span)));
+        if let (Some(status), Some(page)) = (status, page) {
+            pages.insert(status, page);
+        }
+    }
+    pages
+}
+
+fn missing_pages(context: &Context<'_>, root: &Path, pages: &[(&str, Span)]) {
+    if !context.exists(root) {
+        return;
+    }
+    for (page, span) in pages {
+        let path = root.join(page);
+        if !context.exists(&path) {
+            let message = format!("the file \"{}\" does not exist", path.display());
+            context.push(
+                Diagnostic::warning(Code::MissingFile, *span, message)
+                    .label("looked for below `static_dir`"),
+            );
+        }
+    }
+}
+
+fn cache(site: &Table<'_>, files: &mut Files) {
+    let Some(table) = site.table("cache") else { return };
+    let enabled = table.boolean("enabled").unwrap_or(true);
+    let etag = table.boolean("etag_enabled").unwrap_or(true);
+    let last_modified = table.boolean("last_modified_enabled").unwrap_or(true);
+    let control = table.text("cache_control").and_then(|text| match field_value(text.value) {
+        Ok(value) => Some(value.to_owned()).filter(|value| !value.is_empty()),
+        Err(reason) => {
+            table.context().push(table.context().bad("cache_control", text.span, &reason));
+            None
+        }
+    });
+    files.cache_control = control.filter(|_| enabled);
+    files.etag = etag && enabled;
+    files.last_modified = last_modified && enabled;
+    if enabled { table.finish() } else { table.finish_quietly() }
+}
+
+/// Keys that do nothing without `static_dir`.
+fn unused(site: &Table<'_>) {
+    for key in ["index_files", "error_pages", "spa_fallback", "follow_symlinks", "cache"] {
+        if let Some(entry) = site.peek(key).filter(|entry| !entry.node.value.is_off()) {
+            let message = format!("`{key}` does nothing without `static_dir`");
+            site.context().push(
+                Diagnostic::warning(Code::Unused, entry.key_span, message)
+                    .label("there are no files to serve"),
+            );
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! `[sites.proxy.headers]` and every other table of header fields.
+
+use crate::decode::{Context, Table};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::{HeaderRules, HeaderValue, Headers};
+use crate::schema::{Kind, Section, now};
+use crate::source::Span;
+use crate::syntax::{field_name, field_value, managed_field};
+use crate::tree::{Entry, Value};
+
+pub(super) static HEADERS: Section = Section {
+    path: "sites.proxy.headers",
+    list: false,
+    about: "Changes to messages on their way through. Removal happens first, then setting.",
+    keys: &[
+        now(
+            "preserve_host",
+            Kind::Bool,
+            "true",
+            "Send the client's `Host` to the upstream (else the upstream's own).",
+        ),
+        now(
+            "add_x_forwarded",
+            Kind::Bool,
+            "true",
+            "Send `X-Forwarded-For` (appended), `-Proto`, `-Host` and `-Port`.",
+        ),
+        now("add_forwarded", Kind::Bool, "true", "Send `Forwarded` (RFC 7239), appended."),
+        now("via", Kind::Bool, "false", "Send `Via`, both ways."),
+        now(
+            "add",
+            Kind::Map,
+            "empty",
+            "Fields set on the request to the upstream and on the response to the client. `\"X-Request-ID\" = \"auto\"` is the id of the request.",
+        ),
+        now(
+            "remove",
+            Kind::Names,
+            "empty",
+            "Fields removed from the request and from the response: a list of names, or a table of booleans in which `false` keeps the field.",
+        ),
+    ],
+};
+
+pub(super) static REQUEST: Section = Section {
+    path: "sites.proxy.request_headers",
+    list: false,
+    about: "Changes to the request to the upstream only, after those of `[sites.proxy.headers]`.",
+    keys: RULES,
+};
+
+pub(super) static RESPONSE: Section = Section {
+    path: "sites.proxy.response_headers",
+    list: false,
+    about: "Changes to the response to the client only, after those of `[sites.proxy.headers]`.",
+    keys: RULES,
+};
+
+const RULES: &[crate::schema::Key] = &[
+    now(
+        "set",
+        Kind::Map,
+        "empty",
+        "Fields to set, as `name = \"value\"`; an existing field is replaced.",
+    ),
+    now(
+        "remove",
+        Kind::Names,
+        "empty",
+        "Fields to remove: a list of names, or a table of booleans.",
+    ),
+];
+
+/// Which messages a rule is for.
+#[derive(Clone, Copy, PartialEq)]
+enum Direction {
+    Request,
+    Response,
+    Both,
+}
+
+/// Decodes the three tables of a proxy that change fields.
+pub(super) fn decode(proxy: &Table<'_>) -> Headers {
+    let mut headers = Headers {
+        preserve_host: true,
+        x_forwarded: true,
+        forwarded: true,
+        via: false,
+        request: HeaderRules::default(),
+        response: HeaderRules::default(),
+    };
+    if let Some(table) = proxy.table("headers") {
+        headers.preserve_host = table.boolean("preserve_host").unwrap_or(true);
+        headers.x_forwarded = table.boolean("add_x_forwarded").unwrap_or(true);
+        headers.forwarded = table.boolean("add_forwarded").unwrap_or(true);
+        headers.via = table.boolean("via").unwrap_or(false);
+        let set = assignments(&table, "add", Direction::Both);
+        let remove = names(&table, "remove");
+        headers.request = HeaderRules { remove: remove.clone(), set: set.clone() };
+        headers.response = HeaderRules { remove, set };
+        table.finish();
+    }
+    if let Some(table) = proxy.table("request_headers") {
+        extend(&mut headers.request, table, Direction::Request);
+    }
+    if let Some(table) = proxy.table("response_headers") {
+        extend(&mut headers.response, table, Direction::Response);
+    }
+    headers
+}
+
+/// Fields for responses, from a table of strings.
+pub(super) fn plain(table: &Table<'_>, name: &'static str) -> Vec<(String, String)> {
+    let fields = table.map(name).iter().filter_map(|entry| {
+        let value = checked(table.context(), entry, Direction::Response)?;
+        Some((entry.key.clone(), value.to_owned()))
+    });
+    without_repeats(table.context(), table.map(name), fields.collect())
+}
+
+fn extend(rules: &mut HeaderRules, table: Table<'_>, direction: Direction) {
+    for (name, value) in assignments(&table, "set", direction) {
+        rules.set.retain(|(other, _)| !other.eq_ignore_ascii_case(&name));
+        rules.set.push((name, value));
+    }
+    rules.remove.extend(names(&table, "remove"));
+    table.finish();
+}
+
+fn assignments(
+    table: &Table<'_>,
+    key: &'static str,
+    direction: Direction,
+) -> Vec<(String, HeaderValue)> {
+    let entries = table.map(key);
+    let set = entries.iter().filter_map(|entry| {
+        let value = checked(table.context(), entry, direction)?;
+        let id = entry.key.eq_ignore_ascii_case("x-request-id") && value == "auto";
+        let value = if id { HeaderValue::RequestId } else { HeaderValue::Text(value.to_owned()) };
+        Some((entry.key.clone(), value))
+    });
+    without_repeats(table.context(), entries, set.collect())
+}
+
+/// The value of a field rule, if its name and value can be sent.
+fn checked<'n>(context: &Context<'_>, entry: &'n Entry, direction: Direction) -> Option<&'n str> {
+    name_is_free(context, &entry.key, entry.key_span)?;
+    if entry.key.eq_ignore_ascii_case("host") && direction != Direction::Request {
+        context.push(
+            refused(&entry.key, entry.key_span, "`Host` is a field of requests")
+                .help("set it in `[sites.proxy.request_headers.set]`, or use `preserve_host`"),
+        );
+        return None;
+    }
+    let text = context.text(&entry.key, &entry.node)?;
+    match field_value(text.value) {
+        Ok(value) => Some(value),
+        Err(reason) => {
+            let message = format!("the value of `{}` cannot be sent", shown(&entry.key));
+            context.push(Diagnostic::error(Code::BadField, text.span, message).label(reason));
+            None
+        }
+    }
+}
+
+/// The names of a list, or the keys of a table that are true.
+fn names(table: &Table<'_>, key: &'static str) -> Vec<String> {
+    let context = table.context();
+    let Some(entry) = table.take(key) else { return Vec::new() };
+    let named: Vec<(&str, Span)> = match &entry.node.value {
+        Value::Table(entries) => entries
+            .iter()
+            .filter(|entry| context.boolean(&entry.key, &entry.node).unwrap_or(false))
+            .map(|entry| (entry.key.as_str(), entry.key_span))
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .filter_map(|item| context.text(key, item))
+            .map(|text| (text.value, text.span))
+            .collect(),
+        _ => {
+            context.wrong_type::<()>(key, &entry.node, &Kind::Names);
+            return Vec::new();
+        }
+    };
+    named
+        .into_iter()
+        .filter(|(name, span)| removable(context, name, *span))
+        .map(|(name, _)| name.to_owned())
+        .collect()
+}
+
+fn removable(context: &Context<'_>, name: &str, span: Span) -> bool {
+    if name.eq_ignore_ascii_case("host") {
+        context.push(refused(name, span, "every request must have a `Host`"));
+        return false;
+    }
+    name_is_free(context, name, span).is_some()
+}
+
+/// Checks that a name is a field name and not one that Ravelin manages itself.
+fn name_is_free(context: &Context<'_>, name: &str, span: Span) -> Option<()> {
+    if let Err(reason) = field_name(name) {
+        let message = format!("`{}` is no field name", shown(name));
+        context.push(Diagnostic::error(Code::BadField, span, message).label(reason));
+        return None;
+    }
+    if managed_field(name) {
+        context.push(
+            refused(name, span, "it says how one connection or message is framed")
+                .help("Ravelin writes this field itself, for each connection anew"),
+        );
+        return None;
+    }
+    Some(())
+}
+
+fn refused(name: &str, span: Span, reason: &str) -> Diagnostic {
+    let message = format!("`{}` cannot be changed by a rule", shown(name));
+    Diagnostic::error(Code::BadField, span, message).label(reason.to_owned())
+}
+
+/// Reports names that differ in case only, and keeps the first of them.
+fn without_repeats<T>(
+    context: &Context<'_>,
+    entries: &[Entry],
+    fields: Vec<(String, T)>,
+) -> Vec<(String, T)> {
+    let mut seen = std::collections::BTreeMap::new();
+    for entry in entries {
+        if let Some(first) = seen.insert(entry.key.to_ascii_lowercase(), entry.key_span) {
+            context.push(
+                Diagnostic::error(
+                    Code::DuplicateKey,
+                    entry.key_span,
+                    format!("`{}` is set twice", shown(&entry.key)),
+                )
+                .label("field names do not differ in case")
+                .also(first, "first here"),
+            );
+        }
+    }
+    fields
+}
+
+fn shown(name: &str) -> String {
+    name.escape_debug().to_string()
+}

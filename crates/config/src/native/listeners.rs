@@ -1,0 +1,142 @@
+//! What concerns the sites of one listener together: no host twice, one default, TLS for all or none.
+
+use std::collections::BTreeMap;
+
+use crate::decode::Context;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::{HostPattern, Listen, Site};
+use crate::source::Span;
+
+use super::site::Draft;
+
+/// Checks the sites against each other and settles which are the defaults.
+pub(super) fn settle(context: &Context<'_>, drafts: Vec<Draft>) -> Vec<Site> {
+    repeated_hosts(context, &drafts);
+    let listeners = by_listener(&drafts);
+    for (listen, sites) in &listeners {
+        several_defaults(context, listen, sites, &drafts);
+        mixed_tls(context, listen, sites, &drafts);
+    }
+    let mut sites: Vec<Site> = drafts.into_iter().map(|draft| draft.site).collect();
+    for index in implied_defaults(&listeners, &sites) {
+        if let Some(site) = sites.get_mut(index) {
+            site.default = true;
+        }
+    }
+    sites
+}
+
+/// The sites of each listener by index, in declared order, with the place that names the listener.
+fn by_listener(drafts: &[Draft]) -> BTreeMap<Listen, Vec<(usize, Span)>> {
+    let mut listeners: BTreeMap<Listen, Vec<(usize, Span)>> = BTreeMap::new();
+    for (index, draft) in drafts.iter().enumerate() {
+        for (listen, place) in draft.site.listen.iter().zip(&draft.listen) {
+            listeners.entry(listen.clone()).or_default().push((index, *place));
+        }
+    }
+    listeners
+}
+
+fn repeated_hosts(context: &Context<'_>, drafts: &[Draft]) {
+    let mut seen: BTreeMap<(&Listen, &HostPattern), (Span, &str)> = BTreeMap::new();
+    for draft in drafts {
+        for (host, place) in draft.site.hosts.iter().zip(&draft.hosts) {
+            for listen in &draft.site.listen {
+                if let Some((first, other)) = seen.get(&(listen, host)) {
+                    let at = shown(listen);
+                    let message = format!("two sites answer to {} at {at}", host_shown(host));
+                    context.push(
+                        Diagnostic::error(Code::DuplicateHost, *place, message)
+                            .label(format!("site `{}`", draft.site.name))
+                            .also(*first, format!("site `{other}`"))
+                            .help("give one of them another host name or port"),
+                    );
+                    break;
+                }
+                seen.insert((listen, host), (*place, &draft.site.name));
+            }
+        }
+    }
+}
+
+fn several_defaults(
+    context: &Context<'_>,
+    listen: &Listen,
+    sites: &[(usize, Span)],
+    drafts: &[Draft],
+) {
+    let mut defaults = sites.iter().filter_map(|(index, _)| drafts.get(*index)?.default);
+    let Some(first) = defaults.next() else { return };
+    for again in defaults {
+        let message = format!("more than one default site at {}", shown(listen));
+        context.push(
+            Diagnostic::error(Code::SeveralDefaults, again, message)
+                .label("a second one")
+                .also(first, "the first one")
+                .help("only one site can take the requests that no other site's host matches"),
+        );
+    }
+}
+
+fn mixed_tls(context: &Context<'_>, listen: &Listen, sites: &[(usize, Span)], drafts: &[Draft]) {
+    let tls = |wanted: bool| {
+        sites
+            .iter()
+            .find(|(index, _)| drafts.get(*index).is_some_and(|draft| draft.site.tls == wanted))
+    };
+    if let (Some((_, secure)), Some((_, plain))) = (tls(true), tls(false)) {
+        let message = format!("sites with and without TLS at {}", shown(listen));
+        context.push(
+            Diagnostic::error(Code::Conflict, *plain, message)
+                .label("plain HTTP")
+                .also(*secure, "TLS")
+                .help("a port speaks one of them; move one site to another port"),
+        );
+    }
+}
+
+/// The first site of each listener without an explicit default; not where that would give another
+/// listener of the site a second one.
+fn implied_defaults(
+    listeners: &BTreeMap<Listen, Vec<(usize, Span)>>,
+    sites: &[Site],
+) -> Vec<usize> {
+    let mut default_of: BTreeMap<&Listen, usize> = BTreeMap::new();
+    for (listen, members) in listeners {
+        let explicit =
+            members.iter().find(|(index, _)| sites.get(*index).is_some_and(|site| site.default));
+        if let Some((index, _)) = explicit {
+            default_of.insert(listen, *index);
+        }
+    }
+    let mut implied = Vec::new();
+    for members in listeners.values() {
+        let Some((first, _)) = members.first() else { continue };
+        let Some(site) = sites.get(*first) else { continue };
+        let free = site
+            .listen
+            .iter()
+            .all(|listen| default_of.get(listen).is_none_or(|other| other == first));
+        if free {
+            site.listen.iter().for_each(|listen| _ = default_of.insert(listen, *first));
+            implied.push(*first);
+        }
+    }
+    implied
+}
+
+fn shown(listen: &Listen) -> String {
+    match listen {
+        Listen::Port(port) => format!("port {port}"),
+        Listen::Address(address) => address.to_string(),
+        Listen::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+fn host_shown(host: &HostPattern) -> String {
+    match host {
+        HostPattern::Exact(name) => format!("`{name}`"),
+        HostPattern::Wildcard(name) => format!("`*.{name}`"),
+        HostPattern::Any => "any host".to_owned(),
+    }
+}

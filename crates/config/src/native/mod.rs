@@ -1,0 +1,94 @@
+//! The native dialect: Ravelin's own TOML, from the tree to the model.
+//!
+//! One file a part of the configuration, each with its [`Section`]s (what keys there are) above the
+//! functions that decode them. What concerns several sites at once is in `listeners`.
+
+use crate::decode::{Context, Table};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::Model;
+use crate::schema::{Kind, Section, now};
+use crate::source::Span;
+use crate::tree::Node;
+
+mod files;
+mod headers;
+mod later;
+mod limits;
+mod listeners;
+mod logging;
+mod performance;
+mod proxy;
+mod security;
+mod server;
+mod site;
+mod ssl;
+mod upstreams;
+
+/// The top level; every other section is below it.
+pub static ROOT: Section = Section {
+    path: "",
+    list: false,
+    about: "The top level of a file has tables only.",
+    keys: &[
+        now("server", Kind::Table(&server::SERVER), "", "Who the server says it is."),
+        now("sites", Kind::Tables(&site::SITES), "required", "The sites, at least one."),
+        now("logging", Kind::Table(&logging::LOGGING), "", "Access and error log."),
+        now("performance", Kind::Table(&performance::PERFORMANCE), "", "Workers and connections."),
+        now("security", Kind::Table(&security::SECURITY), "", "Rules for every site."),
+        now(
+            "limits",
+            Kind::Table(&limits::LIMITS),
+            "",
+            "Bounds on what a client may send or hold.",
+        ),
+        crate::schema::later("management", Kind::Table(&later::MANAGEMENT), "", "The admin API."),
+    ],
+};
+
+/// Decodes the roots of all files as one configuration. The model is only good if the context was
+/// told of no error.
+pub(crate) fn decode<'n>(context: &'n Context<'n>, roots: &'n [Node]) -> Option<Model> {
+    let tables: Vec<Table<'n>> =
+        roots.iter().filter_map(|root| Table::open(context, "file", root, &ROOT)).collect();
+    let first = tables.first()?.span;
+    let drafts: Vec<site::Draft> =
+        tables.iter().flat_map(|table| table.tables("sites")).map(site::decode).collect();
+    if drafts.is_empty() && !tables.iter().any(|table| table.has("sites")) {
+        no_sites(context, first);
+    }
+    let model = Model {
+        server: server::decode(once(&tables, "server")),
+        sites: listeners::settle(context, drafts),
+        logging: logging::decode(once(&tables, "logging")),
+        performance: performance::decode(once(&tables, "performance")),
+        security: security::decode(once(&tables, "security")),
+        limits: limits::decode(once(&tables, "limits")),
+    };
+    tables.into_iter().for_each(Table::finish);
+    Some(model)
+}
+
+/// A table that only one of the files may have.
+fn once<'n>(tables: &[Table<'n>], name: &'static str) -> Option<Table<'n>> {
+    let mut found = tables.iter().filter_map(|table| table.table(name));
+    let first = found.next()?;
+    for again in found {
+        first.context().push(
+            Diagnostic::error(
+                Code::DuplicateKey,
+                again.span,
+                format!("`[{name}]` is in two files"),
+            )
+            .label("written again")
+            .also(first.span, "first here"),
+        );
+    }
+    Some(first)
+}
+
+fn no_sites(context: &Context<'_>, place: Span) {
+    context.push(
+        Diagnostic::error(Code::MissingKey, place, "the configuration has no site")
+            .help("a site starts with `[[sites]]` and needs `name`, `hostname` and `port`"),
+    );
+}

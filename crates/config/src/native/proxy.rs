@@ -1,0 +1,346 @@
+//! `[sites.proxy]`: routes, balancing and time limits.
+
+use std::time::Duration;
+
+use crate::decode::{Context, Spanned, Table, nearest};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::{Balance, IdleConnections, Proxy, Route, Timeouts};
+use crate::schema::{Kind, Section, later, now};
+use crate::syntax::path;
+
+use super::upstreams::{self, Pools};
+
+/// More idle connections to one endpoint than a worker could use.
+const IDLE_MAX: i64 = 65_536;
+
+pub(super) static PROXY: Section = Section {
+    path: "sites.proxy",
+    list: false,
+    about: "The proxy part of a site.",
+    keys: &[
+        now("enabled", Kind::Bool, "false", "Proxy at all."),
+        now(
+            "upstreams",
+            Kind::Tables(&upstreams::UPSTREAMS),
+            "required",
+            "Where requests may be sent.",
+        ),
+        now(
+            "routes",
+            Kind::Tables(&ROUTES),
+            "every path to the only pool",
+            "Which requests go where. May be left out if all upstreams share one name.",
+        ),
+        now("load_balancing", Kind::Table(&LOAD_BALANCING), "", "How an upstream is chosen."),
+        now("timeout", Kind::Table(&TIMEOUT), "", "How long each step may take."),
+        now(
+            "headers",
+            Kind::Table(&super::headers::HEADERS),
+            "",
+            "Changes to messages, both ways.",
+        ),
+        now("request_headers", Kind::Table(&super::headers::REQUEST), "", "Changes to requests."),
+        now(
+            "response_headers",
+            Kind::Table(&super::headers::RESPONSE),
+            "",
+            "Changes to responses.",
+        ),
+        now("idle_connections", Kind::Table(&IDLE), "", "Idle upstream connections."),
+        later(
+            "health_check",
+            Kind::Table(&super::later::HEALTH_CHECK),
+            "",
+            "Active health checks.",
+        ),
+    ],
+};
+
+static ROUTES: Section = Section {
+    path: "sites.proxy.routes",
+    list: true,
+    about: "Which requests go to which pool. The longest path that matches wins; declared order breaks ties.",
+    keys: &[
+        now(
+            "path",
+            Kind::Text,
+            "required",
+            "Prefix of whole path segments: `/api` matches `/api` and `/api/x`, not `/apix`.",
+        ),
+        now("upstream", Kind::Text, "required", "Name of a pool."),
+        now("strip_prefix", Kind::Bool, "false", "Take `path` off before forwarding."),
+        now(
+            "rewrite_target",
+            Kind::Text,
+            "none",
+            "Replaces the whole path (the query is kept); wins over `strip_prefix`.",
+        ),
+        now(
+            "websocket",
+            Kind::Bool,
+            "false",
+            "Allow `Upgrade: websocket`; other routes answer it as plain HTTP.",
+        ),
+        now(
+            "redirect_slash",
+            Kind::Bool,
+            "false",
+            "301 a request for `/x` to `/x/` when `path` is `/x/`.",
+        ),
+    ],
+};
+
+static LOAD_BALANCING: Section = Section {
+    path: "sites.proxy.load_balancing",
+    list: false,
+    about: "How an upstream of a pool is chosen.",
+    keys: &[
+        now(
+            "method",
+            Kind::Choice(&[
+                "round_robin",
+                "weighted",
+                "least_connections",
+                "weighted_round_robin",
+                "least_conn",
+            ]),
+            "\"round_robin\"",
+            "Each in turn; smooth weighted round robin; or the fewest requests in flight. The last two words are other names for `weighted` and `least_connections`.",
+        ),
+        later("sticky_sessions", Kind::Bool, "false", "Keep a client with one upstream."),
+    ],
+};
+
+static TIMEOUT: Section = Section {
+    path: "sites.proxy.timeout",
+    list: false,
+    about: "How long each step of talking to an upstream may take; running out is 504.",
+    keys: &[
+        now("connect", Kind::Duration(false), "10", "For a connection to be established."),
+        now("read", Kind::Duration(false), "30", "Between two successive reads."),
+        now("write", Kind::Duration(false), "30", "Between two successive writes."),
+        now(
+            "tunnel",
+            Kind::Duration(false),
+            "\"1h\"",
+            "For a WebSocket without a byte in either direction.",
+        ),
+    ],
+};
+
+static IDLE: Section = Section {
+    path: "sites.proxy.idle_connections",
+    list: false,
+    about: "Idle upstream connections kept for reuse.",
+    keys: &[
+        now(
+            "max",
+            Kind::Integer(0, IDLE_MAX),
+            "128",
+            "For each endpoint and worker; 0 keeps none.",
+        ),
+        now("timeout", Kind::Duration(false), "60", "An idle connection is closed after this."),
+        now(
+            "max_age",
+            Kind::Duration(false),
+            "\"1h\"",
+            "A connection older than this is not reused.",
+        ),
+    ],
+};
+
+/// Decodes the proxy part; `None` if there is none or it is not enabled.
+pub(super) fn decode(site: &Table<'_>) -> Option<Proxy> {
+    let table = site.table("proxy")?;
+    let context = table.context();
+    let enabled = table.boolean("enabled");
+    let pools = upstreams::decode(context, table.tables("upstreams"));
+    let routes = routes(&table, &pools);
+    let proxy = Proxy {
+        routes,
+        balance: balance(&table),
+        timeout: timeouts(&table),
+        headers: super::headers::decode(&table),
+        idle: idle(&table),
+        pools: Vec::new(),
+    };
+    if enabled.is_none() && !table.has("enabled") {
+        context.push(
+            Diagnostic::warning(
+                Code::Unused,
+                table.span,
+                "the proxy part is off: `enabled` is not set",
+            )
+            .label("nothing in this table is used")
+            .help(
+                "write `enabled = true` below `[sites.proxy]`, or `enabled = false` to keep it off",
+            ),
+        );
+    }
+    if enabled == Some(true) {
+        complete(&table, &pools, &proxy.routes);
+    }
+    table.finish();
+    (enabled == Some(true)).then_some(Proxy { pools: pools.pools, ..proxy })
+}
+
+fn routes(table: &Table<'_>, pools: &Pools) -> Vec<Route> {
+    if !table.has("routes") && pools.pools.len() == 1 {
+        return vec![Route {
+            path: "/".to_owned(),
+            pool: 0,
+            strip_prefix: false,
+            rewrite_target: None,
+            websocket: false,
+            redirect_slash: false,
+        }];
+    }
+    table.tables("routes").into_iter().filter_map(|table| route(table, pools)).collect()
+}
+
+fn route(table: Table<'_>, pools: &Pools) -> Option<Route> {
+    let context = table.context();
+    table.require("path", "\"/api/\"");
+    table.require("upstream", "\"backend\"");
+    let prefix = table.text("path").and_then(|text| checked_path(context, "path", text));
+    let pool = table.text("upstream").and_then(|name| {
+        let pool = pools.find(name.value);
+        if pool.is_none() {
+            unknown_upstream(context, name, pools);
+        }
+        pool
+    });
+    let strip_prefix = table.boolean("strip_prefix").unwrap_or(false);
+    let rewrite_target =
+        table.text("rewrite_target").and_then(|text| checked_path(context, "rewrite_target", text));
+    let websocket = table.boolean("websocket").unwrap_or(false);
+    let redirect_slash = table.boolean("redirect_slash").unwrap_or(false);
+    table.finish();
+    Some(Route {
+        path: prefix?,
+        pool: pool?,
+        strip_prefix,
+        rewrite_target,
+        websocket,
+        redirect_slash,
+    })
+}
+
+fn checked_path(context: &Context<'_>, key: &str, text: Spanned<&str>) -> Option<String> {
+    match path(text.value) {
+        Ok(path) => Some(path),
+        Err(reason) => {
+            let error = context.bad(key, text.span, &reason);
+            context.push(match text.value.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+                true => {
+                    let instead = format!("\"/{}\"", text.value.escape_default());
+                    error.suggest(text.span, instead, "start it with a slash")
+                }
+                false => error,
+            });
+            None
+        }
+    }
+}
+
+fn unknown_upstream(context: &Context<'_>, name: Spanned<&str>, pools: &Pools) {
+    let message = format!("no upstream has the name `{}`", name.value.escape_debug());
+    let error = Diagnostic::error(Code::UnknownUpstream, name.span, message)
+        .label("this site has no `[[sites.proxy.upstreams]]` entry of that name");
+    let names = pools.pools.iter().map(|pool| pool.name.as_str());
+    context.push(match nearest(name.value, names.clone()) {
+        Some(near) => {
+            let place = pools.find(near).and_then(|index| pools.places.get(index));
+            let error = match place {
+                Some(place) => error.also(*place, "a similar name"),
+                None => error,
+            };
+            error.suggest(
+                name.span,
+                format!("\"{}\"", near.escape_default()),
+                format!("did you mean `{near}`?"),
+            )
+        }
+        None if pools.pools.is_empty() => error.help("this site has no upstreams at all"),
+        None => {
+            const NAMES_SHOWN_MAX: usize = 6;
+            let shown: Vec<String> =
+                names.take(NAMES_SHOWN_MAX).map(|name| format!("`{name}`")).collect();
+            error.help(format!("its upstreams are {}", shown.join(", ")))
+        }
+    });
+}
+
+/// What an enabled proxy must have, and what it has for nothing.
+fn complete(table: &Table<'_>, pools: &Pools, routes: &[Route]) {
+    let context = table.context();
+    if !table.has("upstreams") {
+        context.push(
+            Diagnostic::error(Code::MissingKey, table.span, "the proxy has no upstream")
+                .label("enabled, but there is nowhere to send requests to")
+                .help("add `[[sites.proxy.upstreams]]` with `name` and `url`"),
+        );
+        return;
+    }
+    if !table.has("routes") {
+        if let (Some(first), Some(second)) = (pools.places.first(), pools.places.get(1)) {
+            context.push(
+                Diagnostic::error(Code::MissingKey, table.span, "the proxy has no route")
+                    .label("which requests go to which upstream?")
+                    .also(*first, "one pool")
+                    .also(*second, "another one")
+                    .help("add `[[sites.proxy.routes]]` with `path` and `upstream`; only upstreams of one name need no route"),
+            );
+        }
+        return;
+    }
+    for (index, (pool, place)) in pools.pools.iter().zip(&pools.places).enumerate() {
+        if !routes.is_empty() && routes.iter().all(|route| route.pool != index) {
+            let message = format!("no route leads to the upstream `{}`", pool.name);
+            context.push(Diagnostic::warning(Code::Unused, *place, message).label("never used"));
+        }
+    }
+}
+
+fn balance(proxy: &Table<'_>) -> Balance {
+    let Some(table) = proxy.table("load_balancing") else { return Balance::RoundRobin };
+    let balance = match table.choice("method") {
+        Some("weighted" | "weighted_round_robin") => Balance::Weighted,
+        Some("least_connections" | "least_conn") => Balance::LeastConnections,
+        _ => Balance::RoundRobin,
+    };
+    table.finish();
+    balance
+}
+
+fn timeouts(proxy: &Table<'_>) -> Timeouts {
+    let mut timeouts = Timeouts {
+        connect: Duration::from_secs(10),
+        read: Duration::from_secs(30),
+        write: Duration::from_secs(30),
+        tunnel: Duration::from_secs(3600),
+    };
+    let Some(table) = proxy.table("timeout") else { return timeouts };
+    timeouts.connect = table.duration("connect").unwrap_or(timeouts.connect);
+    timeouts.read = table.duration("read").unwrap_or(timeouts.read);
+    timeouts.write = table.duration("write").unwrap_or(timeouts.write);
+    timeouts.tunnel = table.duration("tunnel").unwrap_or(timeouts.tunnel);
+    table.finish();
+    timeouts
+}
+
+fn idle(proxy: &Table<'_>) -> IdleConnections {
+    let mut idle = IdleConnections {
+        max: 128,
+        timeout: Duration::from_secs(60),
+        max_age: Duration::from_secs(3600),
+    };
+    let Some(table) = proxy.table("idle_connections") else { return idle };
+    if let Some(max) = table.integer("max") {
+        idle.max = usize::try_from(max.value).unwrap_or(idle.max);
+    }
+    idle.timeout = table.duration("timeout").unwrap_or(idle.timeout);
+    idle.max_age = table.duration("max_age").unwrap_or(idle.max_age);
+    table.finish();
+    idle
+}

@@ -1,0 +1,74 @@
+//! `[security]`: rules for every site.
+
+use crate::decode::Table;
+use crate::model::Security;
+use crate::schema::{Kind, Section, later, now};
+use crate::syntax::network;
+
+pub(super) static SECURITY: Section = Section {
+    path: "security",
+    list: false,
+    about: "Rules for every site.",
+    keys: &[
+        now(
+            "hide_server_header",
+            Kind::Bool,
+            "false",
+            "Leave out the `Server` field of Ravelin's own responses.",
+        ),
+        now(
+            "max_request_size",
+            Kind::Size(1, u64::MAX),
+            "no limit",
+            "Longest request body; more is 413.",
+        ),
+        now(
+            "security_headers",
+            Kind::Map,
+            "empty",
+            "Fields set on every response, as `name = \"value\"`.",
+        ),
+        now(
+            "trusted_proxies",
+            Kind::Texts,
+            "[]",
+            "Addresses and networks (`\"10.0.0.0/8\"`) whose `X-Forwarded-For` is believed.",
+        ),
+        now(
+            "allow_encoded_slashes",
+            Kind::Bool,
+            "false",
+            "Let `%2F` and `%5C` through in proxied paths instead of answering 400.",
+        ),
+        later("allowed_origins", Kind::Texts, "[]", "Origins that may make cross-origin requests."),
+        later(
+            "rate_limiting",
+            Kind::Table(&super::later::RATE_LIMITING),
+            "",
+            "Limits on requests of one client.",
+        ),
+    ],
+};
+
+pub(super) fn decode(table: Option<Table<'_>>) -> Security {
+    let mut security = Security {
+        hide_server_header: false,
+        max_request_size: None,
+        security_headers: Vec::new(),
+        trusted_proxies: Vec::new(),
+        allow_encoded_slashes: false,
+    };
+    let Some(table) = table else { return security };
+    security.hide_server_header = table.boolean("hide_server_header").unwrap_or(false);
+    security.max_request_size = table.size("max_request_size");
+    security.security_headers = super::headers::plain(&table, "security_headers");
+    security.allow_encoded_slashes = table.boolean("allow_encoded_slashes").unwrap_or(false);
+    for text in table.texts("trusted_proxies").unwrap_or_default() {
+        match network(text.value) {
+            Ok(net) => security.trusted_proxies.push(net),
+            Err(hint) => table.context().push_hint("trusted_proxies", text.span, hint),
+        }
+    }
+    table.finish();
+    security
+}

@@ -1,0 +1,205 @@
+//! `[[sites]]`: one virtual host.
+
+use crate::decode::{Context, Spanned, Table};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::{HostPattern, Listen, Site};
+use crate::schema::{Kind, Section, later, now};
+use crate::source::Span;
+use crate::syntax::{host_pattern, listen};
+
+use super::{files, headers, later as not_yet, proxy, ssl};
+
+pub(super) static SITES: Section = Section {
+    path: "sites",
+    list: true,
+    about: "One virtual host.",
+    keys: &[
+        now("name", Kind::Text, "required", "The operator's name for it; appears in logs."),
+        now(
+            "hostname",
+            Kind::Text,
+            "required",
+            "Host it answers to: a name, an IP address, `*.example.com` (one or more labels before it), or `*` for any.",
+        ),
+        now("hostnames", Kind::Texts, "[]", "More hosts it answers to."),
+        now(
+            "port",
+            Kind::Integer(1, 65535),
+            "required without `listen`",
+            "Port to listen at, on every address of the machine, IPv6 and IPv4.",
+        ),
+        now(
+            "listen",
+            Kind::Texts,
+            "required without `port`",
+            "Where to listen, in the place of `port`: `\"127.0.0.1:80\"`, `\"[::1]:80\"`, `\":80\"` for every address, `\"unix:/path\"`.",
+        ),
+        now(
+            "default",
+            Kind::Bool,
+            "the first site of a listener",
+            "Takes requests of its listeners that no other site's host matches. At most one site of a listener.",
+        ),
+        now(
+            "static_dir",
+            Kind::Text,
+            "no files",
+            "Directory of files to serve for paths that no route takes.",
+        ),
+        now(
+            "index_files",
+            Kind::Texts,
+            "[\"index.html\", \"index.htm\"]",
+            "Names tried in a directory, in order.",
+        ),
+        now(
+            "error_pages",
+            Kind::Map,
+            "empty",
+            "Pages for error statuses, below `static_dir`: `404 = \"404.html\"`.",
+        ),
+        now(
+            "spa_fallback",
+            Kind::Text,
+            "none",
+            "File below `static_dir` that answers, with 200, a GET for a page that does not exist.",
+        ),
+        now(
+            "follow_symlinks",
+            Kind::Bool,
+            "false",
+            "Serve what a symbolic link outside of `static_dir` points to.",
+        ),
+        now(
+            "headers",
+            Kind::Map,
+            "empty",
+            "Fields set on every response of the site, as `name = \"value\"`.",
+        ),
+        now(
+            "redirect_to_https",
+            Kind::Bool,
+            "false",
+            "301 every request to the same URL under `https`.",
+        ),
+        now("cache", Kind::Table(&files::CACHE), "", "What responses say about caching."),
+        now("proxy", Kind::Table(&proxy::PROXY), "", "The proxy part."),
+        now("ssl", Kind::Table(&ssl::SSL), "", "TLS."),
+        later("api_only", Kind::Bool, "false", "The site has no pages."),
+        later("compression", Kind::Table(&not_yet::COMPRESSION), "", "Compression."),
+        later(
+            "access_control",
+            Kind::Table(&not_yet::ACCESS_CONTROL),
+            "",
+            "Cross-origin requests.",
+        ),
+    ],
+};
+
+/// A site, and the places that are needed to speak about it together with others.
+pub(super) struct Draft {
+    pub(super) site: Site,
+    /// Where each of the site's hosts is written.
+    pub(super) hosts: Vec<Span>,
+    /// Where each of the site's listeners is written.
+    pub(super) listen: Vec<Span>,
+    /// Where `default = true` is written.
+    pub(super) default: Option<Span>,
+}
+
+/// Decodes one site.
+pub(super) fn decode(table: Table<'_>) -> Draft {
+    let context = table.context();
+    table.require("name", "\"main\"");
+    table.require("hostname", "\"example.com\"");
+    let name = table.text("name");
+    if let Some(name) = name.filter(|name| name.value.is_empty()) {
+        context.push(context.bad("name", name.span, "must not be empty"));
+    }
+    let name = name.map_or("", |name| name.value).to_owned();
+    let (hosts, host_places) = hosts(&table);
+    let (listeners, listen_places) = listeners(&table);
+    let default = table.boolean("default").unwrap_or(false);
+    let default = if default { table.peek("default").map(|entry| entry.node.span) } else { None };
+    let site = Site {
+        hosts,
+        listen: listeners,
+        default: default.is_some(),
+        tls: ssl::decode(&table, &name),
+        redirect_to_https: table.boolean("redirect_to_https").unwrap_or(false),
+        files: files::decode(&table),
+        response_headers: headers::plain(&table, "headers"),
+        proxy: proxy::decode(&table),
+        name,
+    };
+    if site.files.is_none() && !table.has("proxy") && !site.redirect_to_https {
+        context.push(
+            Diagnostic::warning(
+                Code::Unused,
+                table.span,
+                format!("site `{}` serves nothing", site.name),
+            )
+            .label("every request is answered 404")
+            .help("give it `static_dir = \"…\"` or `[sites.proxy]`"),
+        );
+    }
+    table.finish();
+    Draft { site, hosts: host_places, listen: listen_places, default }
+}
+
+fn hosts(table: &Table<'_>) -> (Vec<HostPattern>, Vec<Span>) {
+    let context = table.context();
+    let first = table.text("hostname").map(|host| ("hostname", host));
+    let more =
+        table.texts("hostnames").unwrap_or_default().into_iter().map(|host| ("hostnames", host));
+    let (mut hosts, mut places) = (Vec::new(), Vec::new());
+    for (key, text) in first.into_iter().chain(more) {
+        match host_pattern(text.value) {
+            Ok(host) if hosts.contains(&host) => {} // the same host once more changes nothing
+            Ok(host) => {
+                hosts.push(host);
+                places.push(text.span);
+            }
+            Err(hint) => context.push_hint(key, text.span, hint),
+        }
+    }
+    (hosts, places)
+}
+
+fn listeners(table: &Table<'_>) -> (Vec<Listen>, Vec<Span>) {
+    let context = table.context();
+    let port = table.integer("port");
+    let texts = table.texts("listen");
+    if let (Some(port), Some(entry)) = (table.peek("port"), table.peek("listen")) {
+        context.push(
+            Diagnostic::error(Code::Conflict, port.key_span, "`port` and `listen` are both set")
+                .label("listens at this port of every address")
+                .also(entry.key_span, "listens at these addresses")
+                .help("keep one of them; `listen = [\":80\"]` is the same as `port = 80`"),
+        );
+    }
+    if !table.has("port") && !table.has("listen") {
+        table.require("port", "80");
+    }
+    let mut found: Vec<(Listen, Span)> = Vec::new();
+    if let Some(port) = port {
+        found
+            .extend(u16::try_from(port.value).ok().map(|number| (Listen::Port(number), port.span)));
+    }
+    if let Some(entry) = table.peek("listen").filter(|_| texts.as_ref().is_some_and(Vec::is_empty))
+    {
+        context.push(context.bad("listen", entry.node.span, "must name at least one address"));
+    }
+    for text in texts.unwrap_or_default() {
+        address(context, text, &mut found);
+    }
+    found.into_iter().unzip()
+}
+
+fn address(context: &Context<'_>, text: Spanned<&str>, found: &mut Vec<(Listen, Span)>) {
+    match listen(text.value) {
+        Ok(listen) if found.iter().any(|(other, _)| *other == listen) => {}
+        Ok(listen) => found.push((listen, text.span)),
+        Err(hint) => context.push_hint("listen", text.span, hint),
+    }
+}

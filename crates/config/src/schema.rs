@@ -1,0 +1,142 @@
+//! What keys there are: one description a key, which the decoder checks against and from which the
+//! reference is made. A key that is not described here does not exist.
+
+/// A table of the configuration and its keys.
+#[derive(Debug)]
+pub struct Section {
+    /// Dotted path from the root, e.g. `sites.proxy.routes`; empty for the root.
+    pub path: &'static str,
+    /// Whether it is written as `[[path]]`, any number of times.
+    pub list: bool,
+    /// What it is for, as a sentence.
+    pub about: &'static str,
+    /// Its keys, in the order of the reference.
+    pub keys: &'static [Key],
+}
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name in its table.
+    pub name: &'static str,
+    /// What may be written.
+    pub kind: Kind,
+    /// Whether it does anything yet.
+    pub effect: Effect,
+    /// What holds when it is not written, for the reference.
+    pub default: &'static str,
+    /// What it does, for the reference.
+    pub about: &'static str,
+}
+
+/// Whether a key does anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It does.
+    Now,
+    /// It is checked and accepted with a warning; its function comes with a later version.
+    Later,
+}
+
+/// What may be written as a key's value.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// `true` or `false`.
+    Bool,
+    /// A string.
+    Text,
+    /// A list of strings.
+    Texts,
+    /// A whole number between the two, both included.
+    Integer(i64, i64),
+    /// Seconds as a number, or a string such as "500ms"; `true` if zero is allowed.
+    Duration(bool),
+    /// Bytes as a number, or a string such as "10MB", between the two, both included.
+    Size(u64, u64),
+    /// One of these strings; the first of each pair is the name, the second an accepted alias of
+    /// the name (or empty).
+    Choice(&'static [&'static str]),
+    /// A table of strings with any keys.
+    Map,
+    /// A list of names, or a table of booleans.
+    Names,
+    /// A table with the keys of this section.
+    Table(&'static Section),
+    /// A list of tables with the keys of this section.
+    Tables(&'static Section),
+}
+
+impl Section {
+    /// As its header is written: `[a.b]`, `[[a.b]]`, or "the top level".
+    pub fn header(&self) -> String {
+        match (self.path, self.list) {
+            ("", _) => "the top level".to_owned(),
+            (path, true) => format!("[[{path}]]"),
+            (path, false) => format!("[{path}]"),
+        }
+    }
+
+    /// The key with this name.
+    pub fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// This section and all below it, depth first.
+    pub fn walk(&'static self) -> Vec<&'static Section> {
+        let below = self.keys.iter().filter_map(|key| key.kind.section());
+        std::iter::once(self).chain(below.flat_map(Section::walk)).collect()
+    }
+}
+
+impl Kind {
+    /// The section of a table or a list of tables.
+    pub fn section(&self) -> Option<&'static Section> {
+        match self {
+            Kind::Table(section) | Kind::Tables(section) => Some(section),
+            _ => None,
+        }
+    }
+
+    /// What is expected, with its article.
+    pub fn expected(&self) -> String {
+        match *self {
+            Kind::Bool => "`true` or `false`".to_owned(),
+            Kind::Text => "a string".to_owned(),
+            Kind::Texts => "a list of strings".to_owned(),
+            Kind::Integer(min, max) if max >= u32::MAX.into() => {
+                format!("an integer, at least {min}")
+            }
+            Kind::Integer(min, max) => format!("an integer from {min} to {max}"),
+            Kind::Duration(_) => "seconds, or a string such as \"30s\" or \"500ms\"".to_owned(),
+            Kind::Size(..) => "bytes, or a string such as \"64KB\" or \"10MB\"".to_owned(),
+            Kind::Choice(names) => {
+                let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+                format!("one of {}", names.join(", "))
+            }
+            Kind::Map => "a table of strings".to_owned(),
+            Kind::Names => "a list of names, or a table of booleans".to_owned(),
+            Kind::Table(section) => format!("a table, `{}`", section.header()),
+            Kind::Tables(section) => format!("a list of tables, `{}`", section.header()),
+        }
+    }
+}
+
+/// A key that is in effect.
+pub(crate) const fn now(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    about: &'static str,
+) -> Key {
+    Key { name, kind, effect: Effect::Now, default, about }
+}
+
+/// A key whose function is not built yet.
+pub(crate) const fn later(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    about: &'static str,
+) -> Key {
+    Key { name, kind, effect: Effect::Later, default, about }
+}

@@ -1,0 +1,152 @@
+//! Configuration text and places in it.
+//!
+//! Every value that the readers produce carries a [`Span`], so that each mistake can be shown where it
+//! was written. A span names its file by index into [`Sources`], which lets one mistake point into
+//! two files.
+
+use std::path::{Path, PathBuf};
+
+/// The files of one configuration, in the order they were given.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    files: Vec<Source>,
+}
+
+impl Sources {
+    /// Adds a file and returns its index.
+    pub(crate) fn add(&mut self, source: Source) -> usize {
+        self.files.push(source);
+        self.files.len() - 1
+    }
+
+    /// The file with this index, if there is one.
+    pub fn get(&self, file: usize) -> Option<&Source> {
+        self.files.get(file)
+    }
+
+    /// The files in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Source> {
+        self.files.iter()
+    }
+
+    /// The text of a span; empty if the span lies outside of its file.
+    pub fn text(&self, span: Span) -> &str {
+        self.get(span.file).and_then(|source| source.text.get(span.start..span.end)).unwrap_or("")
+    }
+}
+
+/// One file's name and text.
+#[derive(Debug, Clone)]
+pub struct Source {
+    path: PathBuf,
+    text: String,
+    /// Byte offset of each line's first byte; the first is always 0.
+    lines: Vec<usize>,
+}
+
+impl Source {
+    /// Keeps a text without its byte order mark.
+    pub fn new(path: &Path, text: &str) -> Source {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
+        let ends = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n');
+        let lines = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
+        Source { path: path.to_owned(), text, lines }
+    }
+
+    /// The name the file was given with.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The text, without a byte order mark.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Line and column of a byte offset; offsets past the end are the end.
+    pub fn position(&self, offset: usize) -> Position {
+        let offset = self.floor(offset);
+        let line = self.line_of(offset);
+        let start = self.lines.get(line).copied().unwrap_or(0);
+        let before = self.text.get(start..offset).unwrap_or("");
+        Position { line: line + 1, column: before.chars().count() + 1 }
+    }
+
+    /// First byte and end of the line (without its line end) with this zero-based number.
+    pub(crate) fn line_bounds(&self, line: usize) -> (usize, usize) {
+        let start = self.lines.get(line).copied().unwrap_or(self.text.len());
+        let end = self.lines.get(line + 1).copied().unwrap_or(self.text.len());
+        let text = self.text.get(start..end).unwrap_or("");
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        (start, start + text.strip_suffix('\r').unwrap_or(text).len())
+    }
+
+    /// Zero-based number of the line that holds this offset.
+    pub(crate) fn line_of(&self, offset: usize) -> usize {
+        self.lines.partition_point(|&start| start <= offset).saturating_sub(1)
+    }
+
+    /// The nearest character boundary at or before an offset.
+    pub(crate) fn floor(&self, offset: usize) -> usize {
+        let mut offset = offset.min(self.text.len());
+        while !self.text.is_char_boundary(offset) {
+            offset -= 1;
+        }
+        offset
+    }
+}
+
+/// A stretch of bytes in one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span {
+    /// Index into [`Sources`].
+    pub file: usize,
+    /// Offset of the first byte.
+    pub start: usize,
+    /// Offset after the last byte.
+    pub end: usize,
+}
+
+/// Where something stands, as editors count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// First line is 1.
+    pub line: usize,
+    /// First character of the line is 1. Characters are counted, not bytes; a tab is one.
+    pub column: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str, offset: usize) -> (usize, usize) {
+        let position = Source::new(Path::new("x"), text).position(offset);
+        (position.line, position.column)
+    }
+
+    #[test]
+    fn columns_count_characters_and_tabs_are_one() {
+        assert_eq!(at("aé\tb", 4), (1, 4));
+        assert_eq!(at("aé\tb", 2), (1, 2), "inside of a character is its start");
+    }
+
+    #[test]
+    fn lines_end_with_lf_or_crlf() {
+        assert_eq!(at("a\r\nb\nc", 3), (2, 1));
+        assert_eq!(at("a\r\nb\nc", 5), (3, 1));
+        assert_eq!(Source::new(Path::new("x"), "a\r\nb").line_bounds(0), (0, 1));
+    }
+
+    #[test]
+    fn empty_text_and_offsets_past_the_end_have_a_place() {
+        assert_eq!(at("", 0), (1, 1));
+        assert_eq!(at("ab", 99), (1, 3));
+        assert_eq!(at("ab\n", 99), (2, 1));
+    }
+
+    #[test]
+    fn byte_order_mark_is_no_column() {
+        assert_eq!(at("\u{feff}ab", 1), (1, 2));
+    }
+}

@@ -1,0 +1,12 @@
+//! The small languages inside of values: durations, sizes, host names, listen addresses, upstream
+//! URLs, paths, header fields. Pure functions; an `Err` is the reason, worded to stand below the value.
+
+mod address;
+mod field;
+mod quantity;
+mod url;
+
+pub(crate) use address::{Hint, host_pattern, listen, network};
+pub(crate) use field::{field_name, field_value, managed_field};
+pub(crate) use quantity::{duration, seconds, size};
+pub(crate) use url::{Rejected, path, upstream};

@@ -1,0 +1,71 @@
+//! The spanned tree: what a configuration file says, before anybody asks what it means.
+//!
+//! Every dialect's reader produces this tree and every front end decodes it. What always holds: a
+//! table's entries stand in the order they were written, no key stands twice in one table, and each key and value knows its place.
+
+use crate::source::Span;
+
+/// A value and where it was written. The place of a table that a header opens is the header.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) value: Value,
+    pub(crate) span: Span,
+}
+
+/// One key of a table with its value.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) key_span: Span,
+    pub(crate) node: Node,
+}
+
+/// What was written.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    Table(Vec<Entry>),
+    Array(Vec<Node>),
+    String(String),
+    Integer(i64),
+    Float(f64),
+    Bool(bool),
+    /// A date or time; no key takes one.
+    Date,
+}
+
+impl Value {
+    /// What it is, with its article, as a message names it.
+    pub(crate) fn noun(&self) -> &'static str {
+        match self {
+            Value::Table(_) => "a table",
+            Value::Array(items)
+                if items.iter().all(|item| matches!(item.value, Value::Table(_)))
+                    && !items.is_empty() =>
+            {
+                "a list of tables"
+            }
+            Value::Array(_) => "a list",
+            Value::String(_) => "a string",
+            Value::Integer(_) => "an integer",
+            Value::Float(_) => "a decimal number",
+            Value::Bool(_) => "a boolean",
+            Value::Date => "a date or time",
+        }
+    }
+
+    /// Whether it is a table with this key.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        matches!(self, Value::Table(entries) if entries.iter().any(|entry| entry.key == key))
+    }
+
+    /// Whether it says "off": `false`, or nothing at all.
+    pub(crate) fn is_off(&self) -> bool {
+        match self {
+            Value::Bool(on) => !on,
+            Value::Table(entries) => entries.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            Value::String(text) => text.is_empty(),
+            Value::Integer(_) | Value::Float(_) | Value::Date => false,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Snapshot cases, one file a case: input, a line of dashes, and what loading it gives.
+//!
+//! `RAVELIN_BLESS=1 cargo test -p config --test cases` rewrites what is expected; read the
+//! difference before committing it. A first line `# file: NAME` gives the input that name; `# missing: PATH …` names
+//! files that do not exist. Inputs that an editor would spoil have escapes: see `unescape`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use config::model::{HeaderRules, Model, Proxy, Site};
+use config::{Loaded, Options, load};
+
+const SEPARATOR: &str = "----------\n";
+
+#[test]
+fn every_case_gives_what_it_says() {
+    let bless = std::env::var_os("RAVELIN_BLESS").is_some();
+    let mut cases: Vec<PathBuf> = fs::read_dir(directory())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "case"))
+        .collect();
+    cases.sort();
+    assert!(cases.len() >= 60, "only {} cases found", cases.len());
+    let mut failures = String::new();
+    for path in cases {
+        let text = fs::read_to_string(&path).unwrap();
+        let (input, expected) = text.split_once(SEPARATOR).unwrap_or((&text, ""));
+        let actual = outcome(&run(input));
+        if bless {
+            fs::write(&path, format!("{input}{SEPARATOR}{actual}")).unwrap();
+        } else if actual != expected {
+            let name = path.file_name().unwrap().to_string_lossy();
+            _ = writeln!(failures, "=== {name}\n--- expected\n{expected}\n--- actual\n{actual}");
+        }
+    }
+    assert!(failures.is_empty(), "\n{failures}");
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
+}
+
+fn run(input: &str) -> Loaded {
+    let directive = |word: &str| input.lines().find_map(|line| line.strip_prefix(word));
+    let name = directive("# file: ").unwrap_or("site.toml");
+    let missing: Vec<&str> = directive("# missing: ").unwrap_or("").split(' ').collect();
+    let exists = |path: &Path| !missing.iter().any(|name| path == Path::new(name));
+    let options = Options { exists: &exists, ..Options::default() };
+    load(&[(PathBuf::from(name), unescape(input))], &options)
+}
+
+/// `⏎CRLF⏎` in the first line turns every line end into CR LF, `⏎BOM⏎` puts a byte order mark first,
+/// `⏎BYTE⏎` anywhere is a byte that is not UTF-8, `⏎NOEND⏎` takes the last line end off.
+fn unescape(input: &str) -> Vec<u8> {
+    let mut text = input.to_owned();
+    if text.contains("⏎CRLF⏎") {
+        text = text.replace('\n', "\r\n");
+    }
+    if text.contains("⏎BOM⏎") {
+        text.insert(0, '\u{feff}');
+    }
+    if text.contains("⏎NOEND⏎") {
+        text = text.trim_end().to_owned();
+    }
+    let parts: Vec<&[u8]> = text.split("⏎BYTE⏎").map(str::as_bytes).collect();
+    parts.join(&0xff)
+}
+
+fn outcome(loaded: &Loaded) -> String {
+    let mut text = loaded.render(false);
+    if let Some(model) = &loaded.model {
+        describe(&mut text, model);
+    }
+    text
+}
+
+/// The model in few lines: every site, and what differs from the defaults elsewhere.
+fn describe(out: &mut String, model: &Model) {
+    for site in &model.sites {
+        describe_site(out, site);
+    }
+    let defaults = run("[[sites]]\nname = \"a\"\nhostname = \"a\"\nport = 1\n").model.unwrap();
+    let mut section = |name: &str, own: String, default: String| {
+        if own != default {
+            _ = writeln!(out, "{name}: {own}");
+        }
+    };
+    section("server", format!("{:?}", model.server), format!("{:?}", defaults.server));
+    section("logging", format!("{:?}", model.logging), format!("{:?}", defaults.logging));
+    section(
+        "performance",
+        format!("{:?}", model.performance),
+        format!("{:?}", defaults.performance),
+    );
+    section("security", format!("{:?}", model.security), format!("{:?}", defaults.security));
+    section("limits", format!("{:?}", model.limits), format!("{:?}", defaults.limits));
+}
+
+fn describe_site(out: &mut String, site: &Site) {
+    _ = write!(out, "site {:?} {:?} at {:?}", site.name, site.hosts, site.listen);
+    for (on, word) in [
+        (site.default, "default"),
+        (site.tls, "tls"),
+        (site.redirect_to_https, "redirect_to_https"),
+    ] {
+        if on {
+            _ = write!(out, " {word}");
+        }
+    }
+    out.push('\n');
+    if let Some(files) = &site.files {
+        _ = writeln!(out, "  {files:?}");
+    }
+    for (name, value) in &site.response_headers {
+        _ = writeln!(out, "  response header {name}: {value}");
+    }
+    if let Some(proxy) = &site.proxy {
+        describe_proxy(out, proxy);
+    }
+}
+
+fn describe_proxy(out: &mut String, proxy: &Proxy) {
+    for pool in &proxy.pools {
+        _ = writeln!(out, "  pool {}", pool.name);
+        for upstream in &pool.upstreams {
+            let base = if upstream.base_path.is_empty() { "" } else { " base " };
+            let base = format!("{base}{}", upstream.base_path);
+            _ = writeln!(out, "    {:?}{base} weight {}", upstream.address, upstream.weight);
+        }
+    }
+    for route in &proxy.routes {
+        _ = write!(out, "  route {} -> {}", route.path, proxy.pools[route.pool].name);
+        for (on, word) in [
+            (route.strip_prefix, "strip_prefix"),
+            (route.websocket, "websocket"),
+            (route.redirect_slash, "redirect_slash"),
+        ] {
+            if on {
+                _ = write!(out, " {word}");
+            }
+        }
+        if let Some(target) = &route.rewrite_target {
+            _ = write!(out, " rewrite to {target}");
+        }
+        out.push('\n');
+    }
+    _ = writeln!(out, "  {:?} {:?} {:?}", proxy.balance, proxy.timeout, proxy.idle);
+    let headers = &proxy.headers;
+    _ = writeln!(
+        out,
+        "  preserve_host {} x_forwarded {} forwarded {} via {}",
+        headers.preserve_host, headers.x_forwarded, headers.forwarded, headers.via
+    );
+    for (name, rules) in [("request", &headers.request), ("response", &headers.response)] {
+        if *rules != HeaderRules::default() {
+            _ = writeln!(out, "  {name} remove {:?} set {:?}", rules.remove, rules.set);
+        }
+    }
+}
