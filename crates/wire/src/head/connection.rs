@@ -1,0 +1,96 @@
+//! Persistence, `Connection` options and upgrades (RFC 9110 §7.6.1, §7.8; RFC 9112 §9.3).
+
+use super::Version;
+use super::index::Index;
+use crate::field::{Field, FieldId, field_id};
+use crate::token;
+
+/// What a message asks to turn the connection into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Upgrade {
+    /// Nothing.
+    #[default]
+    None,
+    /// A WebSocket: in a request GET, HTTP/1.1, no body, `Connection: upgrade`,
+    /// `Upgrade: websocket`; in a response status 101 and the same two fields.
+    WebSocket,
+    /// Anything else with `Connection: upgrade`, h2c for example. Never forwarded.
+    Other,
+}
+
+/// What all `Connection` fields of a head say together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Options {
+    /// `close`
+    pub(super) close: bool,
+    /// `keep-alive`
+    pub(super) keep_alive: bool,
+    /// `upgrade`
+    pub(super) upgrade: bool,
+    /// Some other option, so that fields may be nominated.
+    pub(super) others: bool,
+}
+
+impl Options {
+    #[inline]
+    pub(super) fn of(index: &Index<'_>) -> Options {
+        let mut options = Options::default();
+        if index.has(FieldId::Connection) {
+            for value in index.values(FieldId::Connection) {
+                options.add(value);
+            }
+        }
+        options
+    }
+
+    fn add(&mut self, value: &[u8]) {
+        for option in token::elements(value) {
+            if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade = true;
+            } else {
+                self.others = true;
+            }
+        }
+    }
+
+    /// Whether the sender wants the connection to persist (RFC 9112 §9.3).
+    #[inline]
+    pub(super) fn persistent(self, version: Version) -> bool {
+        match version {
+            Version::Http11 => !self.close,
+            Version::Http10 => self.keep_alive && !self.close,
+        }
+    }
+}
+
+/// What the head asks to upgrade to; `websocket_possible` says whether everything besides the two
+/// fields allows a WebSocket.
+#[inline]
+pub(super) fn upgrade(index: &Index<'_>, options: Options, websocket_possible: bool) -> Upgrade {
+    if !options.upgrade || !index.has(FieldId::Upgrade) {
+        return Upgrade::None;
+    }
+    let named = index
+        .values(FieldId::Upgrade)
+        .flat_map(token::elements)
+        .any(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
+    if named && websocket_possible { Upgrade::WebSocket } else { Upgrade::Other }
+}
+
+/// Whether one of the `Connection` fields names `name` (RFC 9110 §7.6.1), compared ignoring case.
+/// `Host` and `Content-Length` cannot be nominated: they are for every recipient, and without them
+/// the message would be another one.
+pub(super) fn nominated(buf: &[u8], fields: &[Field], name: &[u8]) -> bool {
+    if matches!(field_id(name), FieldId::Host | FieldId::ContentLength) {
+        return false;
+    }
+    fields
+        .iter()
+        .filter(|field| field.id == FieldId::Connection)
+        .flat_map(|field| token::elements(field.value.of(buf)))
+        .any(|option| option.eq_ignore_ascii_case(name))
+}

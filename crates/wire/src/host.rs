@@ -1,0 +1,166 @@
+//! The host a request is for, in the one form that sites are matched by.
+//!
+//! Lower-case, one trailing dot removed, IPv6 addresses in their canonical text, the port apart:
+//! `EXAMPLE.com.:80` and `example.com` name one site. What a lenient reader could take for another
+//! host (user information, list, path, percent-encoding) is refused.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+/// Longest host name in bytes, without the trailing dot (RFC 1035 §2.3.4).
+pub const NAME_MAX: usize = 253;
+
+/// A valid host, held inline.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Host {
+    name: [u8; NAME_MAX],
+    len: u8,
+    port: Option<u16>,
+}
+
+/// The value is not a host name or IP address with an optional port. The client is at fault: 400.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostError;
+
+impl Host {
+    /// Parses the value of `Host` or the authority of a target (RFC 9110 §7.2, without user
+    /// information).
+    ///
+    /// # Errors
+    /// If the value is empty or is anything but `name[:port]`, `v4[:port]`, `[v6][:port]`. Names are
+    /// letters, digits, `-`, `.`, `_` and `~` without empty labels; names in other scripts come as
+    /// `xn--` labels.
+    pub fn parse(value: &[u8]) -> Result<Host, HostError> {
+        let parts = split(value)?;
+        let mut host = Host { name: [0; NAME_MAX], len: 0, port: parts.port };
+        match parts.name {
+            Name::Text(text) => {
+                let room = host.name.get_mut(..text.len()).ok_or(HostError)?;
+                room.copy_from_slice(text);
+                room.make_ascii_lowercase();
+                host.len = text.len() as u8;
+            }
+            Name::V6(address) => host.set_address(address)?,
+        }
+        Ok(host)
+    }
+
+    /// The name, lower-case, without trailing dot; an IPv6 address without brackets.
+    #[inline]
+    pub fn name(&self) -> &str {
+        let bytes = self.name.get(..usize::from(self.len)).unwrap_or_default();
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// The port, if one was given.
+    #[inline]
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Writes the canonical text of an address, so that `[::1]` and `[0:0::1]` are one host. Requests
+    /// for IPv6 literals are rare enough for formatting.
+    fn set_address(&mut self, address: Ipv6Addr) -> Result<(), HostError> {
+        use std::io::Write;
+        let mut room = self.name.as_mut_slice();
+        write!(room, "{address}").map_err(|_| HostError)?;
+        let left = room.len();
+        self.len = NAME_MAX.saturating_sub(left) as u8;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("name", &self.name()).field("port", &self.port).finish()
+    }
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("invalid host")
+    }
+}
+
+impl std::error::Error for HostError {}
+
+/// Whether [`Host::parse`] would accept `value`.
+#[inline]
+pub(crate) fn check(value: &[u8]) -> Result<(), HostError> {
+    split(value).map(|_| ())
+}
+
+struct Parts<'a> {
+    name: Name<'a>,
+    port: Option<u16>,
+}
+
+enum Name<'a> {
+    Text(&'a [u8]),
+    V6(Ipv6Addr),
+}
+
+#[inline]
+fn split(value: &[u8]) -> Result<Parts<'_>, HostError> {
+    if let Some(bracketed) = value.strip_prefix(b"[") {
+        return split_v6(bracketed);
+    }
+    let mut previous = b'.';
+    let mut len: usize = 0;
+    for byte in value {
+        match NAME_BYTES[usize::from(*byte)] {
+            true if *byte == b'.' && previous == b'.' => return Err(HostError),
+            true => previous = *byte,
+            false if *byte == b':' => break,
+            false => return Err(HostError),
+        }
+        len = len.saturating_add(1);
+    }
+    let (name, rest) = value.split_at_checked(len).ok_or(HostError)?;
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    if name.is_empty() || name.len() > NAME_MAX {
+        return Err(HostError);
+    }
+    Ok(Parts { name: Name::Text(name), port: port(rest)? })
+}
+
+fn split_v6(bracketed: &[u8]) -> Result<Parts<'_>, HostError> {
+    let end = memchr::memchr(b']', bracketed).ok_or(HostError)?;
+    let (address, rest) = bracketed.split_at_checked(end).ok_or(HostError)?;
+    let text = std::str::from_utf8(address).map_err(|_| HostError)?;
+    let address: Ipv6Addr = text.parse().map_err(|_| HostError)?;
+    let rest = rest.strip_prefix(b"]").ok_or(HostError)?;
+    Ok(Parts { name: Name::V6(address), port: port(rest)? })
+}
+
+/// What follows the name: nothing, or a colon and a port, which may be empty (RFC 3986 §3.2.3).
+#[inline]
+fn port(rest: &[u8]) -> Result<Option<u16>, HostError> {
+    let digits = match rest {
+        [] | [b':'] => return Ok(None),
+        [b':', digits @ ..] if digits.len() <= 5 => digits,
+        _ => return Err(HostError),
+    };
+    let mut port: u32 = 0;
+    for digit in digits {
+        if !digit.is_ascii_digit() {
+            return Err(HostError);
+        }
+        port = port.saturating_mul(10).saturating_add(u32::from(digit - b'0'));
+    }
+    match u16::try_from(port) {
+        Ok(port) if port != 0 => Ok(Some(port)),
+        _ => Err(HostError),
+    }
+}
+
+static NAME_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] =
+            (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'.' | b'_' | b'~');
+        byte += 1;
+    }
+    table
+};
