@@ -6,9 +6,19 @@
 //! less loaded worker, and from there on a `stream` is driven by one task with `buffer`s and a
 //! `timer` deadline, or by `splice` and `sendfile` without touching user memory.
 
+// Each exception says why it is sound; there should be few.
 #![deny(unsafe_code)]
 
 pub mod buffer;
+pub mod descriptors;
+pub mod listener;
+pub mod sendfile;
+pub mod splice;
 pub mod stream;
 pub mod timer;
+pub mod worker;
+
+mod accept;
+mod admission;
+mod cores;
 mod wheel;

@@ -1,0 +1,239 @@
+//! Who may come in, and to which worker: connection counts, the limits on them, and the guard that
+//! counts a connection down when it ends.
+//!
+//! What always holds: a connection is counted at exactly one worker from before it is handed on
+//! until its guard is dropped; the limits are exact, because a place is taken before the connection
+//! is; counters of different workers never share a cache line.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::stream::Peer;
+
+/// Independent parts of the table of client addresses, so that workers seldom wait for each other.
+const ADDRESS_SHARDS: usize = 16;
+
+/// What all workers share.
+pub(crate) struct Admission {
+    loads: Vec<Load>,
+    places: Option<Arc<Semaphore>>,
+    addresses: Option<Addresses>,
+    /// Set once stopping has begun: when connections that remain are cut.
+    stop: Mutex<Option<Instant>>,
+}
+
+/// One worker's counters, on cache lines of their own.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct Load {
+    connections: AtomicUsize,
+    pub(crate) accepted: AtomicU64,
+    pub(crate) handed_over: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) shortages: AtomicU64,
+    pub(crate) errors: AtomicU64,
+    /// Wakes the worker's main task: stopping began or moved, or the last connection ended.
+    pub(crate) wake: Notify,
+}
+
+/// Counts one connection for as long as it exists.
+pub struct ConnectionGuard {
+    admission: Arc<Admission>,
+    worker: usize,
+    address: Option<AddressKey>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+/// A place among `max_connections`; nothing to hold when there is no such limit.
+pub(crate) type Place = Option<OwnedSemaphorePermit>;
+
+impl Admission {
+    pub(crate) fn new(
+        workers: usize,
+        max_connections: Option<usize>,
+        max_per_address: Option<usize>,
+    ) -> Self {
+        Self {
+            loads: (0..workers).map(|_| Load::default()).collect(),
+            places: max_connections
+                .map(|max| Arc::new(Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS)))),
+            addresses: max_per_address.map(Addresses::new),
+            stop: Mutex::new(None),
+        }
+    }
+
+    /// A worker's counters. `worker` is always one that exists.
+    pub(crate) fn load(&self, worker: usize) -> &Load {
+        &self.loads[worker]
+    }
+
+    pub(crate) fn loads(&self) -> &[Load] {
+        &self.loads
+    }
+
+    /// Waits until a connection may be taken.
+    pub(crate) async fn place(&self) -> Place {
+        let places = self.places.as_ref()?;
+        // Fails only for a closed semaphore, and nothing closes this one.
+        Arc::clone(places).acquire_owned().await.ok()
+    }
+
+    /// A place if there is one now; the outer `None` says that there is not.
+    pub(crate) fn place_now(&self) -> Option<Place> {
+        match &self.places {
+            None => Some(None),
+            Some(places) => Arc::clone(places).try_acquire_owned().ok().map(Some),
+        }
+    }
+
+    /// Lets a connection in at the worker that should have it, seen from worker `from`. `None` when
+    /// its address has as many as it may.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        from: usize,
+        peer: &Peer,
+        place: Place,
+    ) -> Option<ConnectionGuard> {
+        let address = match (&self.addresses, peer.ip()) {
+            (Some(addresses), Some(ip)) => Some(addresses.enter(ip)?),
+            _ => None,
+        };
+        let worker = if self.loads.len() == 1 {
+            from
+        } else {
+            target(from, self.loads.iter().map(Load::connections))
+        };
+        self.load(worker).connections.fetch_add(1, Ordering::Relaxed);
+        Some(ConnectionGuard { admission: Arc::clone(self), worker, address, _place: place })
+    }
+
+    /// Begins to stop, or moves the moment at which connections are cut.
+    pub(crate) fn stop_by(&self, deadline: Instant) {
+        *lock(&self.stop) = Some(deadline);
+        self.loads.iter().for_each(|load| load.wake.notify_one());
+    }
+
+    pub(crate) fn stop_deadline(&self) -> Option<Instant> {
+        *lock(&self.stop)
+    }
+}
+
+impl Load {
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Only for connections that enter or leave, and those are many times rarer than requests.
+    pub(crate) fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl ConnectionGuard {
+    /// The worker that counts this connection.
+    pub(crate) fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// Counts the connection at `worker` instead.
+    pub(crate) fn move_to(&mut self, worker: usize) {
+        self.admission.load(worker).connections.fetch_add(1, Ordering::Relaxed);
+        self.leave();
+        self.worker = worker;
+    }
+
+    fn leave(&self) {
+        let load = self.admission.load(self.worker);
+        if load.connections.fetch_sub(1, Ordering::AcqRel) == 1 {
+            load.wake.notify_one();
+        }
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        if let (Some(addresses), Some(key)) = (&self.admission.addresses, self.address) {
+            addresses.leave(key);
+        }
+        self.leave();
+    }
+}
+
+/// The worker that a connection accepted by `from` goes to: another one only if `from` has clearly
+/// more than the least loaded, because a hand-over wakes another core.
+fn target(from: usize, connections: impl Iterator<Item = usize> + Clone) -> usize {
+    let mine = connections.clone().nth(from).unwrap_or(0);
+    match connections.enumerate().min_by_key(|(_, count)| *count) {
+        Some((worker, least)) if mine > least + least / 4 => worker,
+        _ => from,
+    }
+}
+
+/// An IPv4 address, or the /64 of an IPv6 one: a client has all of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum AddressKey {
+    V4(u32),
+    V6(u64),
+}
+
+/// Connections of each client address. It holds only addresses that have a connection, so
+/// connections bound it.
+struct Addresses {
+    max: usize,
+    shards: Vec<Mutex<HashMap<AddressKey, usize>>>,
+}
+
+impl Addresses {
+    fn new(max: usize) -> Self {
+        let shards = (0..ADDRESS_SHARDS).map(|_| Mutex::default()).collect();
+        Self { max: max.max(1), shards }
+    }
+
+    fn enter(&self, ip: IpAddr) -> Option<AddressKey> {
+        let key = AddressKey::from(ip);
+        let mut shard = self.shard(key);
+        let count = shard.entry(key).or_insert(0);
+        if *count >= self.max {
+            return None;
+        }
+        *count += 1;
+        Some(key)
+    }
+
+    fn leave(&self, key: AddressKey) {
+        let mut shard = self.shard(key);
+        if let Some(count) = shard.get_mut(&key) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                shard.remove(&key);
+            }
+        }
+    }
+
+    fn shard(&self, key: AddressKey) -> MutexGuard<'_, HashMap<AddressKey, usize>> {
+        let folded = match key {
+            AddressKey::V4(bits) => u64::from(bits),
+            AddressKey::V6(bits) => bits ^ (bits >> 32),
+        };
+        lock(&self.shards[(folded as usize) % ADDRESS_SHARDS])
+    }
+}
+
+impl From<IpAddr> for AddressKey {
+    fn from(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => Self::V4(ip.to_bits()),
+            IpAddr::V6(ip) => Self::V6((ip.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+/// A panic while one of these is held leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

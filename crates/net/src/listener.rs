@@ -1,0 +1,177 @@
+//! Listening sockets: from an address an operator wrote to sockets that workers accept from.
+//!
+//! What always holds: an address that another process listens at is refused, although workers share
+//! it among themselves with `SO_REUSEPORT`; a file that is not a dead Unix socket is never removed.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, getsockname, sockopt};
+
+use crate::stream::stream_socket;
+
+/// Connections that may wait at one listening socket; the kernel caps it at `net.core.somaxconn`.
+pub const BACKLOG: i32 = 4096;
+/// Rights of a Unix socket, less what the umask takes.
+const UNIX_MODE: u32 = 0o666;
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Listen {
+    /// Every address of the machine at this port, IPv6 and IPv4; 0 lets the kernel choose.
+    Port(u16),
+    /// One address and port. `[::]` is IPv6 only.
+    Address(SocketAddr),
+    /// A Unix stream socket at this path.
+    Unix(PathBuf),
+}
+
+/// An address that is being listened at, not yet served.
+#[derive(Debug)]
+pub struct Bound {
+    local: Local,
+    /// One for each worker; a Unix socket cannot be shared out and has one.
+    pub(crate) sockets: Vec<OwnedFd>,
+    pub(crate) file: Option<SocketFile>,
+}
+
+/// Where a [`Bound`] listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Local {
+    /// An address and the port that was really bound.
+    Ip(SocketAddr),
+    /// A path.
+    Unix(PathBuf),
+}
+
+impl Bound {
+    /// Where it listens.
+    pub fn local(&self) -> &Local {
+        &self.local
+    }
+
+    /// The port, if it has one.
+    pub fn port(&self) -> Option<u16> {
+        match self.local {
+            Local::Ip(address) => Some(address.port()),
+            Local::Unix(_) => None,
+        }
+    }
+}
+
+/// Listens at `listen` with a socket for each of `workers`. From here on connections queue up.
+///
+/// # Errors
+/// [`io::ErrorKind::AddrInUse`] when another process listens there or a file is in the way; else
+/// what the kernel says: no right to a low port, an address that is not this machine's.
+pub fn bind(listen: &Listen, workers: usize) -> io::Result<Bound> {
+    match listen {
+        Listen::Unix(path) => bind_unix(path),
+        Listen::Address(address) => bind_ip(*address, workers, true),
+        Listen::Port(port) => {
+            let every_v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port));
+            let every_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port));
+            bind_ip(every_v6, workers, false).or_else(|error| {
+                match Errno::from_io_error(&error) {
+                    // A machine without IPv6, or with it turned off.
+                    Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
+                        bind_ip(every_v4, workers, true)
+                    }
+                    _ => Err(error),
+                }
+            })
+        }
+    }
+}
+
+/// The first socket is bound alone, so that an address somebody else listens at is an error; only
+/// then is it opened to sharing with those of the other workers.
+fn bind_ip(mut address: SocketAddr, workers: usize, v6_only: bool) -> io::Result<Bound> {
+    let mut sockets = Vec::with_capacity(workers.max(1));
+    for number in 0..workers.max(1) {
+        let socket = ip_socket(&address, v6_only)?;
+        if number == 0 {
+            rustix::net::bind(&socket, &address)?;
+            sockopt::set_socket_reuseport(&socket, true)?;
+            if address.port() == 0 {
+                address.set_port(SocketAddr::try_from(getsockname(&socket)?)?.port());
+            }
+        } else {
+            sockopt::set_socket_reuseport(&socket, true)?;
+            rustix::net::bind(&socket, &address)?;
+        }
+        sockets.push(socket);
+    }
+    // All are bound before any listens: a connection must not meet half of the group.
+    for socket in &sockets {
+        rustix::net::listen(socket, BACKLOG)?;
+    }
+    Ok(Bound { local: Local::Ip(address), sockets, file: None })
+}
+
+fn ip_socket(address: &SocketAddr, v6_only: bool) -> io::Result<OwnedFd> {
+    let socket = match address {
+        SocketAddr::V4(_) => stream_socket(AddressFamily::INET)?,
+        SocketAddr::V6(_) => {
+            let socket = stream_socket(AddressFamily::INET6)?;
+            sockopt::set_ipv6_v6only(&socket, v6_only)?;
+            socket
+        }
+    };
+    sockopt::set_socket_reuseaddr(&socket, true)?; // or connections in TIME_WAIT block a restart
+    sockopt::set_tcp_nodelay(&socket, true)?; // accepted sockets inherit it
+    Ok(socket)
+}
+
+fn bind_unix(path: &Path) -> io::Result<Bound> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = stream_socket(AddressFamily::UNIX)?;
+    match rustix::net::bind(&socket, &address) {
+        Err(Errno::ADDRINUSE) => {
+            remove_dead_socket(path, &address)?;
+            rustix::net::bind(&socket, &address)?;
+        }
+        result => result?,
+    }
+    let metadata = fs::symlink_metadata(path)?;
+    let file = SocketFile { path: path.into(), device: metadata.dev(), inode: metadata.ino() };
+    fs::set_permissions(path, fs::Permissions::from_mode(metadata.mode() & UNIX_MODE))?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(Bound { local: Local::Unix(path.into()), sockets: vec![socket], file: Some(file) })
+}
+
+/// Removes the socket file that a process which is gone left behind.
+fn remove_dead_socket(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
+    let in_use = |why| io::Error::new(io::ErrorKind::AddrInUse, why);
+    if !fs::symlink_metadata(path)?.file_type().is_socket() {
+        return Err(in_use("a file that is not a socket is in the way"));
+    }
+    match rustix::net::connect(stream_socket(AddressFamily::UNIX)?, address) {
+        Err(Errno::CONNREFUSED) => fs::remove_file(path),
+        _ => Err(in_use("another process listens at this socket")),
+    }
+}
+
+/// The file of a listening Unix socket; removed when this is dropped, unless it has been replaced.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let own = fs::symlink_metadata(&self.path)
+            .is_ok_and(|now| now.dev() == self.device && now.ino() == self.inode);
+        if own {
+            // If it cannot be removed, the next start finds it dead and replaces it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Moving bytes from one socket to another through a pipe, without copying them to user memory.
+//!
+//! Why it exists: a long plain body costs about half the CPU of reading and writing it. A pipe is
+//! two descriptors and two system calls to make, so each worker keeps drained ones.
+//!
+//! What always holds:
+//! - **Only an empty pipe is filled.** `splice` from a socket into a pipe says `EAGAIN` both when
+//!   the socket has nothing and when the pipe is full (which depends on how the bytes lie in pages,
+//!   not on their number). Taking the second for the first would clear a readiness that epoll,
+//!   edge-triggered, never reports again: a hang. An empty pipe always has room, so here `EAGAIN`
+//!   means that the socket is empty. Nothing is lost by it: while the pipe drains, the kernel's
+//!   receive buffer takes what comes.
+//! - Likewise only a non-empty pipe is drained, so `EAGAIN` means that the target has no room.
+//! - Readiness is cleared by `EAGAIN` alone, never because fewer bytes moved than asked.
+//! - A pipe goes back to the pool only when it is empty; bytes of one connection can never reach
+//!   another.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use tokio::io::Interest;
+
+use crate::stream::Stream;
+
+/// Bytes a pipe is asked to hold: what an unprivileged process may have by default. Where the
+/// kernel refuses (a user's pipes are limited in all), the pipe stays as it was made.
+pub const PIPE_SIZE: usize = 1024 * 1024;
+/// Drained pipes kept by one worker (two descriptors each).
+pub const FREE_PIPES_MAX: usize = 32;
+
+/// One worker's pipes. Clones share the free list.
+#[derive(Clone, Default)]
+pub struct PipePool {
+    free: Rc<RefCell<Vec<Pipe>>>,
+}
+
+struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+/// One direction between two sockets: fill the pipe from one, then drain it to the other.
+pub struct Splice {
+    pipe: Option<Pipe>,
+    in_pipe: usize,
+    free: Rc<RefCell<Vec<Pipe>>>,
+}
+
+impl PipePool {
+    /// A pool with nothing in it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty pipe for one direction.
+    ///
+    /// # Errors
+    /// No descriptor left; copy through a buffer instead.
+    pub fn get(&self) -> io::Result<Splice> {
+        let free = self.free.borrow_mut().pop();
+        let pipe = match free {
+            Some(pipe) => pipe,
+            None => Pipe::new()?,
+        };
+        Ok(Splice { pipe: Some(pipe), in_pipe: 0, free: Rc::clone(&self.free) })
+    }
+}
+
+impl Splice {
+    /// Bytes that left the source and have not reached the target.
+    pub fn in_pipe(&self) -> usize {
+        self.in_pipe
+    }
+
+    /// Moves at most `max` bytes from `from` into the pipe, which must be empty. 0 means that the
+    /// peer sends nothing more.
+    ///
+    /// # Errors
+    /// What the kernel says about `from`; [`io::ErrorKind::InvalidInput`] when the pipe is not
+    /// empty or `max` is 0.
+    pub fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Stream,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        let Some(pipe) = self.pipe.as_ref().filter(|_| self.in_pipe == 0 && max > 0) else {
+            return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
+        };
+        loop {
+            ready!(from.poll_read_ready(cx))?;
+            let moved = from.try_io(Interest::READABLE, || {
+                Ok(splice(from, None, &pipe.write, None, max.min(PIPE_SIZE), FLAGS)?)
+            });
+            match moved {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(moved) => {
+                    self.in_pipe = moved;
+                    return Poll::Ready(Ok(moved));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Moves bytes from the pipe, which must not be empty, to `to`. Call it until
+    /// [`Splice::in_pipe`] is 0.
+    ///
+    /// # Errors
+    /// What the kernel says about `to`; [`io::ErrorKind::InvalidInput`] when the pipe is empty.
+    pub fn poll_drain(&mut self, cx: &mut Context<'_>, to: &Stream) -> Poll<io::Result<usize>> {
+        let Some(pipe) = self.pipe.as_ref().filter(|_| self.in_pipe > 0) else {
+            return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
+        };
+        loop {
+            ready!(to.poll_write_ready(cx))?;
+            let moved = to.try_io(Interest::WRITABLE, || {
+                Ok(splice(&pipe.read, None, to, None, self.in_pipe, FLAGS)?)
+            });
+            match moved {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(moved) => {
+                    self.in_pipe = self.in_pipe.saturating_sub(moved);
+                    return Poll::Ready(Ok(moved));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
+
+impl Drop for Splice {
+    fn drop(&mut self) {
+        let mut free = self.free.borrow_mut();
+        if self.in_pipe == 0 && free.len() < FREE_PIPES_MAX {
+            free.extend(self.pipe.take());
+        }
+    }
+}
+
+impl Pipe {
+    fn new() -> io::Result<Self> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // A smaller pipe only means more calls.
+        let _ = fcntl_setpipe_size(&write, PIPE_SIZE);
+        Ok(Self { read, write })
+    }
+}
