@@ -1,0 +1,231 @@
+//! Bytes from the network made safe for a log line: a client can never end a line, close a quoted
+//! string or send an escape sequence to a terminal.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Appends `bytes` for use between double quotes: `"` and `\` get a backslash, everything outside of
+/// printable ASCII becomes `\xHH`. Empty becomes `-`.
+pub(super) fn quoted(out: &mut Vec<u8>, bytes: &[u8]) {
+    if bytes.is_empty() {
+        out.push(b'-');
+        return;
+    }
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|&byte| !is_plain(byte)) {
+        let (plain, tail) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        if let Some((&byte, after)) = tail.split_first() {
+            escape(out, byte);
+            rest = after;
+        }
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Appends `bytes` as the value of a `key=value` field: as it is when it is one plain word, else in
+/// quotes. Empty becomes `-`.
+pub(super) fn word(out: &mut Vec<u8>, bytes: &[u8]) {
+    if bytes.iter().all(|&byte| is_plain(byte) && byte != b' ') {
+        quoted(out, bytes);
+    } else {
+        out.push(b'"');
+        quoted(out, bytes);
+        out.push(b'"');
+    }
+}
+
+/// Appends `bytes` as a JSON string with its quotes; what is not UTF-8 becomes U+FFFD.
+pub(super) fn json_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    for chunk in bytes.utf8_chunks() {
+        let mut rest = chunk.valid().as_bytes();
+        while let Some(at) = rest.iter().position(|&b| b < 0x20 || b == b'"' || b == b'\\') {
+            let (plain, tail) = rest.split_at(at);
+            out.extend_from_slice(plain);
+            if let Some((&byte, after)) = tail.split_first() {
+                json_escape(out, byte);
+                rest = after;
+            }
+        }
+        out.extend_from_slice(rest);
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+    out.push(b'"');
+}
+
+/// Appends a decimal number.
+pub(super) fn number(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Appends microseconds as seconds with six decimals: `1.002003`.
+pub(super) fn seconds(out: &mut Vec<u8>, us: u64) {
+    number(out, us / 1_000_000);
+    out.push(b'.');
+    let mut digits = [b'0'; 6];
+    let mut rest = us % 1_000_000;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(&digits);
+}
+
+/// Appends an address as RFC 5952 writes it; a v4-mapped IPv6 address as IPv4.
+pub(super) fn address(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            for (at, octet) in ip.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push(b'.');
+                }
+                number(out, u64::from(octet));
+            }
+        }
+        IpAddr::V6(ip) => address_v6(out, ip),
+    }
+}
+
+fn address_v6(out: &mut Vec<u8>, ip: Ipv6Addr) {
+    let segments = ip.segments();
+    let (gap_start, gap_len) = longest_zero_run(&segments);
+    for (at, &segment) in segments.iter().enumerate() {
+        if gap_len >= 2 && at >= gap_start && at < gap_start + gap_len {
+            if at == gap_start {
+                out.extend_from_slice(b"::");
+            }
+            continue;
+        }
+        if at > 0 && !(gap_len >= 2 && at == gap_start + gap_len) {
+            out.push(b':');
+        }
+        hex(out, segment);
+    }
+}
+
+/// Start and length of the first longest run of zero segments.
+fn longest_zero_run(segments: &[u16; 8]) -> (usize, usize) {
+    let (mut best, mut current) = ((0, 0), (0, 0));
+    for (at, &segment) in segments.iter().enumerate() {
+        current = match (segment, current) {
+            (0, (_, 0)) => (at, 1),
+            (0, (start, len)) => (start, len + 1),
+            _ => (0, 0),
+        };
+        if current.1 > best.1 {
+            best = current;
+        }
+    }
+    best
+}
+
+fn hex(out: &mut Vec<u8>, value: u16) {
+    let mut started = false;
+    for shift in [12, 8, 4, 0] {
+        let digit = (value >> shift) & 0xf;
+        started |= digit != 0 || shift == 0;
+        if started {
+            out.push(hex_digit(digit as u8));
+        }
+    }
+}
+
+const fn is_plain(byte: u8) -> bool {
+    matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\'
+}
+
+fn escape(out: &mut Vec<u8>, byte: u8) {
+    match byte {
+        b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+        _ => out.extend_from_slice(&[b'\\', b'x', hex_digit(byte >> 4), hex_digit(byte)]),
+    }
+}
+
+fn json_escape(out: &mut Vec<u8>, byte: u8) {
+    match byte {
+        b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+        b'\n' => out.extend_from_slice(b"\\n"),
+        b'\r' => out.extend_from_slice(b"\\r"),
+        b'\t' => out.extend_from_slice(b"\\t"),
+        _ => {
+            out.extend_from_slice(b"\\u00");
+            out.extend_from_slice(&[hex_digit(byte >> 4), hex_digit(byte)]);
+        }
+    }
+}
+
+/// The digit of the low four bits.
+const fn hex_digit(value: u8) -> u8 {
+    HEX[(value & 0xf) as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_quoted_string_cannot_be_closed_or_broken_from_inside() {
+        let hostile = b"/a\" 200 0 \"\r\n127.0.0.1 \\ \x1b[31m\x00\xff";
+        assert_eq!(
+            text(|out| quoted(out, hostile)),
+            r#"/a\" 200 0 \"\x0d\x0a127.0.0.1 \\ \x1b[31m\x00\xff"#
+        );
+        assert_eq!(text(|out| quoted(out, b"")), "-");
+    }
+
+    #[test]
+    fn a_word_with_a_blank_is_quoted() {
+        assert_eq!(text(|out| word(out, b"main")), "main");
+        assert_eq!(text(|out| word(out, b"main site")), "\"main site\"");
+        assert_eq!(text(|out| word(out, b"a\nb")), "\"a\\x0ab\"");
+        assert_eq!(text(|out| word(out, b"")), "-");
+    }
+
+    #[test]
+    fn json_strings_are_valid_for_any_bytes() {
+        assert_eq!(
+            text(|out| json_string(out, b"a\"\\\n\t\x01\xc3\xa9\xff\xfe z")),
+            "\"a\\\"\\\\\\n\\t\\u0001\u{e9}\u{fffd}\u{fffd} z\""
+        );
+    }
+
+    #[test]
+    fn microseconds_are_written_as_seconds() {
+        assert_eq!(text(|out| seconds(out, 0)), "0.000000");
+        assert_eq!(text(|out| seconds(out, 1_002_003)), "1.002003");
+        assert_eq!(text(|out| seconds(out, 61_500_000)), "61.500000");
+    }
+
+    #[test]
+    fn addresses_are_written_as_the_standard_library_writes_them() {
+        for ip in [
+            "127.0.0.1",
+            "255.1.0.20",
+            "::",
+            "::1",
+            "1::",
+            "2001:db8::1",
+            "2001:db8:0:1:1:1:1:1",
+            "2001:0:0:1::1",
+            "fe80::1:0:0:a",
+            "1:2:3:4:5:6:7:8",
+            "0:0:1:0:0:1:0:0",
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        ] {
+            let ip: IpAddr = ip.parse().unwrap();
+            assert_eq!(text(|out| address(out, ip)), ip.to_string());
+        }
+        let mapped = "::ffff:10.0.0.1".parse().unwrap();
+        assert_eq!(text(|out| address(out, mapped)), "10.0.0.1");
+    }
+}

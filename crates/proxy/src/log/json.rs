@@ -1,0 +1,143 @@
+//! One JSON object a line, valid for any bytes a client may send. Times are whole microseconds.
+
+use super::escape::{address, json_string, number};
+use super::stamp::Stamp;
+use super::{Ended, Record};
+
+/// Appends the line; fields that are not known are left out.
+pub(super) fn line(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>) {
+    out.extend_from_slice(b"{\"time\":\"");
+    stamp.rfc3339(out, record.wall_us);
+    out.push(b'"');
+    if let Some(ip) = record.client {
+        out.extend_from_slice(b",\"client\":\"");
+        address(out, ip);
+        out.push(b'"');
+        count(out, "client_port", u64::from(record.client_port));
+    }
+    string(out, "method", record.method);
+    string(out, "target", record.target);
+    string(out, "version", record.version.as_bytes());
+    count(out, "status", u64::from(record.status));
+    count(out, "response_bytes", record.response_bytes);
+    count(out, "request_bytes", record.request_bytes);
+    string(out, "host", record.host);
+    string(out, "referer", record.referer);
+    string(out, "user_agent", record.user_agent);
+    string(out, "site", record.site.as_bytes());
+    proxied(out, record);
+    string(out, "id", record.request_id);
+    times(out, record);
+    ended(out, record.ended);
+    out.extend_from_slice(b"}\n");
+}
+
+fn proxied(out: &mut Vec<u8>, record: &Record<'_>) {
+    let Some(route) = record.route else { return };
+    string(out, "proxy", route.as_bytes());
+    string(out, "upstream", record.endpoint.as_bytes());
+    count(out, "attempts", u64::from(record.attempts));
+    if record.attempts > 0 {
+        key(out, "reused");
+        out.extend_from_slice(if record.reused { b"true" } else { b"false" });
+    }
+}
+
+fn times(out: &mut Vec<u8>, record: &Record<'_>) {
+    count(out, "total_us", record.times.total);
+    for (name, time) in [
+        ("head_us", record.times.head),
+        ("connect_us", record.times.connect),
+        ("first_byte_us", record.times.first_byte),
+    ] {
+        if let Some(us) = time {
+            count(out, name, us);
+        }
+    }
+}
+
+fn ended(out: &mut Vec<u8>, ended: Ended) {
+    match ended {
+        Ended::Complete => string(out, "ended", b"complete"),
+        Ended::Failed { by, phase, cause } => {
+            string(out, "ended", by.as_str().as_bytes());
+            string(out, "phase", phase.as_str().as_bytes());
+            string(out, "cause", cause.as_str().as_bytes());
+        }
+    }
+}
+
+fn key(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+fn count(out: &mut Vec<u8>, name: &str, value: u64) {
+    key(out, name);
+    number(out, value);
+}
+
+fn string(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    if !value.is_empty() {
+        key(out, name);
+        json_string(out, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::tests::{failed, local, proxied};
+    use super::super::{Cause, Party, Phase};
+    use super::*;
+
+    fn text(record: &Record<'_>) -> String {
+        let mut out = Vec::new();
+        line(&mut out, &mut Stamp::default(), record);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_proxied_request() {
+        assert_eq!(
+            text(&proxied()),
+            "{\"time\":\"2026-11-21T03:48:01.250Z\",\"client\":\"192.0.2.7\",\
+             \"client_port\":40001,\"method\":\"GET\",\"target\":\"/api/x?q=1\",\
+             \"version\":\"HTTP/1.1\",\"status\":200,\"response_bytes\":612,\"request_bytes\":0,\
+             \"host\":\"example.com\",\"user_agent\":\"curl/8.5.0\",\"site\":\"main\",\
+             \"proxy\":\"/api/\",\"upstream\":\"http://10.0.0.2:80\",\"attempts\":1,\
+             \"reused\":true,\"id\":\"7\",\"total_us\":1204,\"head_us\":9,\
+             \"first_byte_us\":1100,\"ended\":\"complete\"}\n"
+        );
+    }
+
+    #[test]
+    fn a_failure_names_party_phase_and_cause() {
+        let line = text(&failed(504, Party::Upstream, Phase::FirstByte, Cause::Timeout));
+        assert!(
+            line.ends_with(
+                ",\"ended\":\"upstream\",\"phase\":\"first_byte\",\"cause\":\"timeout\"}\n"
+            ),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn any_bytes_give_valid_json_of_one_line() {
+        let every: Vec<u8> = (0..=255).collect();
+        let line = text(&Record { target: &every, user_agent: &every, host: &every, ..local() });
+        assert_eq!(line.matches('\n').count(), 1);
+        assert!(line.trim_end().bytes().all(|byte| byte >= 0x20));
+        // Every quote that is not escaped opens or closes a string: an even number in all.
+        let mut quotes = 0;
+        let mut bytes = line.bytes();
+        while let Some(byte) = bytes.next() {
+            match byte {
+                b'\\' => drop(bytes.next()),
+                b'"' => quotes += 1,
+                _ => {}
+            }
+        }
+        assert_eq!(quotes % 2, 0);
+    }
+}

@@ -1,0 +1,23 @@
+//! What Ravelin says about its work: one access-log line a request, and an error log for people.
+//!
+//! Last station of a request's path. The worker that served the request turns a [`Record`] into
+//! bytes in its own [`AccessLog`] buffer and hands whole blocks to a [`Sink`]; a writer thread
+//! outside of the data path drains the sink. What always holds here: nothing in this module waits,
+//! and what finds the sink full is dropped and counted, never queued without a bound.
+//!
+//! All times are UTC.
+
+mod access;
+mod error;
+mod escape;
+mod format;
+mod json;
+mod record;
+mod sink;
+mod stamp;
+
+pub use access::{AccessLog, BLOCK_BYTES};
+pub use error::{ErrorLog, Failure};
+pub use record::{Cause, Ended, Party, Phase, Record, Times};
+pub use sink::{Order, QUEUE_BLOCKS, Sink, Source, sink};
+pub use stamp::{Utc, rfc3339};

@@ -1,0 +1,268 @@
+//! One request as the access log sees it, and who ended it.
+
+use std::net::IpAddr;
+
+/// Everything an access-log line may say about one request. Borrowed: building one allocates
+/// nothing. An empty slice means "not known".
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Record<'a> {
+    /// When the request's first byte arrived, in microseconds since the Unix epoch.
+    pub wall_us: u64,
+    /// The client's address (behind a trusted proxy: the one it vouches for). `None` for a peer on
+    /// a Unix socket.
+    pub client: Option<IpAddr>,
+    /// The client's port; 0 when not known.
+    pub client_port: u16,
+    /// The method as received.
+    pub method: &'a [u8],
+    /// The request target as received, escaped only when written.
+    pub target: &'a [u8],
+    /// The protocol version, such as `HTTP/1.1`.
+    pub version: &'a str,
+    /// The status sent to the client; 499 when it went away before there was one.
+    pub status: u16,
+    /// Bytes of response content sent to the client, without framing; for a tunnel all bytes that
+    /// went to the client.
+    pub response_bytes: u64,
+    /// Bytes of request content received, without framing; for a tunnel all bytes from the client.
+    pub request_bytes: u64,
+    /// The `Referer` field.
+    pub referer: &'a [u8],
+    /// The `User-Agent` field.
+    pub user_agent: &'a [u8],
+    /// The `Host` field, or the authority of an absolute target.
+    pub host: &'a [u8],
+    /// Name of the site that took the request.
+    pub site: &'a str,
+    /// Path of the route that took it; `None` when it was not proxied.
+    pub route: Option<&'a str>,
+    /// Label of the last endpoint tried, such as `http://10.0.0.2:80`; empty when none was.
+    pub endpoint: &'a str,
+    /// The request's id.
+    pub request_id: &'a [u8],
+    /// How many times the request was sent, or tried to be sent, to an endpoint.
+    pub attempts: u32,
+    /// The last attempt used a kept connection.
+    pub reused: bool,
+    /// How long each step took.
+    pub times: Times,
+    /// Who ended the request, and how.
+    pub ended: Ended,
+}
+
+/// How long the steps of a request took, in microseconds. `None`: the step was not reached, or not
+/// taken.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Times {
+    /// From the first byte of the request head to its last.
+    pub head: Option<u64>,
+    /// From asking for an upstream connection to having one; `None` for a kept one.
+    pub connect: Option<u64>,
+    /// From choosing an endpoint to the response head.
+    pub first_byte: Option<u64>,
+    /// From the request's first byte to the response's last, or to the end of the tunnel.
+    pub total: u64,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ended {
+    /// The response was delivered whole (a tunnel: both sides closed in order).
+    #[default]
+    Complete,
+    /// Somebody broke it off or it could not be served.
+    Failed {
+        /// Who is to blame: whoever acted, or whoever was waited for in vain.
+        by: Party,
+        /// What was being done.
+        phase: Phase,
+        /// What went wrong.
+        cause: Cause,
+    },
+}
+
+/// A side of a proxied request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Party {
+    /// Who sent the request.
+    Client,
+    /// The endpoint it was, or was to be, forwarded to.
+    Upstream,
+    /// Ravelin itself: its limits, its configuration, its shutdown.
+    Proxy,
+}
+
+/// The steps of a request, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The connection is new or idle; no byte of a request has come.
+    Accept,
+    /// Reading the request head.
+    Head,
+    /// Finding the site, the route and what its rules say.
+    Decide,
+    /// Finding or waiting for an endpoint that may take the request.
+    Queue,
+    /// Opening an upstream connection.
+    Connect,
+    /// Sending the request to the upstream (its body included).
+    Send,
+    /// Waiting for the response head.
+    FirstByte,
+    /// Passing on the response body.
+    Transfer,
+    /// Passing on bytes both ways after an upgrade.
+    Tunnel,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The other side closed the connection in order, but too early.
+    Closed,
+    /// The connection was reset.
+    Reset,
+    /// Nothing happened for too long.
+    Timeout,
+    /// The connection was refused.
+    Refused,
+    /// There is no way to the address.
+    Unreachable,
+    /// The endpoint's host name has no address.
+    Unresolved,
+    /// What was received breaks the protocol.
+    Malformed,
+    /// No endpoint could take the request.
+    NoEndpoint,
+    /// A limit of the configuration was exceeded.
+    Limit,
+    /// Refused by a rule of the configuration.
+    Denied,
+    /// Given up on purpose, as at shutdown.
+    Aborted,
+    /// A fault inside Ravelin or the machine.
+    Internal,
+}
+
+impl Party {
+    /// The word in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+impl Phase {
+    /// The word in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Head => "head",
+            Self::Decide => "decide",
+            Self::Queue => "queue",
+            Self::Connect => "connect",
+            Self::Send => "send",
+            Self::FirstByte => "first_byte",
+            Self::Transfer => "transfer",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}
+
+impl Cause {
+    /// The word in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::Unresolved => "unresolved",
+            Self::Malformed => "malformed",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Limit => "limit",
+            Self::Denied => "denied",
+            Self::Aborted => "aborted",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The cause an operating-system error stands for.
+    #[must_use]
+    pub fn of(error: &std::io::Error) -> Self {
+        use std::io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::ConnectionRefused => Self::Refused,
+            Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => Self::Reset,
+            Kind::TimedOut => Self::Timeout,
+            Kind::UnexpectedEof | Kind::NotConnected => Self::Closed,
+            Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown => {
+                Self::Unreachable
+            }
+            // A Unix socket's path that is not there.
+            Kind::NotFound => Self::Unresolved,
+            _ => Self::Internal,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    //! Sample records for the format tests.
+
+    use super::*;
+
+    /// A request answered from a file.
+    pub(crate) fn local() -> Record<'static> {
+        Record {
+            wall_us: 1_795_232_881_250_000,
+            client: Some([192, 0, 2, 7].into()),
+            client_port: 40_001,
+            method: b"GET",
+            target: b"/index.html",
+            version: "HTTP/1.1",
+            status: 200,
+            response_bytes: 612,
+            user_agent: b"curl/8.5.0",
+            host: b"example.com",
+            site: "main",
+            request_id: b"7",
+            times: Times { total: 1_204, head: Some(9), ..Times::default() },
+            ..Record::default()
+        }
+    }
+
+    /// A request answered by an upstream over a kept connection.
+    pub(crate) fn proxied() -> Record<'static> {
+        Record {
+            target: b"/api/x?q=1",
+            route: Some("/api/"),
+            endpoint: "http://10.0.0.2:80",
+            attempts: 1,
+            reused: true,
+            times: Times { first_byte: Some(1_100), ..local().times },
+            ..local()
+        }
+    }
+
+    /// A proxied request that went wrong.
+    pub(crate) fn failed(status: u16, by: Party, phase: Phase, cause: Cause) -> Record<'static> {
+        Record { status, ended: Ended::Failed { by, phase, cause }, ..proxied() }
+    }
+
+    #[test]
+    fn operating_system_errors_have_a_cause() {
+        use std::io::{Error, ErrorKind};
+        assert_eq!(Cause::of(&Error::from(ErrorKind::ConnectionRefused)), Cause::Refused);
+        assert_eq!(Cause::of(&Error::from(ErrorKind::BrokenPipe)), Cause::Reset);
+        assert_eq!(Cause::of(&Error::from(ErrorKind::UnexpectedEof)), Cause::Closed);
+        assert_eq!(Cause::of(&Error::from(ErrorKind::OutOfMemory)), Cause::Internal);
+    }
+}

@@ -1,0 +1,151 @@
+//! The bounded way from those who log to the thread that writes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex};
+
+/// Blocks under way from the workers to the writer. At 64 KiB each at most 16 MiB wait for a slow
+/// disk; more is dropped and counted.
+pub const QUEUE_BLOCKS: usize = 256;
+
+/// Emptied blocks kept for reuse, so that a busy worker does not allocate 64 KiB for each block.
+const SPARES_MAX: usize = 8;
+
+/// What the writer is told.
+#[derive(Debug)]
+pub enum Order {
+    /// Write these whole lines.
+    Write {
+        /// The lines, each with its end.
+        block: Vec<u8>,
+        /// How many there are.
+        lines: u64,
+    },
+    /// Close the file and open it again by name, as after a rotation.
+    Reopen,
+    /// Write what was handed over before this and end.
+    Stop,
+}
+
+/// The end that log lines are handed to. Cheap to clone; never waits.
+#[derive(Debug, Clone)]
+pub struct Sink {
+    orders: SyncSender<Order>,
+    shared: Arc<Shared>,
+}
+
+/// The writer's end.
+#[derive(Debug)]
+pub struct Source {
+    /// What to do, in order.
+    pub orders: Receiver<Order>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    dropped: AtomicU64,
+    spares: Mutex<Vec<Vec<u8>>>,
+}
+
+/// A queue of at most `blocks` orders.
+#[must_use]
+pub fn sink(blocks: usize) -> (Sink, Source) {
+    let (sender, receiver) = sync_channel(blocks);
+    let shared = Arc::new(Shared::default());
+    (Sink { orders: sender, shared: shared.clone() }, Source { orders: receiver, shared })
+}
+
+impl Sink {
+    /// Hands over whole lines; they are dropped and counted when the queue is full or its writer is
+    /// gone.
+    pub fn write(&self, block: Vec<u8>, lines: u64) {
+        match self.orders.try_send(Order::Write { block, lines }) {
+            Ok(()) => {}
+            Err(TrySendError::Full(order) | TrySendError::Disconnected(order)) => {
+                self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
+                if let Order::Write { block, .. } = order {
+                    self.shared.recycle(block);
+                }
+            }
+        }
+    }
+
+    /// An empty block, used before if there is one.
+    #[must_use]
+    pub fn block(&self) -> Vec<u8> {
+        // try_lock: a worker never waits for another, it rather allocates.
+        match self.shared.spares.try_lock() {
+            Ok(mut spares) => spares.pop().unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// Asks the writer to open its file anew. Waits while the queue is full: not for the data path.
+    pub fn reopen(&self) {
+        let _gone = self.orders.send(Order::Reopen);
+    }
+
+    /// Asks the writer to end after what it was handed so far. Waits while the queue is full: not
+    /// for the data path.
+    pub fn stop(&self) {
+        let _gone = self.orders.send(Order::Stop);
+    }
+}
+
+impl Source {
+    /// Gives an emptied block back for reuse.
+    pub fn recycle(&self, block: Vec<u8>) {
+        self.shared.recycle(block);
+    }
+
+    /// How many lines were dropped since this was last asked.
+    #[must_use]
+    pub fn take_dropped(&self) -> u64 {
+        self.shared.dropped.swap(0, Ordering::Relaxed)
+    }
+
+    /// Counts lines that could not be written.
+    pub fn count_dropped(&self, lines: u64) {
+        self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn recycle(&self, mut block: Vec<u8>) {
+        if let Ok(mut spares) = self.spares.try_lock()
+            && spares.len() < SPARES_MAX
+            && block.capacity() >= super::BLOCK_BYTES
+        {
+            block.clear();
+            spares.push(block);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_drops_and_counts_lines() {
+        let (sink, source) = sink(1);
+        sink.write(b"one\n".to_vec(), 1);
+        sink.write(b"two\nthree\n".to_vec(), 2);
+        assert_eq!(source.take_dropped(), 2);
+        assert_eq!(source.take_dropped(), 0);
+        let Ok(Order::Write { block, lines: 1 }) = source.orders.try_recv() else {
+            panic!("the first block was queued")
+        };
+        assert_eq!(block, b"one\n");
+    }
+
+    #[test]
+    fn lines_for_a_writer_that_is_gone_are_counted_not_kept() {
+        let (sink, source) = sink(4);
+        let shared = source.shared.clone();
+        drop(source);
+        sink.write(b"one\n".to_vec(), 1);
+        assert_eq!(shared.dropped.load(Ordering::Relaxed), 1);
+    }
+}
