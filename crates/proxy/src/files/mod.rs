@@ -147,20 +147,38 @@ impl FileServer {
         match self.resolve(cache, now, request.path) {
             Resolution::File(resource) => {
                 let answer = serve(resource.select(request.accept_encoding), request, cache);
-                if answer.status < 400 { answer } else { self.with_page(cache, now, answer) }
+                if answer.status < 400 {
+                    answer
+                } else {
+                    self.with_page(cache, now, request, answer)
+                }
             }
             Resolution::Directory => self.redirect(cache, now, request),
             Resolution::Refused(404) => self.not_found(cache, now, request),
             Resolution::Refused(status) => {
-                self.with_page(cache, now, Answer::empty(status, Vec::new()))
+                self.with_page(cache, now, request, Answer::empty(status, Vec::new()))
             }
         }
     }
 
-    /// The site's own page for a status, if it has one and the file is there.
-    pub fn error_page(&self, cache: &mut FileCache, now: ClockMs, status: u16) -> Option<Answer> {
+    /// The site's own page for a status, if it has one and the file is there. Of the request only
+    /// `Accept-Encoding` counts: a page is not subject to conditions and ranges.
+    pub fn error_page(
+        &self,
+        cache: &mut FileCache,
+        now: ClockMs,
+        status: u16,
+        request: &FileRequest<'_>,
+    ) -> Option<Answer> {
         match self.resolve_page(cache, now, self.error_pages.get(&status)?) {
-            Resolution::File(resource) => Some(resource.identity.as_page(status)),
+            Resolution::File(resource) => {
+                let mut fields = Vec::new();
+                if !resource.coded.is_empty() {
+                    push_line(&mut fields, "Vary", b"Accept-Encoding");
+                }
+                let page = resource.select(request.accept_encoding).as_page(status);
+                Some(add_fields(page, &fields))
+            }
             _ => None,
         }
     }
@@ -228,16 +246,22 @@ impl FileServer {
                 return if answer.status < 400 {
                     answer
                 } else {
-                    self.with_page(cache, now, answer)
+                    self.with_page(cache, now, request, answer)
                 };
             }
         }
-        self.with_page(cache, now, Answer::empty(404, fields))
+        self.with_page(cache, now, request, Answer::empty(404, fields))
     }
 
     /// Gives an error the site's own page, if there is one.
-    fn with_page(&self, cache: &mut FileCache, now: ClockMs, answer: Answer) -> Answer {
-        match self.error_page(cache, now, answer.status) {
+    fn with_page(
+        &self,
+        cache: &mut FileCache,
+        now: ClockMs,
+        request: &FileRequest<'_>,
+        answer: Answer,
+    ) -> Answer {
+        match self.error_page(cache, now, answer.status, request) {
             Some(page) => add_fields(page, &answer.fields),
             None => answer,
         }

@@ -275,7 +275,7 @@ fn an_index_file_an_error_page_and_a_neighbour_may_not_lead_out_either() {
     assert_eq!((client.get("/").status, client.get("/").len), (404, 0));
     let answer = client.ask(FileRequest { accept_encoding: Some(b"gzip"), ..request("/app.js") });
     assert_eq!(answer.text(), "code");
-    assert!(client.server.error_page(&mut client.cache, 0, 500).is_none());
+    assert!(error_page(&mut client, 0, 500).is_none());
 }
 
 #[test]
@@ -629,6 +629,10 @@ fn a_neighbour_older_than_the_file_is_ignored() {
 
 // Pages
 
+fn error_page(client: &mut Client, now: u64, status: u16) -> Option<Answer> {
+    client.server.error_page(&mut client.cache, now, status, &request("/any"))
+}
+
 #[test]
 fn an_error_page_keeps_the_status() {
     let site = Site::new("error-pages");
@@ -652,11 +656,18 @@ fn an_error_page_keeps_the_status() {
     let answer = ranged(&mut client, "bytes=99-");
     assert_eq!((answer.status, answer.text()), (416, "<h1>beyond</h1>"));
     assert_eq!(answer.field("Content-Range"), Some("bytes */10"));
-    assert!(client.server.error_page(&mut client.cache, 0, 502).is_none(), "its file is missing");
-    assert!(client.server.error_page(&mut client.cache, 0, 503).is_none());
+    assert!(error_page(&mut client, 0, 502).is_none(), "its file is missing");
+    assert!(error_page(&mut client, 0, 503).is_none());
     site.write("errors/502.html", "upstream down");
-    let page = client.server.error_page(&mut client.cache, 1000, 502).map(Seen::from).unwrap();
+    let page = error_page(&mut client, 1000, 502).map(Seen::from).unwrap();
     assert_eq!((page.status, page.text()), (502, "upstream down"));
+    site.write("errors/502.html.gz", "gzipped");
+    let gzip = FileRequest { accept_encoding: Some(b"gzip"), ..request("/any") };
+    let page =
+        client.server.error_page(&mut client.cache, 2000, 502, &gzip).map(Seen::from).unwrap();
+    assert_eq!((page.status, page.text()), (502, "gzipped"));
+    assert_eq!(page.field("Content-Encoding"), Some("gzip"));
+    assert_eq!(page.field("Vary"), Some("Accept-Encoding"));
     let direct = client.get("/errors/404.html");
     assert_eq!(direct.status, 200, "the page is a file like any other");
 }
