@@ -168,3 +168,6 @@ fn write_group(out: &mut Vec<u8>, group: u16) {
     let first = digits.iter().position(|digit| *digit != 0).unwrap_or(digits.len() - 1);
     out.extend(digits.iter().skip(first).map(|digit| DIGITS[usize::from(digit & 15)]));
 }
+
+#[cfg(test)]
+mod tests;

@@ -164,3 +164,6 @@ static NAME_BYTES: [bool; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests;

@@ -107,8 +107,7 @@ pub fn parse_target<'a>(
     allow_encoded_slashes: bool,
 ) -> Result<Target<'a>, TargetError> {
     if target.first() == Some(&b'/') && method != b"CONNECT" {
-        let (path, query) = path_and_query(target, allow_encoded_slashes)?;
-        return Ok(Target { form: Form::Origin, path, query, authority: None, scheme: None });
+        return origin_form(target, allow_encoded_slashes);
     }
     match (method, target) {
         (b"CONNECT", _) => authority_form(target),
@@ -193,25 +192,22 @@ fn absolute_form<'a>(
     if rest.is_empty() && method == b"OPTIONS" {
         return Ok(asterisk(Some(authority), Some(scheme)));
     }
-    let (path, query) = match rest.first() {
-        None => (Cow::Borrowed(b"/".as_slice()), None),
-        Some(b'/') => path_and_query(rest, allow_encoded_slashes)?,
+    let origin = match rest.first() {
+        None => origin_form(b"/", allow_encoded_slashes)?,
+        Some(b'/') => origin_form(rest, allow_encoded_slashes)?,
         Some(b'?') => {
             let query = rest.get(1..).unwrap_or_default();
             check_query(query)?;
-            (Cow::Borrowed(b"/".as_slice()), Some(query))
+            Target { query: Some(query), ..origin_form(b"/", allow_encoded_slashes)? }
         }
         Some(_) => return Err(TargetError::Fragment),
     };
-    let authority = Some(authority);
-    Ok(Target { form: Form::Absolute, path, query, authority, scheme: Some(scheme) })
+    Ok(Target { form: Form::Absolute, authority: Some(authority), scheme: Some(scheme), ..origin })
 }
 
+/// A path with or without a query.
 #[inline]
-fn path_and_query(
-    rest: &[u8],
-    allow_encoded_slashes: bool,
-) -> Result<(Cow<'_, [u8]>, Option<&[u8]>), TargetError> {
+fn origin_form(rest: &[u8], allow_encoded_slashes: bool) -> Result<Target<'_>, TargetError> {
     let Scan { end, canonical } = scan(rest)?;
     let (path, query) = rest.split_at_checked(end).ok_or(TargetError::Form)?;
     let query = query.get(1..);
@@ -222,7 +218,7 @@ fn path_and_query(
         true => Cow::Borrowed(path),
         false => rebuild(path, allow_encoded_slashes)?,
     };
-    Ok((path, query))
+    Ok(Target { form: Form::Origin, path, query, authority: None, scheme: None })
 }
 
 /// The query is opaque: only what no URI may hold is refused.
@@ -427,3 +423,6 @@ static CLASS: [Class; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests;

@@ -268,3 +268,6 @@ impl FrameScanner {
         self.held_len == 0 && self.payload_left == 0
     }
 }
+
+#[cfg(test)]
+mod tests;
