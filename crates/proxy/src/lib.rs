@@ -1,1 +1,27 @@
+//! The path of a request.
+//!
+//! `listener -> connection -> exchange: decide -> filters -> balance -> upstream -> forward -> log`
+//!
+//! These words are the module names. [`exchange`] is the file to read first: one request and its
+//! response, as straight-line async code. Nothing here takes a lock, sends on a channel, spawns a
+//! task or registers a timer for a request on the HTTP/1 path.
 #![forbid(unsafe_code)]
+
+pub mod balance;
+pub mod connection;
+pub mod decide;
+mod drain;
+pub mod exchange;
+pub mod files;
+pub mod filters;
+pub mod forward;
+pub mod listener;
+pub mod live;
+mod local;
+pub mod log;
+mod respond;
+pub mod routes;
+mod send;
+pub mod snapshot;
+pub mod upstream;
+pub mod worker;

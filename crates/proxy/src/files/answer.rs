@@ -20,6 +20,20 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// An error whose page is left to the sender.
+    pub fn error(status: u16) -> Self {
+        Self::empty(status, Vec::new())
+    }
+
+    /// The same with the fields of `other` before its own.
+    #[must_use]
+    pub fn with_fields_of(mut self, other: Self) -> Self {
+        if !other.fields.is_empty() {
+            self.fields = Fields::Owned([&other.fields[..], &self.fields[..]].concat());
+        }
+        self
+    }
+
     /// An answer without content.
     pub(super) fn empty(status: u16, fields: Vec<u8>) -> Self {
         Self { status, fields: Fields::Owned(fields), body: Body::Empty }

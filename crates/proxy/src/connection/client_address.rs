@@ -1,0 +1,58 @@
+//! The peer's address, written out once a connection because every forwarded request carries it.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use net::stream::Peer;
+
+/// Longest text of an address: an IPv6 address with an embedded IPv4 one.
+const TEXT_MAX: usize = 45;
+
+/// Who is at the other end of a client connection.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientAddress {
+    peer: Peer,
+    text: [u8; TEXT_MAX],
+    len: u8,
+}
+
+impl ClientAddress {
+    /// The address of `peer`; "unknown" (RFC 7239 §6.2) for a Unix socket.
+    pub fn new(peer: &Peer) -> Self {
+        let mut address = Self { peer: *peer, text: [0; TEXT_MAX], len: 0 };
+        // The text always fits; if it did not, it would be cut.
+        let _ = match peer.ip() {
+            Some(ip) => write!(address, "{}", ip.to_canonical()),
+            None => address.write_str("unknown"),
+        };
+        address
+    }
+
+    /// The address as text, IPv6 without brackets.
+    pub fn text(&self) -> &[u8] {
+        self.text.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// The IP address, unless the peer is on a Unix socket.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.peer.ip().map(|ip| ip.to_canonical())
+    }
+
+    /// The peer's port; 0 on a Unix socket.
+    pub fn port(&self) -> u16 {
+        match self.peer {
+            Peer::Ip(address) => address.port(),
+            Peer::Unix => 0,
+        }
+    }
+}
+
+impl std::fmt::Write for ClientAddress {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let start = usize::from(self.len);
+        let room = self.text.get_mut(start..start + text.len()).ok_or(std::fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.len += text.len() as u8;
+        Ok(())
+    }
+}

@@ -1,0 +1,182 @@
+//! HTTP/1.0 and HTTP/1.1 from clients (RFC 9112).
+//!
+//! What always holds: a connection between requests holds no buffer and no working memory; requests
+//! that arrive together (pipelining) are answered in order, one after the other; once a head was
+//! refused nothing more is read as a request from that connection.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Instant;
+
+use net::buffer::Buffer;
+use wire::head::{HeadError, HeadLimits, Parse};
+
+use super::Connection;
+use super::linger::linger;
+use crate::exchange::{After, exchange};
+use crate::local;
+use crate::log::Cause;
+use crate::worker::Scratch;
+
+/// Serves a connection until it ends.
+pub async fn serve(connection: Connection) {
+    let mut fresh = true;
+    loop {
+        if !wait_for_request(&connection, fresh).await {
+            return;
+        }
+        // The future of a request is some kilobytes; boxed, an idle connection does not carry them.
+        match Box::pin(busy(&connection)).await {
+            Then::Idle => fresh = false,
+            Then::Nothing => {}
+            Then::Close => return,
+            Then::Linger => return linger(&connection).await,
+            Then::Reset => return connection.stream.reset_on_close(),
+        }
+    }
+}
+
+/// What follows a spell of requests.
+enum Then {
+    /// The connection persists, and nothing more is there to read.
+    Idle,
+    /// Nothing was there to read to begin with.
+    Nothing,
+    /// It ends, and the client has sent nothing that was not read.
+    Close,
+    /// It ends, and the client may still be sending.
+    Linger,
+    /// It ends so that the client sees that its response broke off.
+    Reset,
+}
+
+/// Waits until something can be read. False if the connection ends instead: the client was idle for
+/// too long or the worker is stopping.
+async fn wait_for_request(connection: &Connection, fresh: bool) -> bool {
+    let worker = &connection.worker;
+    connection.deadline.set(match fresh {
+        true => worker.snapshot().limits.head_timeout,
+        false => worker.snapshot().keep_alive,
+    });
+    poll_fn(|cx| {
+        if connection.stream.poll_read_ready(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        // A connection that has not had its first request is owed an answer to it.
+        let stopping = worker.context.stopping() && !fresh;
+        let expired = connection.deadline.poll_expired(cx).is_ready();
+        if stopping || expired { Poll::Ready(false) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// Serves requests for as long as they follow each other without a pause.
+async fn busy(connection: &Connection) -> Then {
+    let worker = &connection.worker;
+    let mut buffer = worker.context.buffers.get();
+    let mut scratch = worker.take_scratch();
+    let mut served = false;
+    let then = loop {
+        match read_head(connection, &mut buffer, &mut scratch).await {
+            Head::Complete => {}
+            Head::Nothing if served => break Then::Idle,
+            Head::Nothing => break Then::Nothing,
+            Head::Closed => break Then::Close,
+            Head::TimedOut => {
+                local::refuse(connection, &mut scratch, &buffer, 408, Cause::Timeout).await;
+                break Then::Linger;
+            }
+            Head::Refused(error) => {
+                let status = error.status();
+                let cause = if status == 400 { Cause::Malformed } else { Cause::Limit };
+                local::refuse(connection, &mut scratch, &buffer, status, cause).await;
+                break Then::Linger;
+            }
+        }
+        let done = exchange(connection, &buffer, &mut scratch).await;
+        served = true;
+        buffer.consume(done.consumed);
+        if let Some(excess) = done.excess {
+            buffer = excess;
+        }
+        match done.after {
+            After::Persist if buffer.is_empty() => break Then::Idle,
+            After::Persist => {}
+            After::Close if buffer.is_empty() => break Then::Close,
+            After::Close | After::Linger => break Then::Linger,
+            After::Reset => break Then::Reset,
+        }
+    };
+    worker.put_scratch(scratch);
+    then
+}
+
+enum Head {
+    Complete,
+    /// Not one byte was there.
+    Nothing,
+    /// The client closed, in the middle of a head or before it.
+    Closed,
+    TimedOut,
+    Refused(HeadError),
+}
+
+/// Reads until the head at the front of `buffer` is whole. Its time runs from its first byte, so that
+/// a client that sends a byte now and then does not hold the connection (slowloris).
+async fn read_head(connection: &Connection, buffer: &mut Buffer, scratch: &mut Scratch) -> Head {
+    let snapshot = connection.worker.snapshot();
+    let limits = HeadLimits { bytes: snapshot.limits.head_size, fields: snapshot.limits.fields };
+    let head = &mut scratch.request;
+    let mut scanned = 0;
+    let mut since: Option<Instant> = None;
+    loop {
+        if buffer.len() > scanned {
+            match head.parse(buffer, scanned, &limits) {
+                Ok(Parse::Complete) => {
+                    scratch.head_micros = since.map_or(0, |at| at.elapsed().as_micros() as u64);
+                    return Head::Complete;
+                }
+                Ok(Parse::Partial) => scanned = buffer.len(),
+                Err(error) => return Head::Refused(error),
+            }
+        }
+        if !buffer.make_room() && !buffer.grow() {
+            // The parser refuses before that; this is for limits beyond the largest buffer.
+            return Head::TimedOut;
+        }
+        let read = match connection.stream.try_read(buffer.spare_mut()) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                if buffer.is_empty() {
+                    return Head::Nothing;
+                }
+                if since.is_none() {
+                    connection.deadline.set(snapshot.limits.head_timeout);
+                    since = Some(Instant::now());
+                }
+                if !wait_readable(connection).await {
+                    return Head::TimedOut;
+                }
+                continue;
+            }
+            read => read,
+        };
+        match read {
+            Ok(0) | Err(_) => return Head::Closed,
+            Ok(count) => buffer.advance(count),
+        }
+    }
+}
+
+/// False if the deadline passes first.
+async fn wait_readable(connection: &Connection) -> bool {
+    poll_fn(|cx| {
+        if connection.stream.poll_read_ready(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        match connection.deadline.poll_expired(cx) {
+            Poll::Ready(()) => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}

@@ -1,0 +1,130 @@
+//! What becomes of a request: a pure function of an immutable snapshot and one canonical request.
+//!
+//! Matching, authorisation, forwarding and logging all use the same canonical form, so nothing can
+//! match one spelling of a path and forward another. No I/O, no clock, no counter happens here.
+
+use wire::head::Upgrade;
+
+use crate::routes::{Found, Target};
+use crate::snapshot::{Pool, ProxySite, Site, Snapshot};
+
+/// What a decision may depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Index of the listener the connection came in by.
+    pub listener: usize,
+    /// As received; methods are case-sensitive.
+    pub method: &'a [u8],
+    /// Lower-case host without port; empty if the client sent none.
+    pub host: &'a str,
+    /// Canonical path; "*" for the asterisk form.
+    pub path: &'a [u8],
+    /// The request asks for a protocol switch.
+    pub upgrade: Upgrade,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub struct Decision<'s> {
+    /// The site that answers.
+    pub site: &'s Site,
+    /// How.
+    pub action: Action<'s>,
+}
+
+/// How a request is answered.
+#[derive(Debug)]
+pub enum Action<'s> {
+    /// Forwarded to an endpoint of a pool.
+    Proxy(Matched<'s>),
+    /// Answered from the site's files.
+    Files,
+    /// Answered by Ravelin itself.
+    Health(Health),
+    /// Redirected to https.
+    ToHttps,
+    /// Redirected to the same path with a final slash.
+    AddSlash,
+    /// `OPTIONS *`: what the server as a whole can do.
+    ServerOptions,
+    /// Answered with this error status.
+    Refuse(u16),
+}
+
+/// The route a request takes to an upstream.
+#[derive(Debug, Clone, Copy)]
+pub struct Matched<'s> {
+    /// The site that took the request.
+    pub site: &'s Site,
+    /// Its proxy part.
+    pub proxy: &'s ProxySite,
+    /// The route that took it.
+    pub route: &'s Target,
+    /// Where it goes.
+    pub pool: &'s Pool,
+    /// The Upgrade field goes along: the route takes WebSocket and the request asks for it.
+    pub upgrade: bool,
+}
+
+/// The pages below `/api/health`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// `/api/health`
+    Summary,
+    /// `/api/health/ready`
+    Ready,
+    /// `/api/health/live`
+    Live,
+}
+
+const HEALTH_PATH: &[u8] = b"/api/health";
+
+/// Decides `request` by `snapshot`. `None` only for a listener the snapshot does not have.
+pub fn decide<'s>(snapshot: &'s Snapshot, request: &Request<'_>) -> Option<Decision<'s>> {
+    let listener = snapshot.listeners.get(request.listener)?;
+    let site = snapshot.sites.get(listener.site_for(request.host))?;
+    Some(Decision { site, action: action(site, request) })
+}
+
+fn action<'s>(site: &'s Site, request: &Request<'_>) -> Action<'s> {
+    match request.method {
+        // A reverse proxy opens no tunnels for clients, and an echo of a request's fields serves
+        // only those who want to read what the browser hides (RFC 9110 §9.3.8).
+        b"CONNECT" | b"TRACE" => return Action::Refuse(405),
+        b"OPTIONS" if request.path == b"*" => return Action::ServerOptions,
+        _ => {}
+    }
+    let found = site.proxy.as_ref().and_then(|p| Some((p, p.routes.find(request.path)?)));
+    if let Some(health) = health(request.path) {
+        let shadowed = matches!(&found, Some((_, Found::Route(route)))
+            if route.path.as_bytes().starts_with(HEALTH_PATH));
+        if !shadowed {
+            return Action::Health(health);
+        }
+    }
+    if site.redirect_to_https {
+        return Action::ToHttps;
+    }
+    match found {
+        Some((proxy, Found::Route(route))) => match proxy.pools.get(route.pool) {
+            Some(pool) => {
+                let upgrade = route.websocket && request.upgrade == Upgrade::WebSocket;
+                Action::Proxy(Matched { site, proxy, route, pool, upgrade })
+            }
+            None => Action::Refuse(502),
+        },
+        Some((_, Found::AddSlash)) => Action::AddSlash,
+        None if site.files.is_none() => Action::Refuse(404),
+        None if matches!(request.method, b"GET" | b"HEAD") => Action::Files,
+        None => Action::Refuse(405),
+    }
+}
+
+fn health(path: &[u8]) -> Option<Health> {
+    match path.strip_prefix(HEALTH_PATH)? {
+        b"" | b"/" => Some(Health::Summary),
+        b"/ready" => Some(Health::Ready),
+        b"/live" => Some(Health::Live),
+        _ => None,
+    }
+}

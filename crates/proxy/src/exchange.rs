@@ -1,0 +1,246 @@
+//! One request and its response.
+//!
+//! The file to read first: [`exchange`] takes a request whose head is complete, makes it canonical,
+//! lets [`decide`](crate::decide) say what becomes of it, and carries that out: forwarded to an
+//! upstream, answered from a file, or answered by Ravelin itself. One log line follows, whatever
+//! happened.
+//!
+//! What always holds: the head stays where it was read until the exchange is over, so everything
+//! (matching, forwarding, logging) refers to the same bytes; a connection persists only if the whole
+//! request was taken off it.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use net::buffer::Buffer;
+use net::timer::unix_millis;
+use wire::field::FieldId;
+use wire::forwarded::client_address;
+use wire::head::{RequestHead, Version};
+use wire::host::Host;
+use wire::request_id::is_valid_request_id;
+use wire::target::{Form, Target, parse_target};
+
+use crate::connection::Connection;
+use crate::decide::{Action, Request, decide};
+use crate::drain::body_left;
+use crate::files::Answer;
+use crate::filters::ConnectionSays;
+use crate::local::Rest;
+use crate::log::{Cause, Ended, Party, Phase, Record};
+use crate::snapshot::Snapshot;
+use crate::worker::Scratch;
+use crate::{forward, local};
+
+/// What an exchange leaves behind.
+#[derive(Debug)]
+pub struct Done {
+    /// What becomes of the client connection.
+    pub after: After,
+    /// How many bytes of the buffer with the head belonged to this request.
+    pub consumed: usize,
+    /// Bytes of the next request that were read into another buffer.
+    pub excess: Option<Buffer>,
+}
+
+/// What becomes of a client connection after an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// The next request may follow.
+    Persist,
+    /// It ends; the request was read whole.
+    Close,
+    /// It ends while the client may still be sending.
+    Linger,
+    /// It ends so that the client cannot take the response for complete.
+    Reset,
+}
+
+/// A request as the steps of an exchange see it.
+pub struct Inbound<'a> {
+    /// The client's connection.
+    pub connection: &'a Connection,
+    /// The snapshot in force when the request began.
+    pub snapshot: &'a Snapshot,
+    /// Index over the head.
+    pub head: &'a RequestHead,
+    /// The bytes it was parsed from.
+    pub bytes: &'a [u8],
+    /// Bytes read behind the head: body, or the next request.
+    pub early: &'a [u8],
+    /// The target, with the canonical path.
+    pub target: Target<'a>,
+    /// When the exchange began, if somebody wants to know how long it took.
+    pub started: Option<Instant>,
+}
+
+impl<'a> Inbound<'a> {
+    /// The value of the first field of this id; empty if there is none.
+    pub fn value(&self, id: FieldId) -> &'a [u8] {
+        self.find(id).unwrap_or_default()
+    }
+
+    /// The host and port as the client named them.
+    pub fn authority(&self) -> &'a [u8] {
+        self.head.host.map(|host| host.of(self.bytes)).unwrap_or_default()
+    }
+
+    /// The request's method is HEAD.
+    pub fn is_head(&self) -> bool {
+        self.head.method.of(self.bytes) == b"HEAD"
+    }
+
+    /// The connection may outlive this exchange, as far as the client and the worker are concerned.
+    pub fn may_persist(&self) -> bool {
+        self.head.keep_alive && !self.connection.worker.context.stopping()
+    }
+
+    /// Microseconds since the exchange began.
+    pub fn elapsed(&self) -> Option<u64> {
+        self.started.map(|started| started.elapsed().as_micros() as u64)
+    }
+
+    /// What to tell the client of its connection.
+    pub fn says(&self, persist: bool) -> ConnectionSays {
+        match (persist, self.head.version) {
+            (false, _) => ConnectionSays::Close,
+            (true, Version::Http10) => ConnectionSays::KeepAlive,
+            (true, Version::Http11) => ConnectionSays::Nothing,
+        }
+    }
+
+    /// The peer is a proxy whose word about the client counts.
+    pub fn peer_trusted(&self) -> bool {
+        let trusted = &self.snapshot.trusted_proxies;
+        let peer = self.connection.client.ip();
+        !trusted.is_empty()
+            && peer.is_some_and(|peer| trusted.iter().any(|net| net.contains(&peer)))
+    }
+
+    /// The client's address: the right-most of X-Forwarded-For and the peer that is not trusted.
+    /// `None` for a peer on a Unix socket.
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        let peer = self.connection.client.ip()?;
+        let trusted = &self.snapshot.trusted_proxies;
+        if trusted.is_empty() {
+            return Some(peer);
+        }
+        let said = self.head.fields.iter().filter(|field| field.id == FieldId::XForwardedFor);
+        let said = said.map(|field| field.value.of(self.bytes));
+        let trusted = |ip| trusted.iter().any(|net| net.contains(&ip));
+        Some(client_address(peer, said, trusted))
+    }
+
+    /// Makes sure that the request has an id: the client's if it is fit to be one, else a new one.
+    pub fn ensure_id(&self, id: &mut Vec<u8>) {
+        if !id.is_empty() {
+            return;
+        }
+        let sent = self.value(FieldId::XRequestId);
+        match is_valid_request_id(sent) {
+            true => id.extend_from_slice(sent),
+            false => self.connection.worker.new_request_id(id),
+        }
+    }
+
+    /// The value of the first field of this id.
+    pub fn find(&self, id: FieldId) -> Option<&'a [u8]> {
+        self.head.get(id).map(|field| field.value.of(self.bytes))
+    }
+}
+
+/// Serves the request whose head is at the front of `buffer`.
+pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scratch) -> Done {
+    let worker = &connection.worker;
+    let snapshot = worker.snapshot();
+    let Scratch { request: head, heads, request_id, head_micros } = scratch;
+    let (bytes, early) = buffer.split_at_checked(head.len).unwrap_or((buffer, &[]));
+    let method = head.method.of(bytes);
+    let target = parse_target(method, head.target.of(bytes), snapshot.allow_encoded_slashes);
+    let malformed = target.is_err();
+    let inbound = Inbound {
+        connection,
+        snapshot: &snapshot,
+        head,
+        bytes,
+        early,
+        target: target.unwrap_or_else(|_| root_target()),
+        started: worker.access_log.is_on().then(Instant::now),
+    };
+    request_id.clear();
+    let mut record = record(&inbound, *head_micros);
+    let host = Host::parse(inbound.authority()).ok();
+    let host = host.as_ref().map_or("", Host::name);
+    let request = Request {
+        listener: connection.listener,
+        method,
+        host,
+        path: &inbound.target.path,
+        upgrade: head.upgrade,
+    };
+    let decision = decide(&snapshot, &request);
+    let site = decision.as_ref().map(|decision| decision.site);
+    record.site = site.map_or("", |site| &site.name);
+    let done = match decision.map(|decision| decision.action) {
+        _ if malformed => {
+            record.ended = failed(Party::Client, Phase::Head, Cause::Malformed);
+            let rest = Rest::of(body_left(&inbound));
+            let out = &mut heads.out;
+            local::respond(&inbound, site, Answer::error(400), rest, out, request_id, &mut record)
+                .await
+        }
+        Some(Action::Proxy(matched)) => {
+            record.route = Some(&matched.route.path);
+            forward::forward(&inbound, &matched, heads, request_id, &mut record).await
+        }
+        action => {
+            let answer = local::answer(&inbound, action.as_ref(), site, host);
+            if answer.status >= 400 {
+                record.ended = failed(Party::Proxy, Phase::Decide, Cause::Denied);
+            }
+            let rest = Rest::of(body_left(&inbound));
+            local::respond(&inbound, site, answer, rest, &mut heads.out, request_id, &mut record)
+                .await
+        }
+    };
+    record.request_id = request_id;
+    record.times.total = inbound.elapsed().unwrap_or(0) + record.times.head.unwrap_or(0);
+    if snapshot.log_requests {
+        worker.access_log.record(&record);
+    }
+    done
+}
+
+/// An [`Ended`] that names who, when and why.
+pub fn failed(by: Party, phase: Phase, cause: Cause) -> Ended {
+    Ended::Failed { by, phase, cause }
+}
+
+/// Stands in for a target that is none, in a request that is refused.
+fn root_target() -> Target<'static> {
+    Target { form: Form::Origin, path: b"/".into(), query: None, authority: None, scheme: None }
+}
+
+/// What is known of a request for the log once its head is there.
+fn record<'a>(inbound: &Inbound<'a>, head_micros: u64) -> Record<'a> {
+    if inbound.started.is_none() {
+        return Record::default();
+    }
+    let mut record = Record {
+        wall_us: (unix_millis() * 1000).saturating_sub(head_micros),
+        client: inbound.client_ip(),
+        client_port: inbound.connection.client.port(),
+        method: inbound.head.method.of(inbound.bytes),
+        target: inbound.head.target.of(inbound.bytes),
+        version: match inbound.head.version {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+        },
+        referer: inbound.value(FieldId::Referer),
+        user_agent: inbound.value(FieldId::UserAgent),
+        host: inbound.authority(),
+        ..Record::default()
+    };
+    record.times.head = Some(head_micros);
+    record
+}

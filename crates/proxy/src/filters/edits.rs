@@ -1,0 +1,147 @@
+//! A compiled list of header rules: which fields to drop, which to set.
+//!
+//! A field that is set is dropped first, so that a client cannot put its own beside ours. Known
+//! field names are one bit in a mask; others are compared by name, of which there are few.
+
+use config::model::{HeaderRules, HeaderValue};
+use wire::field::{Field, FieldId, field_id};
+
+/// Drops and sets of one direction of one site.
+#[derive(Debug, Clone, Default)]
+pub struct Edits {
+    drop_known: FieldSet,
+    drop_other: Vec<String>,
+    set: Vec<(String, HeaderValue)>,
+    /// Every set with a fixed value as "Name: value\r\n".
+    fixed_lines: Vec<u8>,
+    /// Names whose value is the request's id.
+    id_names: Vec<String>,
+}
+
+impl Edits {
+    /// The edits that `rules` ask for.
+    pub fn compile(rules: &HeaderRules) -> Self {
+        let mut edits = Self::default();
+        edits.apply(rules);
+        edits
+    }
+
+    /// Adds `rules` after what is there; a name set again replaces the earlier value, a name
+    /// removed loses it.
+    pub fn apply(&mut self, rules: &HeaderRules) {
+        for name in &rules.remove {
+            self.drop(name);
+            self.set.retain(|(set, _)| !set.eq_ignore_ascii_case(name));
+        }
+        for (name, value) in &rules.set {
+            self.set(name, value.clone());
+        }
+        self.prepare();
+    }
+
+    /// Sets each of `fields`.
+    pub fn set_all(&mut self, fields: &[(String, String)]) {
+        for (name, value) in fields {
+            self.set(name, HeaderValue::Text(value.clone()));
+        }
+        self.prepare();
+    }
+
+    /// A field's value is the request's id.
+    pub fn uses_request_id(&self) -> bool {
+        !self.id_names.is_empty()
+    }
+
+    /// Sets a field called `Name`.
+    pub fn sets(&self, name: &str) -> bool {
+        self.set.iter().any(|(set, _)| set.eq_ignore_ascii_case(name))
+    }
+
+    /// The field is dropped.
+    #[inline]
+    pub fn drops(&self, field: &Field, head: &[u8]) -> bool {
+        match field.id {
+            FieldId::Other => {
+                !self.drop_other.is_empty()
+                    && self
+                        .drop_other
+                        .iter()
+                        .any(|name| name.as_bytes().eq_ignore_ascii_case(field.name.of(head)))
+            }
+            id => self.drop_known.contains(id),
+        }
+    }
+
+    /// Known fields that are dropped.
+    pub fn dropped(&self) -> FieldSet {
+        self.drop_known
+    }
+
+    /// Appends the fields that are set.
+    pub fn write(&self, request_id: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.fixed_lines);
+        for name in &self.id_names {
+            for part in [name.as_bytes(), b": ", request_id, b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+    }
+
+    fn drop(&mut self, name: &str) {
+        match field_id(name.as_bytes()) {
+            FieldId::Other => self.drop_other.push(name.to_owned()),
+            id => self.drop_known.insert(id),
+        }
+    }
+
+    fn set(&mut self, name: &str, value: HeaderValue) {
+        self.drop(name);
+        self.set.retain(|(set, _)| !set.eq_ignore_ascii_case(name));
+        self.set.push((name.to_owned(), value));
+    }
+
+    fn prepare(&mut self) {
+        self.fixed_lines.clear();
+        self.id_names.clear();
+        for (name, value) in &self.set {
+            match value {
+                HeaderValue::Text(text) => {
+                    self.fixed_lines.extend_from_slice(format!("{name}: {text}\r\n").as_bytes());
+                }
+                HeaderValue::RequestId => self.id_names.push(name.clone()),
+            }
+        }
+    }
+}
+
+/// A set of known field names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FieldSet(u64);
+
+impl FieldSet {
+    /// The set of `ids`.
+    pub const fn of(ids: &[FieldId]) -> Self {
+        let mut bits = 0;
+        let mut index = 0;
+        while index < ids.len() {
+            bits |= 1 << ids[index] as u8;
+            index += 1;
+        }
+        Self(bits)
+    }
+
+    /// `id` is in the set.
+    #[inline]
+    pub const fn contains(self, id: FieldId) -> bool {
+        self.0 >> id as u8 & 1 == 1
+    }
+
+    /// Both sets together.
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    fn insert(&mut self, id: FieldId) {
+        self.0 |= 1 << id as u8;
+    }
+}

@@ -1,0 +1,12 @@
+//! Changes to a message on its way through: what is taken from a head, what is put on it.
+//!
+//! A head is never turned into a map. It stays where it was read, and a filter writes a new head
+//! from an index over it plus a list of edits, so fields keep their order and case.
+
+mod edits;
+mod request;
+mod response;
+
+pub use edits::Edits;
+pub use request::{RequestHeadParts, write_request_head};
+pub use response::{ConnectionSays, ResponseHeadParts, write_informational, write_response_head};

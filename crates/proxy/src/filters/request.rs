@@ -1,0 +1,237 @@
+//! The request head as the upstream gets it.
+//!
+//! What always holds: fields that concern one connection only, and those that `Connection` names,
+//! are gone before any field of ours is added (so a client cannot make us drop ours); the length of
+//! the body is announced by what [`wire`] decided and by nothing else.
+
+use wire::field::{Field, FieldId};
+use wire::head::{Framing, RequestHead, Version};
+
+use super::edits::FieldSet;
+use crate::connection::ClientAddress;
+use crate::routes::Target;
+use crate::snapshot::ProxySite;
+
+/// What a forwarded request head is made of.
+#[derive(Debug)]
+pub struct RequestHeadParts<'a> {
+    /// The client's head.
+    pub head: &'a RequestHead,
+    /// The bytes it was parsed from.
+    pub bytes: &'a [u8],
+    /// Canonical path.
+    pub path: &'a [u8],
+    /// Query as received, without "?".
+    pub query: Option<&'a [u8]>,
+    /// The route that took it.
+    pub route: &'a Target,
+    /// The site's rules.
+    pub proxy: &'a ProxySite,
+    /// Put before the path.
+    pub base_path: &'a str,
+    /// Host and port as the client named them; empty if it did not.
+    pub authority: &'a [u8],
+    /// The authority came in the request line, so the Host field does not count (RFC 9112 §3.2.2).
+    pub absolute_form: bool,
+    /// Host of the endpoint, sent when the client's is not kept.
+    pub endpoint_host: &'a str,
+    /// Who the client is.
+    pub client: &'a ClientAddress,
+    /// The peer is a trusted proxy: what it says of the client is kept.
+    pub peer_trusted: bool,
+    /// The port the request came in by.
+    pub port: u16,
+    /// Ask for WebSocket.
+    pub upgrade: bool,
+    /// The id of the request, if a rule wants it.
+    pub request_id: &'a [u8],
+}
+
+/// Never forwarded: fields of one connection (RFC 9110 §7.6.1), and `Proxy`, which CGI programs
+/// take for an environment variable (httpoxy, CVE-2016-5385). `Proxy-Authorization` is for this hop
+/// as well: Ravelin is the origin to its clients, so a credential for a proxy is not the upstream's.
+pub(super) const CONNECTION_FIELDS: FieldSet = FieldSet::of(&[
+    FieldId::Connection,
+    FieldId::ProxyConnection,
+    FieldId::KeepAlive,
+    FieldId::Te,
+    FieldId::TransferEncoding,
+    FieldId::Upgrade,
+    FieldId::ProxyAuthenticate,
+    FieldId::ProxyAuthorization,
+    FieldId::Http2Settings,
+    FieldId::Proxy,
+]);
+
+/// Cannot be dropped by naming them in `Connection`: message length and routing hang on them.
+pub(super) const NEVER_NOMINATED: FieldSet =
+    FieldSet::of(&[FieldId::Host, FieldId::ContentLength, FieldId::Date]);
+
+const X_FORWARDED: FieldSet = FieldSet::of(&[
+    FieldId::XForwardedFor,
+    FieldId::XForwardedProto,
+    FieldId::XForwardedHost,
+    FieldId::XForwardedPort,
+]);
+
+/// Appends the head to forward to `out`.
+pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
+    write_request_line(parts, out);
+    let forwarding = &parts.proxy.forwarding;
+    let keep_host = forwarding.preserve_host && !parts.absolute_form;
+    if !keep_host {
+        let host = match forwarding.preserve_host {
+            true => parts.authority,
+            false => parts.endpoint_host.as_bytes(),
+        };
+        field(out, b"Host", &[host]);
+    }
+    let mut dropped = CONNECTION_FIELDS.union(parts.proxy.request.dropped());
+    for (drop, ids) in [
+        (!keep_host, &[FieldId::Host][..]),
+        (forwarding.forwarded, &[FieldId::Forwarded]),
+        (forwarding.via, &[FieldId::Via]),
+        (parts.head.version == Version::Http10, &[FieldId::Expect]),
+    ] {
+        if drop {
+            dropped = dropped.union(FieldSet::of(ids));
+        }
+    }
+    if forwarding.x_forwarded {
+        dropped = dropped.union(X_FORWARDED);
+    }
+    copy_fields(out, parts.bytes, &parts.head.fields, |field| {
+        !dropped.contains(field.id)
+            && (field.id != FieldId::Other || !parts.proxy.request.drops(field, parts.bytes))
+            && (NEVER_NOMINATED.contains(field.id)
+                || !parts.head.nominated(parts.bytes, field.name.of(parts.bytes)))
+    });
+    if parts.head.framing == Framing::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if parts.upgrade {
+        out.extend_from_slice(b"Connection: upgrade\r\nUpgrade: websocket\r\n");
+    }
+    if forwarding.x_forwarded {
+        write_x_forwarded(parts, out);
+    }
+    if forwarding.forwarded {
+        write_forwarded(parts, out);
+    }
+    if forwarding.via {
+        appended(parts, out, b"Via", FieldId::Via, |out| out.extend_from_slice(b"1.1 ravelin"));
+    }
+    parts.proxy.request.write(parts.request_id, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Copies the lines of the fields that `keep` picks, neighbours in one piece.
+pub(super) fn copy_fields(
+    out: &mut Vec<u8>,
+    bytes: &[u8],
+    fields: &[Field],
+    mut keep: impl FnMut(&Field) -> bool,
+) {
+    let mut run: Option<(usize, usize)> = None;
+    let mut flush = |run: Option<(usize, usize)>| {
+        if let Some(lines) = run.and_then(|(start, end)| bytes.get(start..end)) {
+            out.extend_from_slice(lines);
+            out.extend_from_slice(b"\r\n");
+        }
+    };
+    for field in fields {
+        if keep(field) {
+            // An empty value may have no place of its own; the line ends with the colon then.
+            let end = field.value.end().max(field.name.end() + 1);
+            run = Some((run.map_or(field.name.start(), |(start, _)| start), end));
+        } else {
+            flush(run.take());
+        }
+    }
+    flush(run);
+}
+
+pub(super) fn field(out: &mut Vec<u8>, name: &[u8], value: &[&[u8]]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    value.iter().for_each(|part| out.extend_from_slice(part));
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_request_line(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(parts.head.method.of(parts.bytes));
+    out.push(b' ');
+    out.extend_from_slice(parts.base_path.as_bytes());
+    parts.route.write_path(parts.path, out);
+    if let Some(query) = parts.query {
+        out.push(b'?');
+        out.extend_from_slice(query);
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+}
+
+fn write_x_forwarded(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
+    appended(parts, out, b"X-Forwarded-For", FieldId::XForwardedFor, |out| {
+        out.extend_from_slice(parts.client.text());
+    });
+    said_or(parts, out, b"X-Forwarded-Proto", FieldId::XForwardedProto, b"http");
+    if !parts.authority.is_empty() {
+        said_or(parts, out, b"X-Forwarded-Host", FieldId::XForwardedHost, parts.authority);
+    }
+    let mut port = itoa::Buffer::new();
+    let port = port.format(parts.port).as_bytes();
+    said_or(parts, out, b"X-Forwarded-Port", FieldId::XForwardedPort, port);
+}
+
+/// RFC 7239: one element for this hop, after those of earlier hops.
+fn write_forwarded(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
+    appended(parts, out, b"Forwarded", FieldId::Forwarded, |out| {
+        out.extend_from_slice(b"for=");
+        let client = parts.client.text();
+        // IPv6 contains ":", which a token may not: bracketed and quoted (RFC 7239 §6).
+        match client.contains(&b':') {
+            true => [b"\"[", client, b"]\""].iter().for_each(|part| out.extend_from_slice(part)),
+            false => out.extend_from_slice(client),
+        }
+        if !parts.authority.is_empty() {
+            let quote: &[u8] = if parts.authority.contains(&b':') { b"\"" } else { b"" };
+            for part in [b";host=", quote, parts.authority, quote] {
+                out.extend_from_slice(part);
+            }
+        }
+        out.extend_from_slice(b";proto=http");
+    });
+}
+
+/// A list field: what came, then what `ours` writes.
+fn appended(
+    parts: &RequestHeadParts<'_>,
+    out: &mut Vec<u8>,
+    name: &[u8],
+    id: FieldId,
+    ours: impl FnOnce(&mut Vec<u8>),
+) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    for value in values(parts, id) {
+        out.extend_from_slice(value);
+        out.extend_from_slice(b", ");
+    }
+    ours(out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A field that only a trusted peer may fill; else it is `ours`.
+fn said_or(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>, name: &[u8], id: FieldId, ours: &[u8]) {
+    let said = match parts.peer_trusted {
+        true => values(parts, id).last(),
+        false => None,
+    };
+    field(out, name, &[said.unwrap_or(ours)]);
+}
+
+fn values<'a>(parts: &RequestHeadParts<'a>, id: FieldId) -> impl Iterator<Item = &'a [u8]> {
+    let bytes = parts.bytes;
+    let fields = parts.head.fields.iter().filter(move |field| field.id == id);
+    fields.map(|field| field.value.of(bytes)).filter(|value| !value.is_empty())
+}

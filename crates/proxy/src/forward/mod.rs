@@ -1,0 +1,462 @@
+//! A request forwarded to an upstream, and its response back to the client.
+//!
+//! [`forward`] reads top-down: reach an endpoint, send the request while waiting for the response
+//! head, pass the response on. Both bodies move at once when they have to, driven by the one task of
+//! the client's connection.
+//!
+//! What always holds: an upstream connection is kept only if the whole request went over it and the
+//! whole response came back, with not one byte more; a request is sent a second time only if the
+//! first cannot have been acted upon or acting twice is harmless; a response that breaks off never
+//! ends cleanly for the client.
+
+mod patience;
+mod pump;
+mod reach;
+mod tunnel;
+mod wait;
+
+pub use patience::{Patience, Waiting, no_upstream_timeouts};
+pub use pump::{Blocked, Pump, PumpError};
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use config::model::UpstreamAddress;
+use net::buffer::Buffer;
+use wire::head::{Framing, ResponseHead, Version};
+
+use self::reach::{Reached, reach};
+use self::wait::{Awaited, ClientWatch, await_response};
+use crate::balance::Member;
+use crate::decide::Matched;
+use crate::drain::{Left, body_left};
+use crate::exchange::{After, Done, Inbound, failed};
+use crate::files::Answer;
+use crate::filters::{
+    ConnectionSays, RequestHeadParts, ResponseHeadParts, write_informational, write_request_head,
+    write_response_head,
+};
+use crate::local::{self, Rest};
+use crate::log::{Cause, Failure, Party, Phase, Record};
+use crate::send::write_all;
+use crate::worker::Heads;
+
+/// Interim (1xx) responses passed on for one request; an upstream that sends more is at fault.
+const INTERIM_MAX: usize = 8;
+
+/// Why there is no response to pass on.
+#[derive(Debug)]
+pub struct Broken {
+    /// Who is to blame.
+    pub by: Party,
+    /// What was being done.
+    pub phase: Phase,
+    /// What went wrong.
+    pub cause: Cause,
+    /// The system's words for it, if there are any.
+    pub detail: String,
+}
+
+impl Broken {
+    /// Without words of the system.
+    pub fn new(by: Party, phase: Phase, cause: Cause) -> Self {
+        Self { by, phase, cause, detail: String::new() }
+    }
+
+    /// The status that tells the client.
+    fn status(&self) -> u16 {
+        match (self.by, self.cause) {
+            (Party::Client, Cause::Timeout) => 408,
+            (Party::Client, Cause::Malformed) => 400,
+            (Party::Client, Cause::Limit) => 413,
+            (Party::Client, _) => 499,
+            (_, Cause::Timeout) => 504,
+            (_, Cause::NoEndpoint | Cause::Unresolved) => 503,
+            _ => 502,
+        }
+    }
+}
+
+/// Forwards the request and passes the response on.
+pub async fn forward<'a>(
+    inbound: &Inbound<'a>,
+    matched: &Matched<'a>,
+    heads: &mut Heads,
+    request_id: &mut Vec<u8>,
+    record: &mut Record<'a>,
+) -> Done {
+    if let Some(status) = refused_unsent(inbound, matched) {
+        record.ended = failed(Party::Client, Phase::Decide, Cause::Limit);
+        let rest = Rest::of(body_left(inbound));
+        let answer = Answer::error(status);
+        return local::respond(
+            inbound,
+            Some(matched.site),
+            answer,
+            rest,
+            &mut heads.out,
+            request_id,
+            record,
+        )
+        .await;
+    }
+    if matched.proxy.wants_request_id {
+        inbound.ensure_id(request_id);
+    }
+    let mut patience = Patience::new(
+        &inbound.connection.deadline,
+        &inbound.snapshot.limits,
+        &matched.proxy.timeout,
+    );
+    let mut fresh_only = false;
+    loop {
+        let reached = match reach(inbound, matched, fresh_only, record).await {
+            Ok(reached) => reached,
+            Err(broken) => {
+                let rest = Rest::of(body_left(inbound));
+                return give_up(inbound, matched, broken, rest, heads, request_id, record).await;
+            }
+        };
+        let mut sending = send_request(inbound, matched, reached.member, heads, request_id);
+        let awaited =
+            response_head(inbound, &reached, &mut sending, heads, &mut patience, record).await;
+        let buffer = match awaited {
+            Ok(buffer) => buffer,
+            Err(awaited) => {
+                let again = reached.connection.reused
+                    && !fresh_only
+                    && awaited.may_send_again
+                    && (is_replayable(inbound) || sending.pump.is_untouched());
+                if again {
+                    fresh_only = true;
+                    let idle = &inbound.connection.worker.idle;
+                    idle.borrow_mut().distrust(reached.member.endpoint.id);
+                    patience.renew();
+                    heads.out = sending.pump.into_parts().0;
+                    continue;
+                }
+                let rest = sending.rest(inbound, heads);
+                let broken = awaited.broken;
+                return give_up(inbound, matched, broken, rest, heads, request_id, record).await;
+            }
+        };
+        record.status = heads.response.status;
+        if heads.response.status == 101 {
+            let lead = response_lead(inbound, matched, heads, &buffer, false, true, request_id);
+            let taken = tunnel::Taken { connection: reached.connection, buffer, lead };
+            return tunnel::tunnel(inbound, taken, &mut patience, heads, record).await;
+        }
+        return relay(
+            inbound, matched, reached, sending, buffer, heads, patience, request_id, record,
+        )
+        .await;
+    }
+}
+
+/// A request that is turned down before anything is sent: too large, or too many bytes sent ahead
+/// of an upgrade.
+fn refused_unsent(inbound: &Inbound<'_>, matched: &Matched<'_>) -> Option<u16> {
+    match (inbound.head.framing, inbound.snapshot.max_request_size) {
+        (Framing::Length(length), Some(max)) if length > max => return Some(413),
+        _ => {}
+    }
+    let too_early = matched.upgrade && inbound.early.len() > inbound.snapshot.limits.early_upgrade;
+    too_early.then_some(400)
+}
+
+/// Sending it twice does no more than sending it once (RFC 9110 §9.2.2), and there is no body that
+/// would have to be kept.
+fn is_replayable(inbound: &Inbound<'_>) -> bool {
+    let method = inbound.head.method.of(inbound.bytes);
+    let idempotent = matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE");
+    idempotent && inbound.head.framing == Framing::None
+}
+
+/// The request on its way to the upstream.
+struct Sending<'a> {
+    pump: Pump<'a>,
+    /// Nothing more is to be done: all of it is sent, or the upstream takes no more.
+    over: bool,
+    /// The upstream took no more.
+    refused: Option<Cause>,
+}
+
+impl Sending<'_> {
+    /// All of it was sent.
+    fn is_whole(&self) -> bool {
+        self.over && self.refused.is_none()
+    }
+
+    /// What is left of the request on the client's connection.
+    fn rest(self, inbound: &Inbound<'_>, heads: &mut Heads) -> Rest {
+        let whole = self.pump.source_done();
+        let early_used = inbound.early.len() - self.pump.early_left();
+        let untouched = self.pump.is_untouched();
+        let (lead, excess) = self.pump.into_parts();
+        heads.out = lead;
+        match (whole, untouched) {
+            (true, _) => Rest { left: Left::Nothing(early_used), excess },
+            (false, true) => Rest::of(body_left(inbound)),
+            (false, false) => Rest::of(Left::TooMuch),
+        }
+    }
+}
+
+/// Makes the request ready to go to `member`.
+fn send_request<'a>(
+    inbound: &Inbound<'a>,
+    matched: &Matched<'_>,
+    member: &Member,
+    heads: &mut Heads,
+    request_id: &[u8],
+) -> Sending<'a> {
+    let mut out = std::mem::take(&mut heads.out);
+    out.clear();
+    let parts = RequestHeadParts {
+        head: inbound.head,
+        bytes: inbound.bytes,
+        path: &inbound.target.path,
+        query: inbound.target.query,
+        route: matched.route,
+        proxy: matched.proxy,
+        base_path: &member.base_path,
+        authority: inbound.authority(),
+        absolute_form: inbound.target.authority.is_some(),
+        endpoint_host: match &member.endpoint.address {
+            UpstreamAddress::Tcp { .. } => &member.endpoint.label,
+            UpstreamAddress::Unix(_) => "localhost",
+        },
+        client: &inbound.connection.client,
+        peer_trusted: inbound.peer_trusted(),
+        port: inbound.connection.port(),
+        upgrade: matched.upgrade,
+        request_id,
+    };
+    write_request_head(&parts, &mut out);
+    // What follows an upgrade request belongs to the other protocol, if there will be one.
+    let early = if matched.upgrade { &[] } else { inbound.early };
+    let framing = inbound.head.framing;
+    let chunked = framing == Framing::Chunked;
+    let buffers = &inbound.connection.worker.context.buffers;
+    Sending { pump: Pump::new(framing, chunked, out, early, buffers), over: false, refused: None }
+}
+
+/// Waits for the final response head, passing interim ones on. The buffer begins with the head.
+async fn response_head(
+    inbound: &Inbound<'_>,
+    reached: &Reached<'_>,
+    sending: &mut Sending<'_>,
+    heads: &mut Heads,
+    patience: &mut Patience<'_>,
+    record: &mut Record<'_>,
+) -> Result<Buffer, Awaited> {
+    let mut buffer: Option<Buffer> = None;
+    let malformed = || Broken::new(Party::Upstream, Phase::FirstByte, Cause::Malformed);
+    for _ in 0..=INTERIM_MAX {
+        let upstream = &reached.connection.stream;
+        let head = &mut heads.response;
+        await_response(inbound, upstream, sending, head, &mut buffer, patience).await?;
+        let Some(mut bytes) = buffer.take() else { break };
+        if record.times.first_byte.is_none() {
+            record.times.first_byte = inbound.elapsed();
+        }
+        if !head.is_interim() {
+            return Ok(bytes);
+        }
+        if !head.keep_alive {
+            heads.interim_at_fault = true;
+        }
+        if inbound.head.version == Version::Http11 {
+            heads.spare.clear();
+            write_informational(head, &bytes, &mut heads.spare);
+            let client = &inbound.connection.stream;
+            write_all(client, patience, &[&heads.spare]).await.map_err(|cause| {
+                Awaited::final_(Broken::new(Party::Client, Phase::FirstByte, cause))
+            })?;
+            patience.renew();
+        }
+        bytes.consume(head.len);
+        buffer = Some(bytes);
+    }
+    Err(Awaited::final_(malformed()))
+}
+
+/// The response head as the client gets it.
+fn response_lead(
+    inbound: &Inbound<'_>,
+    matched: &Matched<'_>,
+    heads: &mut Heads,
+    bytes: &[u8],
+    persist: bool,
+    upgraded: bool,
+    request_id: &[u8],
+) -> Vec<u8> {
+    let head = &heads.response;
+    let mut lead = std::mem::take(&mut heads.spare);
+    lead.clear();
+    let parts = ResponseHeadParts {
+        head,
+        bytes,
+        edits: &matched.proxy.response,
+        via: matched.proxy.forwarding.via,
+        chunked: goes_out_chunked(inbound, head),
+        connection: match upgraded {
+            true => ConnectionSays::Upgrade,
+            false => inbound.says(persist),
+        },
+        date_line: &inbound.connection.worker.date_line(),
+        request_id,
+    };
+    write_response_head(&parts, &mut lead);
+    lead
+}
+
+fn goes_out_chunked(inbound: &Inbound<'_>, head: &ResponseHead) -> bool {
+    inbound.head.version == Version::Http11
+        && matches!(head.framing, Framing::Chunked | Framing::UntilClose)
+}
+
+/// Passes a final response on.
+#[allow(clippy::too_many_arguments, reason = "one call, and every part has its own lifetime")]
+async fn relay<'a>(
+    inbound: &Inbound<'a>,
+    matched: &Matched<'a>,
+    reached: Reached<'a>,
+    mut sending: Sending<'a>,
+    mut buffer: Buffer,
+    heads: &mut Heads,
+    mut patience: Patience<'_>,
+    request_id: &[u8],
+    record: &mut Record<'a>,
+) -> Done {
+    let framing = heads.response.framing;
+    let chunked = goes_out_chunked(inbound, &heads.response);
+    let until_close = !chunked && matches!(framing, Framing::Chunked | Framing::UntilClose);
+    // Bytes sent ahead of an upgrade that did not happen are not a request.
+    let stray = matched.upgrade && !inbound.early.is_empty();
+    let persist = inbound.may_persist() && !until_close && !stray && sending.pump.source_done();
+    let lead = response_lead(inbound, matched, heads, &buffer, persist, false, request_id);
+    buffer.consume(heads.response.len);
+    let buffers = &inbound.connection.worker.context.buffers;
+    let mut reply = Pump::new(framing, chunked, lead, &[], buffers).with_buffer(buffer);
+    let client = &inbound.connection.stream;
+    let upstream = &reached.connection.stream;
+    let mut watch = ClientWatch::new();
+    let result = poll_fn(|cx| {
+        sending.drive(cx, inbound, upstream);
+        match reply.poll(cx, upstream, client) {
+            Poll::Ready(result) => return Poll::Ready(result),
+            Poll::Pending if sending.over && watch.is_gone(cx, client) => {
+                return Poll::Ready(Err(PumpError::Sink(Cause::Closed)));
+            }
+            Poll::Pending => {}
+        }
+        let (whom, late) = match reply.blocked() {
+            Blocked::OnSource => (Waiting::UpstreamToSend, PumpError::Source(Cause::Timeout)),
+            Blocked::OnSink => (Waiting::ClientToReceive, PumpError::Sink(Cause::Timeout)),
+        };
+        match patience.ends(whom, reply.progress()) {
+            true => Poll::Ready(Err(late)),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    record.response_bytes = reply.payload();
+    record.request_bytes = sending.pump.payload();
+    let whole = result.is_ok() && sending.is_whole();
+    let (spare, excess) = reply.into_parts();
+    heads.spare = spare;
+    if let Err(error) = result {
+        return broke_off(inbound, matched, &reached, error, until_close, request_id, record);
+    }
+    let reusable = heads.response.keep_alive && !heads.interim_at_fault;
+    if whole && reusable && excess.is_none() {
+        let id = reached.member.endpoint.id;
+        let idle = &inbound.connection.worker.idle;
+        idle.borrow_mut().put(id, reached.connection, matched.proxy.idle);
+    }
+    let request_read = sending.pump.source_done();
+    let rest = sending.rest(inbound, heads);
+    match rest.left {
+        Left::Nothing(early) if request_read => {
+            let after = if persist { After::Persist } else { After::Close };
+            let after = if until_close || stray { After::Linger } else { after };
+            Done { after, consumed: inbound.head.len + early, excess: rest.excess }
+        }
+        _ => Done { after: After::Linger, consumed: inbound.head.len, excess: None },
+    }
+}
+
+/// Ends a response that cannot be completed.
+fn broke_off(
+    inbound: &Inbound<'_>,
+    matched: &Matched<'_>,
+    reached: &Reached<'_>,
+    error: PumpError,
+    until_close: bool,
+    request_id: &[u8],
+    record: &mut Record<'_>,
+) -> Done {
+    let (by, cause) = match error {
+        PumpError::Source(cause) => (Party::Upstream, cause),
+        PumpError::Sink(cause) => (Party::Client, cause),
+    };
+    record.ended = failed(by, Phase::Transfer, cause);
+    if by == Party::Upstream {
+        let broken = Broken::new(by, Phase::Transfer, cause);
+        tell(inbound, matched, Some(reached.member), &broken, None, request_id);
+    }
+    // The client sees too few bytes or no last chunk; a body that lasts until close needs a reset.
+    let after = if until_close { After::Reset } else { After::Close };
+    Done { after, consumed: inbound.head.len + inbound.early.len(), excess: None }
+}
+
+/// Answers a request that got no response, and says why in the log.
+async fn give_up<'a>(
+    inbound: &Inbound<'a>,
+    matched: &Matched<'a>,
+    broken: Broken,
+    rest: Rest,
+    heads: &mut Heads,
+    request_id: &mut Vec<u8>,
+    record: &mut Record<'a>,
+) -> Done {
+    let status = broken.status();
+    record.ended = failed(broken.by, broken.phase, broken.cause);
+    record.status = status;
+    if broken.by != Party::Client {
+        inbound.ensure_id(request_id);
+        let member = matched.pool.balancer.members().iter().find(|m| m.url == record.endpoint);
+        tell(inbound, matched, member, &broken, Some(status), request_id);
+    }
+    if status == 499 {
+        return Done { after: After::Close, consumed: inbound.head.len, excess: None };
+    }
+    let answer = Answer::error(status);
+    let out = &mut heads.out;
+    local::respond(inbound, Some(matched.site), answer, rest, out, request_id, record).await
+}
+
+/// Writes a line about a failure that the operator may want to look into.
+fn tell(
+    inbound: &Inbound<'_>,
+    matched: &Matched<'_>,
+    member: Option<&Member>,
+    broken: &Broken,
+    answered: Option<u16>,
+    request_id: &[u8],
+) {
+    inbound.connection.worker.error_log.failure(&Failure {
+        endpoint: member.map_or("", |member| &member.url),
+        pool: &matched.pool.name,
+        site: &matched.site.name,
+        by: broken.by,
+        phase: broken.phase,
+        cause: broken.cause,
+        detail: &broken.detail,
+        answered,
+        method: inbound.head.method.of(inbound.bytes),
+        target: inbound.head.target.of(inbound.bytes),
+        request_id,
+    });
+}

@@ -1,0 +1,340 @@
+//! One body from one socket to another.
+//!
+//! A pump decodes where the body ends, and writes it on with the sink's coding. The head of the
+//! message leaves in the same write as the first body bytes. It is a poll function, so that the two
+//! directions of an exchange can be driven by one task.
+//!
+//! What always holds: body bytes are read into a buffer and written from it, not copied in between
+//! (short bodies excepted); a pump that waits for its source with nothing in hand holds no buffer;
+//! the sink sees the end of a body only if the source sent it.
+
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::task::{Context, Poll, ready};
+
+use net::buffer::{BUFFER_SIZE, Buffer, Pool};
+use net::stream::Stream;
+use wire::body::{BodyDecoder, chunk_prefix};
+use wire::head::Framing;
+
+use crate::log::Cause;
+
+/// Pieces of one buffer that go out in one write; more chunks than that are rare in 16 KiB.
+const SLICES_MAX: usize = 8;
+/// Up to this many bytes of body are copied behind the head: a memcpy of this size costs less than
+/// the second slice of a writev.
+const COALESCE_MAX: usize = 2048;
+
+/// Moves one body.
+pub struct Pump<'a> {
+    decoder: BodyDecoder,
+    /// The sink gets chunked coding.
+    chunked: bool,
+    /// The last chunk is written, or none is needed.
+    ended: bool,
+    /// Bytes read together with the head, not decoded yet.
+    early: &'a [u8],
+    buffer: Option<Buffer>,
+    buffers: Pool,
+    /// Bytes to write before the slices: a head, the size of a chunk, short bodies.
+    lead: Vec<u8>,
+    segment: Segment,
+    payload: u64,
+    progress: u64,
+    fills_buffer: bool,
+}
+
+/// What is being written after the lead.
+#[derive(Debug, Default)]
+struct Segment {
+    /// Places in the input.
+    slices: [Range<usize>; SLICES_MAX],
+    count: usize,
+    tail: &'static [u8],
+    /// Input bytes that these slices use up.
+    consumed: usize,
+    /// Bytes of lead, slices and tail already written.
+    written: usize,
+}
+
+/// Why a body did not arrive whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PumpError {
+    /// The sender is at fault.
+    Source(Cause),
+    /// The receiver is.
+    Sink(Cause),
+}
+
+/// Who a pump that is pending waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocked {
+    /// More to come.
+    OnSource,
+    /// Room to write.
+    OnSink,
+}
+
+impl<'a> Pump<'a> {
+    /// A pump for a body of `framing` that writes `lead` first. `early` are the bytes that were read
+    /// behind the message's head.
+    pub fn new(
+        framing: Framing,
+        chunked: bool,
+        lead: Vec<u8>,
+        early: &'a [u8],
+        buffers: &Pool,
+    ) -> Self {
+        Self {
+            decoder: BodyDecoder::new(framing),
+            chunked: chunked && framing != Framing::None,
+            ended: false,
+            early,
+            buffer: None,
+            buffers: buffers.clone(),
+            lead,
+            segment: Segment::default(),
+            payload: 0,
+            progress: 0,
+            fills_buffer: false,
+        }
+    }
+
+    /// The same, where the early bytes are the filled part of `buffer`.
+    pub fn with_buffer(mut self, buffer: Buffer) -> Self {
+        self.buffer = Some(buffer);
+        self
+    }
+
+    /// Moves what can be moved. Ready when the whole message has been written.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Stream,
+        to: &Stream,
+    ) -> Poll<Result<(), PumpError>> {
+        loop {
+            self.prepare().map_err(|_| PumpError::Source(Cause::Malformed))?;
+            if self.has_output() {
+                ready!(self.poll_flush(cx, to)).map_err(|e| PumpError::Sink(Cause::of(&e)))?;
+            } else if self.ended {
+                return Poll::Ready(Ok(()));
+            } else {
+                ready!(self.poll_fill(cx, from))?;
+            }
+        }
+    }
+
+    /// Body bytes decoded so far.
+    pub fn payload(&self) -> u64 {
+        self.payload
+    }
+
+    /// Grows with every byte read or written.
+    pub fn progress(&self) -> u64 {
+        self.progress
+    }
+
+    /// Not a byte was read or written.
+    pub fn is_untouched(&self) -> bool {
+        self.progress == 0
+    }
+
+    /// Who it waits for; only meaningful after `poll` was pending.
+    pub fn blocked(&self) -> Blocked {
+        if self.has_output() { Blocked::OnSink } else { Blocked::OnSource }
+    }
+
+    /// The source has sent its whole message.
+    pub fn source_done(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    /// How many of the early bytes do not belong to this message. Only after the source is done.
+    pub fn early_left(&self) -> usize {
+        self.early.len()
+    }
+
+    /// Gives back the lead for reuse, and the buffer if bytes behind the message are in it.
+    pub fn into_parts(self) -> (Vec<u8>, Option<Buffer>) {
+        (self.lead, self.buffer.filter(|buffer| !buffer.is_empty()))
+    }
+
+    fn has_output(&self) -> bool {
+        !self.lead.is_empty() || self.segment.count > 0
+    }
+
+    /// Decodes input into the next segment, unless there is one.
+    fn prepare(&mut self) -> Result<(), wire::body::BodyError> {
+        if self.segment.count > 0 || self.segment.written > 0 || self.ended {
+            return Ok(());
+        }
+        let input = match &self.buffer {
+            _ if !self.early.is_empty() => self.early,
+            Some(buffer) => buffer.filled(),
+            None => &[],
+        };
+        let segment = &mut self.segment;
+        let mut total = 0;
+        while segment.count < SLICES_MAX && !self.decoder.is_done() {
+            let rest = input.get(segment.consumed..).unwrap_or_default();
+            let piece = self.decoder.next(rest)?;
+            if piece.consumed == 0 {
+                break;
+            }
+            if !piece.payload.is_empty() {
+                let at = segment.consumed;
+                total += piece.payload.len();
+                segment.slices[segment.count] = at + piece.payload.start..at + piece.payload.end;
+                segment.count += 1;
+            }
+            segment.consumed += piece.consumed;
+        }
+        self.payload += total as u64;
+        if self.chunked && total > 0 {
+            self.lead.extend_from_slice(chunk_prefix(total, &mut [0; 20]));
+            segment.tail = b"\r\n";
+        }
+        if self.decoder.is_done() {
+            self.ended = true;
+            if self.chunked {
+                let trailers = self.decoder.trailers();
+                match (total, trailers) {
+                    (0, trailers) => {
+                        for part in [b"0\r\n", trailers, b"\r\n"] {
+                            self.lead.extend_from_slice(part);
+                        }
+                    }
+                    (_, []) => segment.tail = b"\r\n0\r\n\r\n",
+                    // The trailers go out with the last chunk, in a write of their own.
+                    _ => self.ended = false,
+                }
+            }
+        }
+        if segment.count > 0 && total <= COALESCE_MAX {
+            for slice in &segment.slices[..segment.count] {
+                self.lead.extend_from_slice(input.get(slice.clone()).unwrap_or_default());
+            }
+            self.lead.extend_from_slice(segment.tail);
+        }
+        if segment.count == 0 || total <= COALESCE_MAX {
+            self.use_up();
+        }
+        Ok(())
+    }
+
+    /// Drops the input that the segment stood on.
+    fn use_up(&mut self) {
+        let consumed = std::mem::take(&mut self.segment).consumed;
+        if !self.early.is_empty() {
+            self.early = self.early.get(consumed..).unwrap_or_default();
+        } else if let Some(buffer) = &mut self.buffer {
+            buffer.consume(consumed);
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>, to: &Stream) -> Poll<io::Result<()>> {
+        loop {
+            let written = match self.segment.count {
+                0 => {
+                    let rest = self.lead.get(self.segment.written..).unwrap_or_default();
+                    ready!(to.poll_write(cx, rest))?
+                }
+                _ => ready!(self.poll_write_segment(cx, to))?,
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.progress += written as u64;
+            self.segment.written += written;
+            if self.segment.written >= self.output_len() {
+                self.lead.clear();
+                self.use_up();
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn poll_write_segment(&self, cx: &mut Context<'_>, to: &Stream) -> Poll<io::Result<usize>> {
+        let input = match &self.buffer {
+            _ if !self.early.is_empty() => self.early,
+            Some(buffer) => buffer.filled(),
+            None => &[],
+        };
+        let segment = &self.segment;
+        let parts = std::iter::once(&self.lead[..])
+            .chain(segment.slices[..segment.count].iter().map(|slice| &input[slice.clone()]))
+            .chain([segment.tail]);
+        let mut skip = segment.written;
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX + 2];
+        let mut count = 0;
+        for part in parts {
+            let rest = part.get(skip..).unwrap_or_default();
+            skip = skip.saturating_sub(part.len());
+            if !rest.is_empty() {
+                slices[count] = IoSlice::new(rest);
+                count += 1;
+            }
+        }
+        to.poll_write_vectored(cx, &slices[..count])
+    }
+
+    fn output_len(&self) -> usize {
+        let segment = &self.segment;
+        let slices = segment.slices[..segment.count].iter().map(|slice| slice.len());
+        self.lead.len() + slices.sum::<usize>() + segment.tail.len()
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>, from: &Stream) -> Poll<Result<(), PumpError>> {
+        let lost = |error: io::Error| PumpError::Source(Cause::of(&error));
+        loop {
+            if from.poll_read_ready(cx).map_err(lost)?.is_pending() {
+                if self.buffer.as_ref().is_some_and(|buffer| buffer.is_empty()) {
+                    self.buffer = None;
+                }
+                return Poll::Pending;
+            }
+            let mut buffer = match self.buffer.take() {
+                Some(buffer) if buffer.is_empty() && self.wants_bulk(&buffer) => {
+                    self.buffers.get_bulk()
+                }
+                Some(buffer) => buffer,
+                None if self.wants_bulk_first() => self.buffers.get_bulk(),
+                None => self.buffers.get(),
+            };
+            buffer.make_room();
+            let room = buffer.spare_mut().len();
+            let result = from.try_read(buffer.spare_mut());
+            match result {
+                Ok(0) => {
+                    self.buffer = Some(buffer);
+                    let end = self.decoder.finish_eof();
+                    return Poll::Ready(end.map_err(|_| PumpError::Source(Cause::Closed)));
+                }
+                Ok(count) => {
+                    self.progress += count as u64;
+                    self.fills_buffer = count == room;
+                    buffer.advance(count);
+                    self.buffer = Some(buffer);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.buffer = Some(buffer);
+                }
+                Err(error) => return Poll::Ready(Err(lost(error))),
+            }
+        }
+    }
+
+    fn wants_bulk(&self, current: &Buffer) -> bool {
+        current.capacity() == BUFFER_SIZE && self.wants_bulk_first()
+    }
+
+    /// A large rest, or a source that filled the last buffer to the brim.
+    fn wants_bulk_first(&self) -> bool {
+        match self.decoder.remaining() {
+            Some(remaining) => remaining > BUFFER_SIZE as u64,
+            None => self.fills_buffer,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Bytes both ways after an upgrade.
+//!
+//! What always holds: a tunnel exists only after a 101 that names the protocol the client asked for;
+//! what the client sent ahead of it goes first; a tunnel in which nothing moves for its idle time
+//! ends; while nothing moves it holds no buffer.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use net::buffer::Buffer;
+use wire::head::Framing;
+
+use super::{Patience, Pump, PumpError, Waiting};
+use crate::exchange::{After, Done, Inbound, failed};
+use crate::log::{Cause, Party, Phase, Record};
+use crate::upstream::UpstreamConnection;
+use crate::worker::Heads;
+
+/// What a tunnel begins with.
+pub(super) struct Taken {
+    /// The connection to the upstream.
+    pub(super) connection: UpstreamConnection,
+    /// The bytes of its 101 and what came behind it.
+    pub(super) buffer: Buffer,
+    /// The 101 as the client gets it.
+    pub(super) lead: Vec<u8>,
+}
+
+/// Moves bytes until both sides are done or one breaks.
+pub(super) async fn tunnel(
+    inbound: &Inbound<'_>,
+    taken: Taken,
+    patience: &mut Patience<'_>,
+    heads: &mut Heads,
+    record: &mut Record<'_>,
+) -> Done {
+    let Taken { connection, mut buffer, lead } = taken;
+    buffer.consume(heads.response.len);
+    let buffers = &inbound.connection.worker.context.buffers;
+    let client = &inbound.connection.stream;
+    let upstream = &connection.stream;
+    let mut up = Pump::new(Framing::UntilClose, false, Vec::new(), inbound.early, buffers);
+    let mut down = Pump::new(Framing::UntilClose, false, lead, &[], buffers).with_buffer(buffer);
+    let (mut up_over, mut down_over) = (false, false);
+    patience.renew();
+    let ended = poll_fn(|cx| {
+        if !up_over {
+            match up.poll(cx, client, upstream) {
+                Poll::Ready(Ok(())) => {
+                    up_over = true;
+                    // It may be gone already; then reading from it says so.
+                    let _ = upstream.shutdown_write();
+                }
+                Poll::Ready(Err(PumpError::Source(cause))) => {
+                    return Poll::Ready(Err((Party::Client, cause)));
+                }
+                Poll::Ready(Err(PumpError::Sink(cause))) => {
+                    return Poll::Ready(Err((Party::Upstream, cause)));
+                }
+                Poll::Pending => {}
+            }
+        }
+        if !down_over {
+            match down.poll(cx, upstream, client) {
+                Poll::Ready(Ok(())) => {
+                    down_over = true;
+                    let _ = client.shutdown_write();
+                }
+                Poll::Ready(Err(PumpError::Source(cause))) => {
+                    return Poll::Ready(Err((Party::Upstream, cause)));
+                }
+                Poll::Ready(Err(PumpError::Sink(cause))) => {
+                    return Poll::Ready(Err((Party::Client, cause)));
+                }
+                Poll::Pending => {}
+            }
+        }
+        if up_over && down_over {
+            return Poll::Ready(Ok(()));
+        }
+        match patience.ends(Waiting::Tunnel, up.progress() + down.progress()) {
+            true => Poll::Ready(Err((Party::Proxy, Cause::Timeout))),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    if let Err((by, cause)) = ended {
+        record.ended = failed(by, Phase::Tunnel, cause);
+    }
+    record.request_bytes = up.payload();
+    record.response_bytes = down.payload();
+    heads.spare = down.into_parts().0;
+    Done { after: After::Close, consumed: inbound.head.len + inbound.early.len(), excess: None }
+}

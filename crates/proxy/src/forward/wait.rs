@@ -1,0 +1,190 @@
+//! Sending the request while waiting for the response head.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+
+use net::buffer::Buffer;
+use net::stream::Stream;
+use wire::head::{HeadLimits, Parse, ResponseHead};
+
+use super::{Blocked, Broken, Patience, PumpError, Sending, Waiting};
+use crate::exchange::Inbound;
+use crate::log::{Cause, Party, Phase};
+
+/// Bounds on a response head: upstreams are trusted a little more than clients.
+const RESPONSE_HEAD_LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024 - 1, fields: 200 };
+
+/// Why no response head came.
+pub(super) struct Awaited {
+    pub(super) broken: Broken,
+    /// The upstream closed without a byte, as it does with an idle connection.
+    pub(super) may_send_again: bool,
+}
+
+impl Awaited {
+    /// There is nothing to be tried again.
+    pub(super) fn final_(broken: Broken) -> Self {
+        Self { broken, may_send_again: false }
+    }
+}
+
+impl Sending<'_> {
+    /// Moves what can be moved of the request. True if the client is to blame for an end to it.
+    pub(super) fn drive(
+        &mut self,
+        cx: &mut Context<'_>,
+        inbound: &Inbound<'_>,
+        upstream: &Stream,
+    ) -> Option<Cause> {
+        if self.over {
+            return None;
+        }
+        match self.pump.poll(cx, &inbound.connection.stream, upstream) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => self.over = true,
+            Poll::Ready(Err(PumpError::Sink(cause))) => {
+                // The upstream may have answered before it stopped reading.
+                self.over = true;
+                self.refused = Some(cause);
+            }
+            Poll::Ready(Err(PumpError::Source(cause))) => {
+                self.over = true;
+                self.refused = Some(cause);
+                return Some(cause);
+            }
+        }
+        match inbound.snapshot.max_request_size {
+            Some(max) if self.pump.payload() > max => {
+                self.over = true;
+                self.refused = Some(Cause::Limit);
+                Some(Cause::Limit)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Waits until `buffer` begins with a response head, and indexes it in `head`.
+pub(super) async fn await_response(
+    inbound: &Inbound<'_>,
+    upstream: &Stream,
+    sending: &mut Sending<'_>,
+    head: &mut ResponseHead,
+    buffer: &mut Option<Buffer>,
+    patience: &mut Patience<'_>,
+) -> Result<(), Awaited> {
+    let to_head = inbound.is_head();
+    let client = &inbound.connection.stream;
+    let mut watch = ClientWatch::new();
+    let mut scanned = 0;
+    // A head may be there already, behind an interim one.
+    let mut look = buffer.is_some();
+    poll_fn(|cx| {
+        if let Some(cause) = sending.drive(cx, inbound, upstream) {
+            let broken = Broken::new(Party::Client, Phase::Send, cause);
+            return Poll::Ready(Err(Awaited::final_(broken)));
+        }
+        if sending.over && watch.is_gone(cx, client) {
+            let broken = Broken::new(Party::Client, Phase::FirstByte, Cause::Closed);
+            return Poll::Ready(Err(Awaited::final_(broken)));
+        }
+        loop {
+            if let Some(bytes) = buffer.as_ref().filter(|bytes| look && !bytes.is_empty()) {
+                match head.parse(bytes, scanned, &RESPONSE_HEAD_LIMITS, to_head) {
+                    Ok(Parse::Complete) => return Poll::Ready(Ok(())),
+                    Ok(Parse::Partial) => scanned = bytes.len(),
+                    Err(error) => {
+                        let mut broken =
+                            Broken::new(Party::Upstream, Phase::FirstByte, Cause::Malformed);
+                        broken.detail = error.to_string();
+                        return Poll::Ready(Err(Awaited::final_(broken)));
+                    }
+                }
+            }
+            look = true;
+            match read(cx, upstream, inbound, buffer) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    let silent = buffer.as_ref().is_none_or(|bytes| bytes.is_empty());
+                    return Poll::Ready(Err(lost(error, silent)));
+                }
+                Poll::Pending => break,
+            }
+        }
+        let received = buffer.as_ref().map_or(0, |bytes| bytes.len()) as u64;
+        let (whom, by, phase) = match (sending.over, sending.pump.blocked()) {
+            (true, _) => (Waiting::UpstreamToSend, Party::Upstream, Phase::FirstByte),
+            (false, Blocked::OnSource) => (Waiting::ClientToSend, Party::Client, Phase::Send),
+            (false, Blocked::OnSink) => (Waiting::UpstreamToReceive, Party::Upstream, Phase::Send),
+        };
+        let moved = received + sending.pump.progress();
+        match patience.ends(whom, moved) {
+            true => Poll::Ready(Err(Awaited::final_(Broken::new(by, phase, Cause::Timeout)))),
+            false => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Reads from the upstream once, into a buffer that is only taken when there is something.
+fn read(
+    cx: &mut Context<'_>,
+    upstream: &Stream,
+    inbound: &Inbound<'_>,
+    buffer: &mut Option<Buffer>,
+) -> Poll<io::Result<()>> {
+    loop {
+        if upstream.poll_read_ready(cx)?.is_pending() {
+            return Poll::Pending;
+        }
+        let bytes = buffer.get_or_insert_with(|| inbound.connection.worker.context.buffers.get());
+        if !bytes.make_room() && !bytes.grow() {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        match upstream.try_read(bytes.spare_mut()) {
+            Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            Ok(count) => {
+                bytes.advance(count);
+                return Poll::Ready(Ok(()));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+    }
+}
+
+fn lost(error: io::Error, silent: bool) -> Awaited {
+    let cause = match error.kind() {
+        io::ErrorKind::InvalidData => Cause::Malformed,
+        _ => Cause::of(&error),
+    };
+    let mut broken = Broken::new(Party::Upstream, Phase::FirstByte, cause);
+    broken.detail = error.to_string();
+    Awaited { broken, may_send_again: silent }
+}
+
+/// Notices that a client has gone while it should only be waiting.
+pub(super) struct ClientWatch {
+    watching: bool,
+}
+
+impl ClientWatch {
+    pub(super) fn new() -> Self {
+        Self { watching: true }
+    }
+
+    /// The client has closed or reset its connection. A client that sends more (its next request)
+    /// is no longer watched: what it sends stays in the kernel until its turn.
+    pub(super) fn is_gone(&mut self, cx: &mut Context<'_>, client: &Stream) -> bool {
+        while self.watching && client.poll_read_ready(cx).is_ready() {
+            match client.try_peek() {
+                Ok(0) => return true,
+                Ok(_) => self.watching = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return true,
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,101 @@
+//! From listening sockets to connections: starts the workers and gives each connection its driver.
+
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use config::model::{Listen, LogFormat, Performance};
+use net::listener::{Bound, bind};
+use net::worker::{Options, Workers, start};
+
+use crate::connection::{Connection, h1};
+use crate::local;
+use crate::log::{AccessLog, ErrorLog, Sink};
+use crate::snapshot::Snapshot;
+use crate::worker::Worker;
+
+/// Where log lines go.
+#[derive(Debug, Clone)]
+pub struct Logs {
+    /// Blocks of access-log lines; `None` if requests are not logged.
+    pub access: Option<Sink>,
+    /// Shape of a line.
+    pub format: LogFormat,
+    /// Failures and messages.
+    pub error: ErrorLog,
+}
+
+/// An address that cannot be listened at.
+#[derive(Debug)]
+pub struct BindError {
+    /// The address.
+    pub listen: Listen,
+    /// What the system says.
+    pub error: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.listen {
+            Listen::Port(port) => write!(f, "cannot listen on port {port}: {}", self.error),
+            Listen::Address(address) => write!(f, "cannot listen on {address}: {}", self.error),
+            Listen::Unix(path) => {
+                write!(f, "cannot listen on unix:{}: {}", path.display(), self.error)
+            }
+        }
+    }
+}
+
+impl std::error::Error for BindError {}
+
+/// Binds every address of `snapshot`, in its order, for `workers` workers. From here on connections
+/// queue up; [`serve`] takes them.
+///
+/// # Errors
+/// The first address that cannot be bound; what was bound is released.
+pub fn bind_all(snapshot: &Snapshot, workers: usize) -> Result<Vec<Bound>, BindError> {
+    let listeners = snapshot.listeners.iter().map(|listener| {
+        let listen = match &listener.listen {
+            Listen::Port(port) => net::listener::Listen::Port(*port),
+            Listen::Address(address) => net::listener::Listen::Address(*address),
+            Listen::Unix(path) => net::listener::Listen::Unix(path.clone()),
+        };
+        bind(&listen, workers).map_err(|error| BindError { listen: listener.listen.clone(), error })
+    });
+    listeners.collect()
+}
+
+/// Starts `workers` workers that serve `snapshot` at `bound`.
+///
+/// # Errors
+/// No thread or descriptor to be had.
+pub fn serve(
+    snapshot: Arc<Snapshot>,
+    bound: Vec<Bound>,
+    workers: usize,
+    performance: &Performance,
+    logs: Logs,
+) -> io::Result<Workers> {
+    local::started();
+    let ports: Vec<u16> = bound.iter().map(|bound| bound.port().unwrap_or(0)).collect();
+    let options = Options {
+        workers,
+        listeners: bound,
+        max_connections: performance.max_connections,
+        max_per_address: snapshot.limits.connections_per_address,
+    };
+    start(
+        options,
+        move |context| {
+            let access_log = AccessLog::new(logs.format, logs.access.clone());
+            let error_log = logs.error.clone();
+            let ports: Rc<[u16]> = ports.as_slice().into();
+            Worker::new(context.clone(), Arc::clone(&snapshot), ports, access_log, error_log)
+        },
+        |worker, accepted| {
+            let connection = Connection::new(Rc::clone(worker), accepted);
+            tokio::task::spawn_local(h1::serve(connection));
+        },
+    )
+}

@@ -1,0 +1,194 @@
+//! Requests that Ravelin answers itself: files, health, redirects, errors.
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use net::buffer::Buffer;
+use net::timer::unix_millis;
+use wire::field::FieldId;
+
+use crate::connection::Connection;
+use crate::decide::Action;
+use crate::drain::{Left, drain};
+use crate::exchange::{After, Done, Inbound, failed};
+use crate::files::{Answer, Body, FileRequest};
+use crate::filters::{ConnectionSays, Edits};
+use crate::forward::{Patience, no_upstream_timeouts};
+use crate::log::{Cause, Party, Phase, Record};
+use crate::respond;
+use crate::send::{Manner, send_answer};
+use crate::snapshot::Site;
+use crate::worker::Scratch;
+
+/// Bytes of a malformed request that are shown in the log.
+const SHOWN_MAX: usize = 200;
+
+/// The answer to a request that is not forwarded. `None` stands for a listener without sites.
+pub(crate) fn answer(
+    inbound: &Inbound<'_>,
+    action: Option<&Action<'_>>,
+    site: Option<&Site>,
+    host: &str,
+) -> Answer {
+    match action {
+        Some(Action::Files) => match site.and_then(|site| site.files.as_ref()) {
+            Some(files) => {
+                let worker = &inbound.connection.worker;
+                let now = worker.context.now().as_millis();
+                files.answer(&mut worker.files.borrow_mut(), now, &file_request(inbound))
+            }
+            None => Answer::error(404),
+        },
+        Some(Action::Health(page)) => respond::health(*page, inbound.snapshot, started()),
+        Some(Action::ToHttps) if host.is_empty() => Answer::error(400),
+        Some(Action::ToHttps) => respond::redirect(&respond::https_location(host, &inbound.target)),
+        Some(Action::AddSlash) => respond::redirect(&respond::slash_location(&inbound.target)),
+        Some(Action::ServerOptions) => respond::server_options(),
+        Some(Action::Refuse(status)) => Answer::error(*status),
+        Some(Action::Proxy(_)) | None => Answer::error(503),
+    }
+}
+
+/// What of a request is still on the client's connection when it is answered.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    /// What is left of its body.
+    pub(crate) left: Left,
+    /// Bytes behind it that were read into another buffer.
+    pub(crate) excess: Option<Buffer>,
+}
+
+impl Rest {
+    /// Nothing was read beyond the buffer with the head.
+    pub(crate) fn of(left: Left) -> Self {
+        Self { left, excess: None }
+    }
+}
+
+/// Sends `answer` and takes what is left of the request off the connection.
+pub(crate) async fn respond(
+    inbound: &Inbound<'_>,
+    site: Option<&Site>,
+    mut answer: Answer,
+    rest: Rest,
+    out: &mut Vec<u8>,
+    request_id: &mut Vec<u8>,
+    record: &mut Record<'_>,
+) -> Done {
+    let (connection, snapshot) = (inbound.connection, inbound.snapshot);
+    let no_edits = Edits::default();
+    let edits = site.map_or(&no_edits, |site| &site.response);
+    if answer.status >= 400 {
+        inbound.ensure_id(request_id);
+        answer = error_page(inbound, site, answer, request_id);
+    }
+    let Rest { left, excess } = rest;
+    let persist = inbound.may_persist() && left != Left::TooMuch;
+    let manner = Manner {
+        head_only: inbound.is_head(),
+        connection: inbound.says(persist),
+        edits,
+        server_line: &snapshot.server_line,
+        request_id,
+    };
+    let timeouts = no_upstream_timeouts();
+    let mut patience = Patience::new(&connection.deadline, &snapshot.limits, &timeouts);
+    record.status = answer.status;
+    let sent = send_answer(connection, &mut patience, out, &answer, &manner).await;
+    let consumed = inbound.head.len;
+    let done = |after, consumed, excess| Done { after, consumed, excess };
+    match sent {
+        Ok(bytes) => record.response_bytes = bytes,
+        Err(cause) => {
+            let by = if cause == Cause::Internal { Party::Proxy } else { Party::Client };
+            record.ended = failed(by, Phase::Transfer, cause);
+            return done(After::Reset, consumed, None);
+        }
+    }
+    match left {
+        Left::Nothing(early) if persist => done(After::Persist, consumed + early, excess),
+        Left::Nothing(early) => done(After::Close, consumed + early, None),
+        Left::Some(rest) if persist => match drain(connection, &mut patience, rest).await {
+            Some(excess) => done(After::Persist, consumed + inbound.early.len(), excess),
+            None => done(After::Linger, consumed, None),
+        },
+        _ => done(After::Linger, consumed, None),
+    }
+}
+
+/// Answers a request whose head could not be read, and logs it. The connection has to end.
+pub(crate) async fn refuse(
+    connection: &Connection,
+    scratch: &mut Scratch,
+    received: &[u8],
+    status: u16,
+    cause: Cause,
+) {
+    let worker = &connection.worker;
+    let snapshot = worker.snapshot();
+    let Scratch { heads, request_id, .. } = scratch;
+    worker.new_request_id(request_id);
+    let manner = Manner {
+        head_only: false,
+        connection: ConnectionSays::Close,
+        edits: &Edits::default(),
+        server_line: &snapshot.server_line,
+        request_id,
+    };
+    let timeouts = no_upstream_timeouts();
+    let mut patience = Patience::new(&connection.deadline, &snapshot.limits, &timeouts);
+    let page = respond::error(status, b"", request_id);
+    // Whether the client still gets it changes nothing: the connection ends.
+    let _ = send_answer(connection, &mut patience, &mut heads.out, &page, &manner).await;
+    if snapshot.log_requests {
+        let line = received.split(|&byte| byte == b'\r' || byte == b'\n').next();
+        let line = line.unwrap_or_default();
+        worker.access_log.record(&Record {
+            wall_us: unix_millis() * 1000,
+            client: connection.client.ip(),
+            client_port: connection.client.port(),
+            target: line.get(..SHOWN_MAX).unwrap_or(line),
+            status,
+            request_id,
+            ended: failed(Party::Client, Phase::Head, cause),
+            ..Record::default()
+        });
+    }
+}
+
+/// The page for an error without content: the site's own if it has one, else Ravelin's.
+fn error_page(inbound: &Inbound<'_>, site: Option<&Site>, bare: Answer, id: &[u8]) -> Answer {
+    if !matches!(bare.body, Body::Empty) {
+        return bare;
+    }
+    let worker = &inbound.connection.worker;
+    let now = worker.context.now().as_millis();
+    let files = site.and_then(|site| site.files.as_ref());
+    let own = files.and_then(|files| {
+        files.error_page(&mut worker.files.borrow_mut(), now, bare.status, &file_request(inbound))
+    });
+    own.unwrap_or_else(|| respond::error(bare.status, inbound.value(FieldId::Accept), id))
+        .with_fields_of(bare)
+}
+
+fn file_request<'a>(inbound: &'a Inbound<'a>) -> FileRequest<'a> {
+    FileRequest {
+        head_only: inbound.is_head(),
+        path: &inbound.target.path,
+        query: inbound.target.query,
+        if_match: inbound.find(FieldId::IfMatch),
+        if_none_match: inbound.find(FieldId::IfNoneMatch),
+        if_modified_since: inbound.find(FieldId::IfModifiedSince),
+        if_unmodified_since: inbound.find(FieldId::IfUnmodifiedSince),
+        if_range: inbound.find(FieldId::IfRange),
+        range: inbound.find(FieldId::Range),
+        accept_encoding: inbound.find(FieldId::AcceptEncoding),
+        accept: inbound.find(FieldId::Accept),
+    }
+}
+
+/// When this process began to serve; asked for once at start.
+pub(crate) fn started() -> Instant {
+    static STARTED: OnceLock<Instant> = OnceLock::new();
+    *STARTED.get_or_init(Instant::now)
+}

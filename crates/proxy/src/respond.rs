@@ -1,0 +1,169 @@
+//! Responses that Ravelin makes itself: errors, redirects, health.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use net::timer::unix_millis;
+use wire::target::Target;
+
+use crate::decide::Health;
+use crate::files::{Answer, Body, Fields};
+use crate::log::rfc3339;
+use crate::snapshot::Snapshot;
+
+/// The page for an error: HTML for clients that accept it by name, as browsers do; JSON else.
+pub(crate) fn error(status: u16, accept: &[u8], request_id: &[u8]) -> Answer {
+    let reason = reason(status);
+    let id = String::from_utf8_lossy(request_id);
+    let html = accept.windows(9).any(|part| part.eq_ignore_ascii_case(b"text/html"));
+    let (media_type, page) = match html {
+        true => (
+            "text/html; charset=utf-8",
+            format!(
+                "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
+                 <meta name=\"viewport\" content=\"width=device-width\">\
+                 <title>{status} {reason}</title>\n\
+                 <style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,sans-serif;\
+                 max-width:34rem;margin:18vh auto;padding:0 1rem}}code{{opacity:.7}}</style>\n\
+                 <h1>{status} {reason}</h1>\n<p>{}</p>\n<p><code>{id}</code></p>\n</html>\n",
+                advice(status),
+            ),
+        ),
+        false => (
+            "application/json",
+            format!("{{\"status\":{status},\"error\":\"{reason}\",\"request_id\":\"{id}\"}}\n"),
+        ),
+    };
+    let mut fields =
+        format!("Content-Type: {media_type}\r\nCache-Control: no-store\r\n").into_bytes();
+    match status {
+        405 => fields.extend_from_slice(b"Allow: GET, HEAD\r\n"),
+        503 => fields.extend_from_slice(b"Retry-After: 5\r\n"),
+        _ => {}
+    }
+    page_of(status, fields, page.into_bytes())
+}
+
+/// Moves a client to another URL with a 301. `location` must be free of control bytes.
+pub(crate) fn redirect(location: &[u8]) -> Answer {
+    let fields = [b"Location: ", location, b"\r\n"].concat();
+    page_of(301, fields, Vec::new())
+}
+
+/// `https://host/path?query` for a request that came in plain.
+pub(crate) fn https_location(host: &str, target: &Target<'_>) -> Vec<u8> {
+    let host = match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    };
+    let mut location = format!("https://{host}").into_bytes();
+    location.extend_from_slice(&target.path);
+    push_query(&mut location, target);
+    location
+}
+
+/// The same path with a final slash. Relative to the server, so that no Host can lead elsewhere.
+pub(crate) fn slash_location(target: &Target<'_>) -> Vec<u8> {
+    let mut location = target.path.to_vec();
+    location.push(b'/');
+    push_query(&mut location, target);
+    location
+}
+
+/// The answer to `OPTIONS *`.
+pub(crate) fn server_options() -> Answer {
+    page_of(204, b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n".to_vec(), Vec::new())
+}
+
+/// The pages below `/api/health`.
+pub(crate) fn health(page: Health, snapshot: &Snapshot, started: Instant) -> Answer {
+    let body = match page {
+        Health::Summary => {
+            let mut time = Vec::new();
+            rfc3339(&mut time, unix_millis() * 1000);
+            let time = String::from_utf8_lossy(&time);
+            let uptime = started.elapsed().as_secs();
+            let version = json_text(&snapshot.server.version);
+            format!(
+                "{{\"status\":\"ok\",\"timestamp\":\"{time}\",\"service\":\"ravelin\",\
+                 \"version\":\"{version}\",\"uptime_seconds\":{uptime}}}\n"
+            )
+        }
+        Health::Ready => "{\"status\":\"ready\"}\n".to_owned(),
+        Health::Live => "{\"status\":\"alive\"}\n".to_owned(),
+    };
+    let fields = b"Content-Type: application/json; charset=utf-8\r\n\
+                   Cache-Control: no-cache, no-store, must-revalidate\r\n";
+    page_of(200, fields.to_vec(), body.into_bytes())
+}
+
+/// The usual reason phrase of a status (RFC 9110 §15).
+pub(crate) fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        206 => "Partial Content",
+        301 => "Moved Permanently",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+/// What a person who meets the status may do.
+fn advice(status: u16) -> &'static str {
+    match status {
+        404 => "There is nothing at this address.",
+        408 => "The request took too long to arrive.",
+        413 => "The request is larger than this site accepts.",
+        400..500 => "The request could not be understood or is not allowed here.",
+        502 => "The application behind this site gave no valid response. Please try again shortly.",
+        503 => "The application behind this site is not available. Please try again shortly.",
+        504 => "The application behind this site took too long to respond.",
+        _ => "Something went wrong on the server.",
+    }
+}
+
+fn page_of(status: u16, fields: Vec<u8>, page: Vec<u8>) -> Answer {
+    let range = 0..page.len();
+    let body = match page.is_empty() {
+        true => Body::Empty,
+        false => Body::Memory { bytes: Rc::from(page), range },
+    };
+    Answer { status, fields: Fields::Owned(fields), body }
+}
+
+fn push_query(location: &mut Vec<u8>, target: &Target<'_>) {
+    if let Some(query) = target.query {
+        location.push(b'?');
+        location.extend_from_slice(query);
+    }
+}
+
+/// `text` as the inside of a JSON string.
+fn json_text(text: &str) -> String {
+    text.chars()
+        .flat_map(|char| match char {
+            '"' | '\\' => vec!['\\', char],
+            char if char.is_control() => vec![' '],
+            char => vec![char],
+        })
+        .collect()
+}

@@ -1,0 +1,257 @@
+//! The compiled configuration: what [`decide`](crate::decide) and the exchange look things up in.
+//!
+//! A snapshot is immutable. A reload compiles a new one and publishes it; requests under way keep
+//! the one they started with. What must survive the change is in [`Live`](crate::live::Live).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use config::model::{self, HostPattern, Listen, Model};
+use ipnet::IpNet;
+
+use crate::balance::{Balancer, Member};
+use crate::files::FileServer;
+use crate::filters::Edits;
+use crate::live::Live;
+use crate::routes::{RouteTable, Target};
+
+/// One configuration, ready to be asked.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// One for each address served, in the order sockets are bound.
+    pub listeners: Vec<Listener>,
+    /// All sites that are served.
+    pub sites: Vec<Site>,
+    /// Who the server says it is.
+    pub server: model::Server,
+    /// Bounds on clients.
+    pub limits: model::Limits,
+    /// Between requests a client connection may be idle this long.
+    pub keep_alive: std::time::Duration,
+    /// Longest request body.
+    pub max_request_size: Option<u64>,
+    /// `%2F` and `%5C` may stand in proxied paths.
+    pub allow_encoded_slashes: bool,
+    /// Peers whose X-Forwarded-* fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `Server: name\r\n` for responses made here; empty if hidden.
+    pub server_line: Vec<u8>,
+    /// Write access-log lines.
+    pub log_requests: bool,
+}
+
+/// The sites of one listening address.
+#[derive(Debug)]
+pub struct Listener {
+    /// Where it listens.
+    pub listen: Listen,
+    hosts: HostTable,
+}
+
+/// Host names to site indices.
+#[derive(Debug, Default)]
+struct HostTable {
+    exact: HashMap<String, usize>,
+    /// Keyed by what follows `*.`.
+    wildcard: HashMap<String, usize>,
+    any: Option<usize>,
+    default: usize,
+}
+
+/// One virtual host.
+#[derive(Debug)]
+pub struct Site {
+    /// The operator's name for it.
+    pub name: String,
+    /// 301 everything to https.
+    pub redirect_to_https: bool,
+    /// Static files, if the site has a directory.
+    pub files: Option<Arc<FileServer>>,
+    /// Edits of responses that Ravelin makes itself.
+    pub response: Edits,
+    /// The proxy part.
+    pub proxy: Option<ProxySite>,
+}
+
+/// The proxy part of a site.
+#[derive(Debug)]
+pub struct ProxySite {
+    /// Finds the route of a path.
+    pub routes: RouteTable,
+    /// The pools routes point into.
+    pub pools: Vec<Pool>,
+    /// Upstream time limits.
+    pub timeout: model::Timeouts,
+    /// Idle upstream connections.
+    pub idle: model::IdleConnections,
+    /// Which fields about the client go upstream.
+    pub forwarding: Forwarding,
+    /// Edits of the request to the upstream.
+    pub request: Edits,
+    /// Edits of the upstream's response.
+    pub response: Edits,
+    /// A rule asks for the request's id, so every request of the site has one.
+    pub wants_request_id: bool,
+}
+
+/// A named group of endpoints.
+#[derive(Debug)]
+pub struct Pool {
+    /// The operator's name for it.
+    pub name: String,
+    /// Chooses among its endpoints.
+    pub balancer: Balancer,
+}
+
+/// What the upstream is told of the client and the way the request took.
+#[derive(Debug, Clone, Copy)]
+pub struct Forwarding {
+    /// Host as the client sent it, else the endpoint's.
+    pub preserve_host: bool,
+    /// X-Forwarded-For, -Proto, -Host, -Port.
+    pub x_forwarded: bool,
+    /// Forwarded (RFC 7239).
+    pub forwarded: bool,
+    /// Via, both ways.
+    pub via: bool,
+}
+
+impl Snapshot {
+    /// Compiles `model`, taking endpoints and counters from `live`.
+    ///
+    /// The strings are warnings for the operator: static directories that do not exist yet.
+    pub fn compile(model: &Model, live: &Live) -> (Self, Vec<String>) {
+        let mut warnings = Vec::new();
+        let sites = model.sites.iter().map(|site| Site::compile(site, model, live, &mut warnings));
+        let sites = sites.collect();
+        let name = &model.server.name;
+        let snapshot = Self {
+            listeners: listeners(&model.sites),
+            sites,
+            server: model.server.clone(),
+            limits: model.limits,
+            keep_alive: model.performance.keep_alive_timeout,
+            max_request_size: model.security.max_request_size,
+            allow_encoded_slashes: model.security.allow_encoded_slashes,
+            trusted_proxies: model.security.trusted_proxies.clone(),
+            server_line: match model.security.hide_server_header {
+                true => Vec::new(),
+                false => format!("Server: {name}\r\n").into_bytes(),
+            },
+            log_requests: model.logging.log_requests,
+        };
+        (snapshot, warnings)
+    }
+}
+
+impl Listener {
+    /// The index of the site that answers for `host` (lower-case, without port) here: an exact name,
+    /// else the longest wildcard, else a catch-all, else the default.
+    pub fn site_for(&self, host: &str) -> usize {
+        if let Some(&site) = self.hosts.exact.get(host) {
+            return site;
+        }
+        if !self.hosts.wildcard.is_empty() {
+            let mut rest = host;
+            while let Some((_, suffix)) = rest.split_once('.') {
+                if let Some(&site) = self.hosts.wildcard.get(suffix) {
+                    return site;
+                }
+                rest = suffix;
+            }
+        }
+        self.hosts.any.unwrap_or(self.hosts.default)
+    }
+}
+
+/// The distinct listening addresses of `sites` with their host tables. An address where a site wants
+/// TLS is left out whole: nothing may speak plain HTTP there.
+fn listeners(sites: &[model::Site]) -> Vec<Listener> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    let wants_tls = |listen: &Listen| sites.iter().any(|s| s.tls && s.listen.contains(listen));
+    for (index, site) in sites.iter().enumerate() {
+        for listen in site.listen.iter().filter(|listen| !wants_tls(listen)) {
+            let at = listeners.iter().position(|known| known.listen == *listen);
+            let at = at.unwrap_or_else(|| {
+                let hosts = HostTable { default: index, ..HostTable::default() };
+                listeners.push(Listener { listen: listen.clone(), hosts });
+                listeners.len() - 1
+            });
+            let hosts = &mut listeners[at].hosts;
+            if site.default {
+                hosts.default = index;
+            }
+            for pattern in &site.hosts {
+                match pattern {
+                    HostPattern::Exact(name) => {
+                        hosts.exact.entry(name.clone()).or_insert(index);
+                    }
+                    HostPattern::Wildcard(suffix) => {
+                        hosts.wildcard.entry(suffix.clone()).or_insert(index);
+                    }
+                    HostPattern::Any => hosts.any = hosts.any.or(Some(index)),
+                }
+            }
+        }
+    }
+    listeners
+}
+
+impl Site {
+    fn compile(site: &model::Site, model: &Model, live: &Live, warnings: &mut Vec<String>) -> Self {
+        let files = site.files.as_ref().map(|files| {
+            let (server, warning) = FileServer::open(files);
+            warnings.extend(warning.map(|warning| format!("site \"{}\": {warning}", site.name)));
+            Arc::new(server)
+        });
+        let mut response = Edits::default();
+        response.set_all(&model.security.security_headers);
+        response.set_all(&site.response_headers);
+        let proxy =
+            site.proxy.as_ref().map(|proxy| ProxySite::compile(site, proxy, &response, live));
+        let redirect_to_https = site.redirect_to_https;
+        Self { name: site.name.clone(), redirect_to_https, files, response, proxy }
+    }
+}
+
+impl ProxySite {
+    fn compile(site: &model::Site, proxy: &model::Proxy, response: &Edits, live: &Live) -> Self {
+        let headers = &proxy.headers;
+        let request = Edits::compile(&headers.request);
+        let mut response = response.clone();
+        response.apply(&headers.response);
+        let pools = proxy.pools.iter().map(|pool| {
+            let members = pool.upstreams.iter().map(|upstream| Member {
+                endpoint: live.endpoint(&upstream.address),
+                url: upstream.url.clone(),
+                base_path: upstream.base_path.clone(),
+                weight: upstream.weight,
+            });
+            let turn = live.turn(&site.name, &pool.name);
+            let balancer = Balancer::new(proxy.balance, members.collect(), turn);
+            Pool { name: pool.name.clone(), balancer }
+        });
+        Self {
+            routes: RouteTable::new(proxy.routes.iter().map(|route| Target {
+                path: route.path.clone(),
+                pool: route.pool,
+                strip_prefix: route.strip_prefix,
+                rewrite_target: route.rewrite_target.clone(),
+                websocket: route.websocket,
+                redirect_slash: route.redirect_slash,
+            })),
+            pools: pools.collect(),
+            timeout: proxy.timeout,
+            idle: proxy.idle,
+            forwarding: Forwarding {
+                preserve_host: headers.preserve_host,
+                x_forwarded: headers.x_forwarded,
+                forwarded: headers.forwarded,
+                via: headers.via,
+            },
+            wants_request_id: request.uses_request_id() || response.uses_request_id(),
+            request,
+            response,
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Upstream connections: made, kept idle for reuse, taken again.
+
+mod connect;
+mod pool;
+
+pub use connect::{ConnectError, connect};
+pub use pool::IdlePool;
+
+use net::stream::Stream;
+use net::timer::Tick;
+
+/// A connection to an endpoint, in use by one exchange.
+#[derive(Debug)]
+pub struct UpstreamConnection {
+    /// The socket.
+    pub stream: Stream,
+    /// It carried an earlier exchange, so its peer may have closed it meanwhile.
+    pub reused: bool,
+    established: Tick,
+}
+
+impl UpstreamConnection {
+    /// A connection that was just made.
+    pub fn new(stream: Stream) -> Self {
+        Self { stream, reused: false, established: Tick::now() }
+    }
+}

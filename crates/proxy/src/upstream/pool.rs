@@ -1,0 +1,88 @@
+//! Idle upstream connections of one worker.
+//!
+//! An idle socket stays registered with the worker's runtime, so that it was closed (or that its
+//! peer sent something nobody asked for) is known without asking the kernel. The most recently used
+//! connection is taken first, which lets the surplus grow old and be closed.
+//!
+//! What always holds: a connection in here has carried whole messages only, with not one byte more.
+
+use config::model::IdleConnections;
+use net::timer::Tick;
+
+use super::UpstreamConnection;
+
+/// The idle connections of one worker, by endpoint.
+#[derive(Debug, Default)]
+pub struct IdlePool {
+    /// Indexed by the endpoint's id; within it the longest idle first.
+    endpoints: Vec<Vec<Idle>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: UpstreamConnection,
+    since: Tick,
+    limits: IdleConnections,
+}
+
+impl IdlePool {
+    /// A connection to endpoint `id` that is fit for another exchange.
+    pub fn take(&mut self, id: usize) -> Option<UpstreamConnection> {
+        let idle = self.endpoints.get_mut(id)?;
+        let now = Tick::now();
+        while let Some(candidate) = idle.pop() {
+            if candidate.is_fresh(now) && candidate.connection.stream.idle_check() {
+                return Some(UpstreamConnection { reused: true, ..candidate.connection });
+            }
+        }
+        None
+    }
+
+    /// Keeps `connection` for the next exchange with endpoint `id`.
+    pub fn put(&mut self, id: usize, connection: UpstreamConnection, limits: IdleConnections) {
+        if limits.max == 0 {
+            return;
+        }
+        if self.endpoints.len() <= id {
+            self.endpoints.resize_with(id + 1, Vec::new);
+        }
+        let idle = &mut self.endpoints[id];
+        if idle.len() >= limits.max {
+            idle.remove(0);
+        }
+        idle.push(Idle { connection, since: Tick::now(), limits });
+    }
+
+    /// Forgets every idle connection to endpoint `id`: one of them turned out to be dead, so the
+    /// others are suspect.
+    pub fn distrust(&mut self, id: usize) {
+        if let Some(idle) = self.endpoints.get_mut(id) {
+            idle.clear();
+        }
+    }
+
+    /// Closes what is too old or was closed by its peer.
+    pub fn sweep(&mut self) {
+        let now = Tick::now();
+        for idle in &mut self.endpoints {
+            idle.retain(|idle| idle.is_fresh(now) && idle.connection.stream.idle_check());
+        }
+    }
+
+    /// How many connections are idle.
+    pub fn len(&self) -> usize {
+        self.endpoints.iter().map(Vec::len).sum()
+    }
+
+    /// None is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Idle {
+    fn is_fresh(&self, now: Tick) -> bool {
+        now.since(self.since) < self.limits.timeout
+            && now.since(self.connection.established) < self.limits.max_age
+    }
+}

@@ -1,0 +1,178 @@
+//! What one core has for serving requests: its buffers, idle upstream connections, file cache, log
+//! buffer and the snapshot in force. Nothing of it is shared, so nothing is locked.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use net::timer::unix_millis;
+use net::worker::WorkerContext;
+use wire::head::{RequestHead, ResponseHead};
+
+use crate::files::FileCache;
+use crate::log::{AccessLog, ErrorLog};
+use crate::snapshot::Snapshot;
+use crate::upstream::IdlePool;
+
+/// Working memory kept between requests; more connections than this rarely have a request in the
+/// same worker at the same moment, and what does not fit is freed.
+const SCRATCH_MAX: usize = 64;
+/// How often idle upstream connections are looked at and log lines handed over.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+
+/// One core's state.
+pub struct Worker {
+    /// Buffers, deadlines, pipes and the stop signal.
+    pub context: WorkerContext,
+    /// Idle upstream connections.
+    pub idle: RefCell<IdlePool>,
+    /// Open files and small contents.
+    pub files: RefCell<FileCache>,
+    /// This worker's part of the access log.
+    pub access_log: AccessLog,
+    /// Where failures are told.
+    pub error_log: ErrorLog,
+    /// The port of each listener.
+    pub ports: Rc<[u16]>,
+    snapshot: RefCell<Rc<Arc<Snapshot>>>,
+    scratch: RefCell<Vec<Box<Scratch>>>,
+    date: RefCell<DateLine>,
+    random: Cell<u64>,
+}
+
+/// Memory a request works in, reused for the next one.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// Index over the client's head.
+    pub request: RequestHead,
+    /// The upstream's head, and heads on their way out.
+    pub heads: Heads,
+    /// The id of the request, if it has one.
+    pub request_id: Vec<u8>,
+    /// How long the client took to send the head, in microseconds.
+    pub head_micros: u64,
+}
+
+/// The heads of a forwarded request and its response.
+#[derive(Debug, Default)]
+pub struct Heads {
+    /// Index over the upstream's head.
+    pub response: ResponseHead,
+    /// An interim response declared a body, so the connection is not fit for reuse.
+    pub interim_at_fault: bool,
+    /// The head that goes to the upstream, or one that Ravelin makes itself.
+    pub out: Vec<u8>,
+    /// The head that goes to the client.
+    pub spare: Vec<u8>,
+}
+
+/// "Date: …\r\n", made once a second.
+#[derive(Debug, Default)]
+struct DateLine {
+    second: u64,
+    line: Rc<[u8]>,
+}
+
+impl Worker {
+    /// The state of the worker that `context` belongs to; call it on that worker.
+    pub fn new(
+        context: WorkerContext,
+        snapshot: Arc<Snapshot>,
+        ports: Rc<[u16]>,
+        access_log: AccessLog,
+        error_log: ErrorLog,
+    ) -> Rc<Self> {
+        let worker = Rc::new(Self {
+            context,
+            idle: RefCell::default(),
+            files: RefCell::default(),
+            access_log,
+            error_log,
+            ports,
+            snapshot: RefCell::new(Rc::new(snapshot)),
+            scratch: RefCell::default(),
+            date: RefCell::default(),
+            random: Cell::new(seed()),
+        });
+        tokio::task::spawn_local(housekeeping(Rc::downgrade(&worker)));
+        worker
+    }
+
+    /// The snapshot in force. A request keeps the one it began with.
+    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Lets requests that begin from now on use `snapshot`.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        *self.snapshot.borrow_mut() = Rc::new(snapshot);
+    }
+
+    /// Working memory for a connection that has a request.
+    pub fn take_scratch(&self) -> Box<Scratch> {
+        self.scratch.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives it back.
+    pub fn put_scratch(&self, scratch: Box<Scratch>) {
+        let mut free = self.scratch.borrow_mut();
+        if free.len() < SCRATCH_MAX {
+            free.push(scratch);
+        }
+    }
+
+    /// "Date: …\r\n" for now.
+    pub fn date_line(&self) -> Rc<[u8]> {
+        let second = unix_millis() / 1000;
+        let mut date = self.date.borrow_mut();
+        if date.second != second || date.line.is_empty() {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+            let text = wire::date::http_date(now);
+            date.line = [b"Date: ", &text[..], b"\r\n"].concat().into();
+            date.second = second;
+        }
+        Rc::clone(&date.line)
+    }
+
+    /// Makes a new request id (UUID version 7) in `out`.
+    pub fn new_request_id(&self, out: &mut Vec<u8>) {
+        let mut random = [0; 10];
+        let (one, other) = (self.next_random(), self.next_random());
+        for (byte, source) in
+            random.iter_mut().zip(one.to_le_bytes().into_iter().chain(other.to_le_bytes()))
+        {
+            *byte = source;
+        }
+        out.clear();
+        out.extend_from_slice(&wire::request_id::uuid_v7(unix_millis(), random));
+    }
+
+    /// SplitMix64: ids must be distinct, not secret.
+    fn next_random(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// A number that differs between workers and starts: the keys of a hasher are random.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+/// Twice a second, for as long as the worker lives: closes old upstream connections, hands over log
+/// lines.
+async fn housekeeping(worker: std::rc::Weak<Worker>) {
+    let mut ticks = tokio::time::interval(HOUSEKEEPING);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(worker) = worker.upgrade() else { return };
+        worker.idle.borrow_mut().sweep();
+        worker.access_log.flush();
+    }
+}
