@@ -81,10 +81,12 @@ impl<'a> Context<'a> {
         let Value::Integer(number) = node.value else {
             return self.wrong_type(name, node, &Kind::Integer(min, max));
         };
-        if (min..=max).contains(&number) {
+        if let Some(number) =
+            i64::try_from(number).ok().filter(|number| (min..=max).contains(number))
+        {
             return Some(number);
         }
-        let message = format!("`{name}` is out of range: {number}");
+        let message = format!("`{name}` is out of range: {}", self.shown(node.span));
         let expected = Kind::Integer(min, max).expected();
         self.push(
             Diagnostic::error(Code::BadValue, node.span, message)
@@ -113,14 +115,12 @@ impl<'a> Context<'a> {
     /// A size in bytes: a number, or a string with a unit.
     pub(crate) fn size(&self, name: &str, node: &Node, min: u64, max: u64) -> Option<u64> {
         let read = match &node.value {
-            Value::Integer(bytes) => {
-                u64::try_from(*bytes).map_err(|_| "must not be negative".to_owned())
-            }
+            Value::Integer(bytes) => u64::try_from(*bytes).map_err(|_| not_u64(*bytes)),
             Value::String(text) => syntax::size(text),
             _ => return self.wrong_type(name, node, &Kind::Size(min, max)),
         };
         let reason = match read {
-            Ok(bytes) if bytes < min => format!("must be at least {min} bytes"),
+            Ok(bytes) if bytes < min => at_least(min),
             Ok(bytes) if bytes > max => format!("must be at most {max} bytes"),
             Ok(bytes) => return Some(bytes),
             Err(reason) => reason,
@@ -135,11 +135,13 @@ impl<'a> Context<'a> {
         name: &str,
         node: &Node,
         words: &'static [&'static str],
+        aliases: &'static [&'static str],
     ) -> Option<&'static str> {
         let Value::String(text) = &node.value else {
-            return self.wrong_type(name, node, &Kind::Choice(words));
+            return self.wrong_type(name, node, &Kind::Choice(words, aliases));
         };
-        let found = words.iter().find(|word| word.eq_ignore_ascii_case(text));
+        let mut all = words.iter().chain(aliases);
+        let found = all.find(|word| word.eq_ignore_ascii_case(text));
         if found.is_none() {
             self.unknown_word(name, node, text, words);
         }
@@ -156,7 +158,7 @@ impl<'a> Context<'a> {
             Kind::Integer(min, max) => _ = self.integer(name, node, min, max),
             Kind::Duration(zero) => _ = self.duration(name, node, zero),
             Kind::Size(min, max) => _ = self.size(name, node, min, max),
-            Kind::Choice(words) => _ = self.choice(name, node, words),
+            Kind::Choice(words, aliases) => _ = self.choice(name, node, words, aliases),
             Kind::Map => self.check_map(key, node),
             Kind::Names => {}
             Kind::Table(section) => {
@@ -234,9 +236,20 @@ impl<'n> Table<'n> {
         self.peek(name).is_some_and(|entry| matches!(entry.node.value, Value::Bool(true)))
     }
 
+    /// Whether a key is written, or another one that probably means it and is reported as unknown.
+    pub(crate) fn has_or_means(&self, name: &str) -> bool {
+        let unknown = |entry: &&Entry| self.section.key(&entry.key).is_none();
+        self.has(name)
+            || self
+                .entries
+                .iter()
+                .filter(unknown)
+                .any(|entry| mistakes::meant(&entry.key, self.section) == Some(name))
+    }
+
     /// Reports a key that must be there and is not.
     pub(crate) fn require(&self, name: &'static str, example: &str) {
-        if !self.has(name) {
+        if !self.has_or_means(name) {
             self.context.missing_key(self.span, self.section, name, example);
         }
     }
@@ -274,8 +287,8 @@ impl<'n> Table<'n> {
 
     pub(crate) fn choice(&self, name: &'static str) -> Option<&'static str> {
         let entry = self.take(name)?;
-        let Some(Kind::Choice(words)) = self.kind(name) else { return None };
-        self.context.choice(name, &entry.node, words)
+        let Some(Kind::Choice(words, aliases)) = self.kind(name) else { return None };
+        self.context.choice(name, &entry.node, words, aliases)
     }
 
     /// A table with any keys.
@@ -359,6 +372,14 @@ impl<'n> Table<'n> {
         debug_assert!(key.is_some(), "`{name}` is not in {}", self.section.header());
         key.map(|key| key.kind)
     }
+}
+
+fn at_least(min: u64) -> String {
+    if min == 1 { "must not be zero".to_owned() } else { format!("must be at least {min} bytes") }
+}
+
+fn not_u64(number: i128) -> String {
+    if number < 0 { "must not be negative" } else { "does not fit into 64 bits" }.to_owned()
 }
 
 /// Whether a key that is not in effect yet asks for anything: a table whose `enabled` is false (or

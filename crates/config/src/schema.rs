@@ -53,9 +53,8 @@ pub enum Kind {
     Duration(bool),
     /// Bytes as a number, or a string such as "10MB", between the two, both included.
     Size(u64, u64),
-    /// One of these strings; the first of each pair is the name, the second an accepted alias of
-    /// the name (or empty).
-    Choice(&'static [&'static str]),
+    /// One of the first strings, or of the second, which are other names for some of the first.
+    Choice(&'static [&'static str], &'static [&'static str]),
     /// A table of strings with any keys.
     Map,
     /// A list of names, or a table of booleans.
@@ -103,13 +102,16 @@ impl Kind {
             Kind::Bool => "`true` or `false`".to_owned(),
             Kind::Text => "a string".to_owned(),
             Kind::Texts => "a list of strings".to_owned(),
+            Kind::Integer(0, max) if max >= u32::MAX.into() => {
+                "an integer, not negative".to_owned()
+            }
             Kind::Integer(min, max) if max >= u32::MAX.into() => {
                 format!("an integer, at least {min}")
             }
             Kind::Integer(min, max) => format!("an integer from {min} to {max}"),
             Kind::Duration(_) => "seconds, or a string such as \"30s\" or \"500ms\"".to_owned(),
             Kind::Size(..) => "bytes, or a string such as \"64KB\" or \"10MB\"".to_owned(),
-            Kind::Choice(names) => {
+            Kind::Choice(names, _) => {
                 let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
                 format!("one of {}", names.join(", "))
             }

@@ -81,6 +81,11 @@ impl Source {
         (start, start + text.strip_suffix('\r').unwrap_or(text).len())
     }
 
+    /// How many lines there are.
+    pub(crate) fn line_count(&self) -> usize {
+        self.lines.len()
+    }
+
     /// Zero-based number of the line that holds this offset.
     pub(crate) fn line_of(&self, offset: usize) -> usize {
         self.lines.partition_point(|&start| start <= offset).saturating_sub(1)

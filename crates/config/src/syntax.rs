@@ -10,3 +10,16 @@ pub(crate) use address::{Hint, host_pattern, listen, network};
 pub(crate) use field::{field_name, field_value, managed_field};
 pub(crate) use quantity::{duration, seconds, size};
 pub(crate) use url::{Rejected, path, upstream};
+
+/// A text as a TOML string, for a suggestion.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.extend(c.escape_default()),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}

@@ -26,7 +26,7 @@ pub(crate) enum Value {
     Table(Vec<Entry>),
     Array(Vec<Node>),
     String(String),
-    Integer(i64),
+    Integer(i128),
     Float(f64),
     Bool(bool),
     /// A date or time; no key takes one.

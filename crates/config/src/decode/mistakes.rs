@@ -5,7 +5,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::native::ROOT;
 use crate::schema::{Key, Kind, Section};
 use crate::source::Span;
-use crate::syntax::Hint;
+use crate::syntax::{Hint, quoted};
 use crate::tree::{Entry, Node, Value};
 
 /// What other systems call things, and what Ravelin calls them.
@@ -45,15 +45,21 @@ const SYNONYMS: &[(&str, &str)] = &[
 impl Context<'_> {
     /// Reports a value of the wrong type; `None`, so that callers can return it.
     pub(crate) fn wrong_type<T>(&self, name: &str, node: &Node, kind: &Kind) -> Option<T> {
+        if let (Kind::Tables(section), Value::Table(_)) = (kind, &node.value)
+            && !self.sources.text(node.span).starts_with('[')
+        {
+            self.push(outside(node.span, &section.header()));
+            return None;
+        }
         let message = format!("`{name}` has the wrong type");
         let label = format!("expected {}, found {}", kind.expected(), node.value.noun());
         let error = Diagnostic::error(Code::WrongType, node.span, message).label(label);
-        self.push(self.retype(error, name, node, kind));
+        self.push(self.retype(error, node, kind));
         None
     }
 
     /// Offers the same value in the right type where that is easy to say.
-    fn retype(&self, error: Diagnostic, name: &str, node: &Node, kind: &Kind) -> Diagnostic {
+    fn retype(&self, error: Diagnostic, node: &Node, kind: &Kind) -> Diagnostic {
         let written = self.sources.text(node.span);
         let (replacement, message) = match (kind, &node.value) {
             (Kind::Bool, Value::String(text)) if text == "true" || text == "false" => {
@@ -65,7 +71,7 @@ impl Context<'_> {
                 (text.clone(), "numbers stand without quotes")
             }
             (
-                Kind::Text | Kind::Choice(_),
+                Kind::Text | Kind::Choice(..),
                 Value::Integer(_) | Value::Float(_) | Value::Bool(_),
             ) => (format!("\"{written}\""), "strings stand in quotes"),
             (Kind::Texts | Kind::Names, Value::String(_)) => {
@@ -76,12 +82,6 @@ impl Context<'_> {
             }
             (Kind::Table(section), Value::Array(_)) if written.starts_with("[[") => {
                 (section.header(), "there is one of it: its header has single brackets")
-            }
-            (Kind::Tables(section), Value::Table(_)) => {
-                return error.help(format!(
-                    "open a `{name}` entry with `{}` above the tables below it",
-                    section.header()
-                ));
             }
             _ => return error,
         };
@@ -104,7 +104,7 @@ impl Context<'_> {
         let error = self.bad(name, span, &hint.reason);
         self.push(match hint.instead {
             Some(instead) => {
-                let instead = format!("\"{}\"", instead.escape_default());
+                let instead = quoted(&instead);
                 error.suggest(span, instead.clone(), format!("did you mean {instead}?"))
             }
             None => error,
@@ -112,7 +112,7 @@ impl Context<'_> {
     }
 
     /// A value as it was written, shortened to something that fits into a sentence.
-    fn shown(&self, span: Span) -> String {
+    pub(super) fn shown(&self, span: Span) -> String {
         const SHOWN_MAX: usize = 40;
         let text = self.sources.text(span);
         let line = text.lines().next().unwrap_or("");
@@ -132,7 +132,7 @@ impl Context<'_> {
         words: &'static [&'static str],
     ) {
         let error =
-            self.bad(name, node.span, &format!("expected {}", Kind::Choice(words).expected()));
+            self.bad(name, node.span, &format!("expected {}", Kind::Choice(words, &[]).expected()));
         self.push(match nearest(text, words.iter().copied()) {
             Some(word) => {
                 error.suggest(node.span, format!("\"{word}\""), format!("did you mean \"{word}\"?"))
@@ -158,11 +158,7 @@ impl Context<'_> {
         let place = if section.path.is_empty() { header.clone() } else { format!("`{header}`") };
         let error = Diagnostic::error(Code::UnknownKey, entry.key_span, message)
             .label(format!("not a key of {place}"));
-        let synonym =
-            SYNONYMS.iter().find(|(other, ours)| *other == key && section.key(ours).is_some());
-        let meant = synonym.map(|(_, ours)| *ours);
-        let meant = meant.or_else(|| nearest(key, section.keys.iter().map(|key| key.name)));
-        self.push(match meant {
+        self.push(match meant(key, section) {
             Some(meant) => error.suggest(entry.key_span, meant, format!("did you mean `{meant}`?")),
             None => match belongs_to(key) {
                 Some(home) => error.help(home),
@@ -199,6 +195,13 @@ impl Context<'_> {
     }
 }
 
+/// A table below a list of which no entry is open.
+fn outside(span: Span, header: &str) -> Diagnostic {
+    Diagnostic::error(Code::WrongType, span, format!("this table stands outside of any `{header}`"))
+        .label(format!("no `{header}` above it"))
+        .help(format!("write `{header}` and its keys first; tables below it belong to it"))
+}
+
 /// Sections with more keys than this are not listed in a message.
 const KEYS_LISTED_MAX: usize = 8;
 
@@ -207,28 +210,30 @@ fn listed(keys: &[Key]) -> String {
     names.join(", ")
 }
 
-/// Which other tables have a key of this name.
-fn belongs_to(key: &str) -> Option<String> {
-    let homes: Vec<String> = ROOT
-        .walk()
-        .into_iter()
-        .filter_map(|section| Some((section, section.key(key)?)))
-        .map(|(section, key)| match key.kind.section() {
-            Some(own) => format!("`{}`", own.header()),
-            None => format!("a key of `{}`", section.header()),
-        })
-        .take(2)
-        .collect();
-    (!homes.is_empty()).then(|| match key_is_table(key) {
-        true => format!("write it as {}", homes.join(" or ")),
-        false => format!("it is {}", homes.join(" and ")),
-    })
+/// The key of a section that an unknown one probably means.
+pub(super) fn meant(key: &str, section: &Section) -> Option<&'static str> {
+    let synonym =
+        SYNONYMS.iter().find(|(other, ours)| *other == key && section.key(ours).is_some());
+    synonym.map(|(_, ours)| *ours).or_else(|| nearest(key, section.keys.iter().map(|key| key.name)))
 }
 
-fn key_is_table(key: &str) -> bool {
-    ROOT.walk()
-        .into_iter()
-        .any(|section| section.key(key).is_some_and(|key| key.kind.section().is_some()))
+/// In which other tables a key of this name is known.
+fn belongs_to(key: &str) -> Option<String> {
+    const HOMES_SHOWN_MAX: usize = 2;
+    let homes = || ROOT.walk().into_iter().filter_map(|section| Some((section, section.key(key)?)));
+    let headers: Vec<String> = homes()
+        .filter_map(|(_, key)| key.kind.section())
+        .map(|section| format!("`{}`", section.header()))
+        .take(HOMES_SHOWN_MAX)
+        .collect();
+    if !headers.is_empty() {
+        return Some(format!("there is {}", headers.join(" and ")));
+    }
+    let sections: Vec<String> = homes()
+        .map(|(section, _)| format!("`{}`", section.header()))
+        .take(HOMES_SHOWN_MAX)
+        .collect();
+    (!sections.is_empty()).then(|| format!("it is a key of {}", sections.join(" and of ")))
 }
 
 /// The candidate that was probably meant: few enough letters away.

@@ -13,7 +13,7 @@ pub(super) static LOGGING: Section = Section {
     keys: &[
         now(
             "level",
-            Kind::Choice(&["error", "warn", "info", "debug", "warning", "trace"]),
+            Kind::Choice(&["error", "warn", "info", "debug"], &["warning", "trace"]),
             "\"info\"",
             "Least severe line in the error log. `warning` is `warn`, `trace` is `debug`.",
         ),
@@ -27,7 +27,7 @@ pub(super) static LOGGING: Section = Section {
         now("error_log", Kind::Text, "\"stderr\"", "The same for the error log."),
         now(
             "format",
-            Kind::Choice(&["combined", "compact", "json"]),
+            Kind::Choice(&["combined", "compact", "json"], &[]),
             "\"combined\"",
             "Shape of an access-log line: Apache's combined followed by Ravelin's own fields; method, path, status, bytes and duration only; or one JSON object a line.",
         ),

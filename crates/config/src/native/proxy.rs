@@ -1,12 +1,15 @@
 //! `[sites.proxy]`: routes, balancing and time limits.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use crate::decode::{Context, Spanned, Table, nearest};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Balance, IdleConnections, Proxy, Route, Timeouts};
 use crate::schema::{Kind, Section, later, now};
-use crate::syntax::path;
+use crate::source::Span;
+use crate::syntax::{path, quoted};
 
 use super::upstreams::{self, Pools};
 
@@ -97,15 +100,12 @@ static LOAD_BALANCING: Section = Section {
     keys: &[
         now(
             "method",
-            Kind::Choice(&[
-                "round_robin",
-                "weighted",
-                "least_connections",
-                "weighted_round_robin",
-                "least_conn",
-            ]),
+            Kind::Choice(
+                &["round_robin", "weighted", "least_connections"],
+                &["weighted_round_robin", "least_conn"],
+            ),
             "\"round_robin\"",
-            "Each in turn; smooth weighted round robin; or the fewest requests in flight. The last two words are other names for `weighted` and `least_connections`.",
+            "Each in turn; smooth weighted round robin; or the fewest requests in flight. `weighted_round_robin` and `least_conn` are other names for the last two.",
         ),
         later("sticky_sessions", Kind::Bool, "false", "Keep a client with one upstream."),
     ],
@@ -195,7 +195,26 @@ fn routes(table: &Table<'_>, pools: &Pools) -> Vec<Route> {
             redirect_slash: false,
         }];
     }
-    table.tables("routes").into_iter().filter_map(|table| route(table, pools)).collect()
+    let mut seen: HashMap<String, Span> = HashMap::new();
+    let mut routes = Vec::new();
+    for table in table.tables("routes") {
+        let (context, place) = (table.context(), table.span);
+        let Some(route) = route(table, pools) else { continue };
+        match seen.entry(route.path.clone()) {
+            Entry::Occupied(first) => context.push(
+                Diagnostic::warning(
+                    Code::Unused,
+                    place,
+                    format!("a second route for `{}`", route.path),
+                )
+                .label("never used: the first one takes every request")
+                .also(*first.get(), "the first one"),
+            ),
+            Entry::Vacant(free) => _ = free.insert(place),
+        }
+        routes.push(route);
+    }
+    routes
 }
 
 fn route(table: Table<'_>, pools: &Pools) -> Option<Route> {
@@ -233,7 +252,7 @@ fn checked_path(context: &Context<'_>, key: &str, text: Spanned<&str>) -> Option
             let error = context.bad(key, text.span, &reason);
             context.push(match text.value.starts_with(|c: char| c.is_ascii_alphanumeric()) {
                 true => {
-                    let instead = format!("\"/{}\"", text.value.escape_default());
+                    let instead = quoted(&format!("/{}", text.value));
                     error.suggest(text.span, instead, "start it with a slash")
                 }
                 false => error,
@@ -255,11 +274,7 @@ fn unknown_upstream(context: &Context<'_>, name: Spanned<&str>, pools: &Pools) {
                 Some(place) => error.also(*place, "a similar name"),
                 None => error,
             };
-            error.suggest(
-                name.span,
-                format!("\"{}\"", near.escape_default()),
-                format!("did you mean `{near}`?"),
-            )
+            error.suggest(name.span, quoted(near), format!("did you mean `{near}`?"))
         }
         None if pools.pools.is_empty() => error.help("this site has no upstreams at all"),
         None => {
@@ -274,7 +289,7 @@ fn unknown_upstream(context: &Context<'_>, name: Spanned<&str>, pools: &Pools) {
 /// What an enabled proxy must have, and what it has for nothing.
 fn complete(table: &Table<'_>, pools: &Pools, routes: &[Route]) {
     let context = table.context();
-    if !table.has("upstreams") {
+    if !table.has_or_means("upstreams") {
         context.push(
             Diagnostic::error(Code::MissingKey, table.span, "the proxy has no upstream")
                 .label("enabled, but there is nowhere to send requests to")
@@ -282,7 +297,7 @@ fn complete(table: &Table<'_>, pools: &Pools, routes: &[Route]) {
         );
         return;
     }
-    if !table.has("routes") {
+    if !table.has_or_means("routes") {
         if let (Some(first), Some(second)) = (pools.places.first(), pools.places.get(1)) {
             context.push(
                 Diagnostic::error(Code::MissingKey, table.span, "the proxy has no route")
@@ -294,6 +309,12 @@ fn complete(table: &Table<'_>, pools: &Pools, routes: &[Route]) {
         }
         return;
     }
+    if table.has("routes") {
+        unused_pools(context, pools, routes);
+    }
+}
+
+fn unused_pools(context: &Context<'_>, pools: &Pools, routes: &[Route]) {
     for (index, (pool, place)) in pools.pools.iter().zip(&pools.places).enumerate() {
         if !routes.is_empty() && routes.iter().all(|route| route.pool != index) {
             let message = format!("no route leads to the upstream `{}`", pool.name);

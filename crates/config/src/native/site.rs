@@ -132,7 +132,8 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
         proxy: proxy::decode(&table),
         name,
     };
-    if site.files.is_none() && !table.has("proxy") && !site.redirect_to_https {
+    if !table.has_or_means("static_dir") && !table.has_or_means("proxy") && !site.redirect_to_https
+    {
         context.push(
             Diagnostic::warning(
                 Code::Unused,
@@ -178,7 +179,7 @@ fn listeners(table: &Table<'_>) -> (Vec<Listen>, Vec<Span>) {
                 .help("keep one of them; `listen = [\":80\"]` is the same as `port = 80`"),
         );
     }
-    if !table.has("port") && !table.has("listen") {
+    if !table.has_or_means("port") && !table.has_or_means("listen") {
         table.require("port", "80");
     }
     let mut found: Vec<(Listen, Span)> = Vec::new();

@@ -77,7 +77,7 @@ pub(super) fn host_name(text: &str) -> Result<String, String> {
             return Err(format!("a label of a host name has at most {LABEL_MAX} characters"));
         }
         if let Some(c) = label.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_".contains(*c)) {
-            return Err(format!("a host name must not contain `{}`", c.escape_default()));
+            return Err(format!("a host name must not contain {}", super::field::named(c)));
         }
     }
     Ok(name.to_ascii_lowercase())
@@ -120,6 +120,8 @@ pub(super) fn unix_path(path: &str) -> Result<PathBuf, String> {
     if !path.starts_with('/') {
         return Err("the path of a Unix socket must be absolute: \"unix:/run/app.sock\"".to_owned());
     }
+    let path = path.trim_start_matches('/');
+    let path = format!("/{path}");
     if path.len() > SOCKET_PATH_MAX {
         return Err(format!("the path of a Unix socket has at most {SOCKET_PATH_MAX} bytes"));
     }

@@ -43,7 +43,7 @@ fn is_token_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
 }
 
-fn named(c: char) -> String {
+pub(super) fn named(c: char) -> String {
     match c {
         '\r' | '\n' => "a line break".to_owned(),
         '\0' => "a NUL character".to_owned(),

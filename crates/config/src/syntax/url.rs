@@ -31,14 +31,11 @@ pub(crate) fn upstream(url: &str) -> Result<(UpstreamAddress, String), Rejected>
     match scheme.to_ascii_lowercase().as_str() {
         "http" | "ws" => {}
         "https" | "wss" => return Err(Rejected::Tls),
-        "unix" | "http+unix" => {
-            let reason = "Unix sockets are written without slashes after the colon".to_owned();
-            return Err(Rejected::Because {
-                reason,
-                instead: Some(format!("unix:/{}", rest.trim_start_matches('/'))),
-            });
-        }
+        "http+unix" => return Err(written_as_unix(rest)),
         _ => return Err(because("the scheme must be http or ws, or the value unix:/path")),
+    }
+    if let Some(path) = rest.strip_prefix("unix:") {
+        return Err(written_as_unix(path));
     }
     if rest.contains(['?', '#']) {
         return Err(because("an upstream URL has no query and no fragment"));
@@ -48,6 +45,13 @@ pub(crate) fn upstream(url: &str) -> Result<(UpstreamAddress, String), Rejected>
     let base = base.trim_end_matches('/');
     let base = if base.is_empty() { String::new() } else { path(base).map_err(because)? };
     Ok((address, base))
+}
+
+/// A Unix socket in the way of another system.
+fn written_as_unix(path: &str) -> Rejected {
+    let path = path.split(':').next().unwrap_or("").trim_start_matches('/');
+    let reason = "a Unix socket is written as \"unix:/path\"".to_owned();
+    Rejected::Because { reason, instead: Some(format!("unix:/{path}")) }
 }
 
 fn because(reason: impl Into<String>) -> Rejected {
@@ -160,6 +164,7 @@ mod tests {
         assert_eq!(upstream("ws://a/base/"), Ok((tcp("a", 80), "/base".into())));
         assert_eq!(upstream("http://[::1]:9/"), Ok((tcp("::1", 9), String::new())));
         assert_eq!(upstream("http://[::1]"), Ok((tcp("::1", 80), String::new())));
+        assert_eq!(upstream("unix:///run/a"), Ok((UpstreamAddress::Unix("/run/a".into()), "".into())));
         assert_eq!(
             upstream("unix:/run/a.sock"),
             Ok((UpstreamAddress::Unix("/run/a.sock".into()), String::new()))
@@ -193,7 +198,8 @@ mod tests {
             "http://a b/",
             "http://a/../b",
             "http://a\r\n",
-            "unix:///run/x",
+            "http+unix://x",
+            "http://unix:/x",
         ] {
             assert!(upstream(url).is_err(), "{url:?}");
         }

@@ -1,0 +1,294 @@
+//! Words for TOML syntax errors: what is wrong as an operator sees it, the place where it began, and
+//! one finding instead of the many that a parser trips over after the first.
+
+use ::toml::de::Error;
+
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::source::{Source, Span};
+use crate::syntax::quoted;
+
+/// Reports the errors of one text; returns the zero-based lines that cannot be relied on.
+pub(super) fn report(
+    source: &Source,
+    file: usize,
+    errors: &[Error],
+    out: &Diagnostics,
+) -> Vec<usize> {
+    let text = Text { source, file };
+    let mut broken = Vec::new();
+    let mut list_is_open = false;
+    let mut repeated_header = None;
+    let mut errors: Vec<(Span, &str)> =
+        errors.iter().map(|error| (text.place(error), error.message())).collect();
+    errors.sort_by_key(|(span, _)| span.start);
+    for &(span, message) in &errors {
+        let line = source.line_of(span.start);
+        if message == "duplicate key" {
+            let header = text.header_above(line);
+            if text.is_header(line) {
+                repeated_header = Some(line);
+            } else if header.is_some() && header == repeated_header {
+                continue; // the whole table stands twice, which has been said
+            }
+            out.push(text.duplicate(span));
+            continue;
+        }
+        if list_is_open || broken.contains(&line) {
+            list_is_open &= !message.starts_with("unclosed");
+            broken.push(line);
+            continue;
+        }
+        broken.push(line);
+        if message.starts_with("unclosed array table") || message.starts_with("unclosed table") {
+            // Without its header, a table's keys are in another table.
+            broken
+                .extend((line + 1..source.line_count()).take_while(|line| !text.is_header(*line)));
+        }
+        let in_list =
+            |message: &str| message.starts_with("missing comma") || message.contains("in array");
+        let here =
+            |other: &&(Span, &str)| source.line_of(other.0.start) == line && in_list(other.1);
+        if text.starts_statement(line)
+            && let Some((_, message)) = errors.iter().find(here)
+        {
+            list_is_open = true;
+            out.push(text.open_list(span, line, message.contains("array")));
+            continue;
+        }
+        out.push(text.syntax(span, message));
+    }
+    broken
+}
+
+/// Refuses a text that is not TOML but some other system's configuration, in one finding.
+pub(super) fn foreign(source: &Source, file: usize) -> Option<Diagnostic> {
+    let (mut lines, mut odd, mut first) = (0_usize, 0_usize, None);
+    let mut start = 0;
+    for line in source.text().split_inclusive('\n') {
+        let words = line.trim();
+        if !words.is_empty() && !words.starts_with('#') {
+            lines += 1;
+            if words.ends_with([';', '{']) || words == "}" {
+                odd += 1;
+                first.get_or_insert((start + line.len() - line.trim_start().len(), words.len()));
+            }
+        }
+        start += line.len();
+    }
+    let (at, length) = first.filter(|_| odd * 2 > lines)?;
+    let span = Span { file, start: at, end: at + length };
+    Some(
+        Diagnostic::error(Code::UnknownDialect, span, "this is not TOML")
+            .label("looks like the configuration of nginx")
+            .help("Ravelin reads native TOML now: a site starts with `[[sites]]`"),
+    )
+}
+
+struct Text<'a> {
+    source: &'a Source,
+    file: usize,
+}
+
+impl<'a> Text<'a> {
+    fn span(&self, start: usize, end: usize) -> Span {
+        let start = self.source.floor(start);
+        Span { file: self.file, start, end: self.source.floor(end).max(start) }
+    }
+
+    fn place(&self, error: &Error) -> Span {
+        let range = error.span().unwrap_or(0..0);
+        self.span(range.start, range.end)
+    }
+
+    fn words(&self, line: usize) -> (usize, &'a str) {
+        let (start, end) = self.source.line_bounds(line);
+        (start, self.source.text().get(start..end).unwrap_or(""))
+    }
+
+    fn written(&self, span: Span) -> &'a str {
+        self.source.text().get(span.start..span.end).unwrap_or("")
+    }
+
+    fn is_header(&self, line: usize) -> bool {
+        header(self.words(line).1).is_some()
+    }
+
+    fn header_above(&self, line: usize) -> Option<usize> {
+        (0..line).rev().find(|line| self.is_header(*line))
+    }
+
+    /// Whether the line looks like the start of a table or of a key with its value.
+    fn starts_statement(&self, line: usize) -> bool {
+        let words = self.words(line).1.trim_start();
+        let key = words.split_once('=').map_or("", |(key, _)| key.trim());
+        words.starts_with('[')
+            || (!key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || "-_.\"".contains(c)))
+    }
+
+    /// A list or an inline table that reaches into the next statement because its end is missing.
+    fn open_list(&self, span: Span, line: usize, list: bool) -> Diagnostic {
+        let (what, open, close) = if list { ("list", '[', ']') } else { ("table", '{', '}') };
+        let (start, words) = self.words(line);
+        let at = start + words.len() - words.trim_start().len();
+        let message = format!("a {what} is not closed");
+        let error = Diagnostic::error(Code::Syntax, self.span(at, span.end.max(at)), message)
+            .label(format!("the {what} goes on here, because no `{close}` came before"));
+        let opener = (0..line).rev().find_map(|line| {
+            let (start, words) = self.words(line);
+            let at = words.find('=')?;
+            let bracket = at + words.get(at..)?.find(open)?;
+            Some(self.span(start + bracket, start + bracket + 1))
+        });
+        match opener {
+            Some(opener) => error.also(opener, format!("the {what} starts here")),
+            None => error,
+        }
+    }
+
+    fn syntax(&self, span: Span, message: &str) -> Diagnostic {
+        let error = |message: &str| Diagnostic::error(Code::Syntax, span, message);
+        const UNQUOTED: &[&str] = &[
+            "string values must be quoted",
+            "invalid boolean",
+            "invalid date",
+            "invalid float",
+            "invalid integer",
+            "invalid number",
+            "invalid time",
+        ];
+        if UNQUOTED.iter().any(|start| message.starts_with(start)) {
+            return self.unquoted(span);
+        }
+        if message.starts_with("key with no value") {
+            return error("`=` is missing after a key").label("expected `=` here");
+        }
+        if message.starts_with("invalid unquoted key") && self.written(span).starts_with(':') {
+            return error("a key is followed by `:`").label("TOML has `=` here").suggest(
+                span,
+                " =",
+                "write an equals sign",
+            );
+        }
+        if message.starts_with("invalid basic string") && message.contains("expected `\"`") {
+            return error("a string is not closed").label("the closing quote is missing").suggest(
+                self.span(span.start, span.start),
+                "\"",
+                "close it",
+            );
+        }
+        if message.starts_with("unclosed table") || message.starts_with("unclosed array table") {
+            return error("a table header is not closed").label("`]` is missing").suggest(
+                self.span(span.start, span.start),
+                "]",
+                "close it",
+            );
+        }
+        if message.starts_with("unexpected key or value") {
+            let rest = self.source.text().get(span.start..).unwrap_or("");
+            return match rest.starts_with(';') {
+                true => self.semicolon(span),
+                false => error("more than one thing on a line").label("the line should end here"),
+            };
+        }
+        if message.starts_with("missing escaped value") {
+            return error("a backslash that starts no escape")
+                .label("not one of `b`, `e`, `f`, `n`, `r`, `t`, `\\`, `\"`, `x`, `u`, `U`")
+                .help("write `\\\\` for a backslash, or put the string in single quotes");
+        }
+        let (what, expected) = message.split_once(", expected ").unwrap_or((message, ""));
+        let label =
+            if expected.is_empty() { String::new() } else { format!("expected {expected}") };
+        error(what).label(label)
+    }
+
+    /// A value that TOML would only take in quotes, or not at all.
+    fn unquoted(&self, span: Span) -> Diagnostic {
+        let written = self.written(span);
+        let error = |message: &str| Diagnostic::error(Code::Syntax, span, message);
+        let lower = written.to_ascii_lowercase();
+        match lower.as_str() {
+            "" => return error("a value is missing").label("expected a value after `=`"),
+            "true" | "false" => {
+                return error("booleans are written in lower case").suggest(
+                    span,
+                    lower.clone(),
+                    format!("write `{lower}`"),
+                );
+            }
+            _ => {}
+        }
+        if written.ends_with(';') {
+            return self.semicolon(self.span(span.end.saturating_sub(1), span.end));
+        }
+        let message = match written.starts_with(|c: char| c.is_ascii_digit()) {
+            true => "a number with something after it must stand in quotes",
+            false => "a string must stand in quotes",
+        };
+        let curly = ['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}'];
+        let bare = written.trim_matches(curly);
+        let label = if bare == written { "stands without quotes" } else { "these are no quotes" };
+        error(message).label(label).suggest(span, quoted(bare), "quote it")
+    }
+
+    fn semicolon(&self, span: Span) -> Diagnostic {
+        let span = self.span(span.start, span.start + 1);
+        Diagnostic::error(Code::Syntax, span, "a line ends with `;`")
+            .label("TOML has nothing at the end of a line")
+            .suggest(span, "", "leave it out")
+    }
+
+    fn duplicate(&self, again: Span) -> Diagnostic {
+        let key = self.written(again);
+        let line = self.source.line_of(again.start);
+        let (start, words) = self.words(line);
+        let what = header(words).unwrap_or_else(|| key.to_owned());
+        let error =
+            Diagnostic::error(Code::DuplicateKey, again, format!("`{what}` is written twice"))
+                .label("written again");
+        let before = words.get(..again.start.saturating_sub(start)).unwrap_or("");
+        let first = match before.rfind(key).filter(|_| before.contains('{') && !key.is_empty()) {
+            Some(at) => Some(self.span(start + at, start + at + key.len())),
+            None => self.first_place(line, key),
+        };
+        match first {
+            Some(first) => error.also(first, "first here"),
+            None => error,
+        }
+    }
+
+    /// Where what stands again on this line stood first: the nearest earlier header with the same
+    /// words, or the nearest earlier line of the same table that sets the key.
+    fn first_place(&self, line: usize, key: &str) -> Option<Span> {
+        let own = header(self.words(line).1);
+        for earlier in (0..line).rev() {
+            let (start, words) = self.words(earlier);
+            match (&own, header(words)) {
+                (Some(own), Some(other)) if *own == other => {
+                    let at = start + words.rfind(key)?;
+                    return Some(self.span(at, at + key.len()));
+                }
+                (None, Some(_)) => return None,
+                (None, None) => {
+                    let name = words.split_once('=').map_or("", |(name, _)| name.trim());
+                    if name == key && !key.is_empty() {
+                        let at = start + words.find(key)?;
+                        return Some(self.span(at, at + key.len()));
+                    }
+                }
+                (Some(_), _) => {}
+            }
+        }
+        None
+    }
+}
+
+/// The words of a table header line, without blanks and comment.
+fn header(line: &str) -> Option<String> {
+    let line = line.trim_start();
+    if !line.starts_with('[') {
+        return None;
+    }
+    let line = line.split('#').next()?;
+    let end = line.rfind(']')?;
+    Some(line.get(..=end)?.chars().filter(|c| !c.is_whitespace()).collect())
+}

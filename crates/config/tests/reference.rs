@@ -1,0 +1,155 @@
+//! `docs/reference.md` says what the decoder knows, and the decoder knows what it says: the tables of
+//! the page are made from the schema. `RAVELIN_BLESS=1 cargo test -p config --test reference` writes
+//! them anew.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use config::schema::{Effect, Key, Kind, Section};
+use config::{Code, Options, ROOT, load};
+
+const BEGIN: &str = "<!-- begin: made from the schema by crates/config/tests/reference.rs -->\n";
+const END: &str = "<!-- end -->\n";
+
+#[test]
+fn the_reference_has_every_key_and_no_other() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).expect("the marker where the tables begin");
+    let (_, after) = rest.split_once(END).expect("the marker where the tables end");
+    let made = format!("{before}{BEGIN}{}{END}{after}", tables());
+    if std::env::var_os("RAVELIN_BLESS").is_some() {
+        fs::write(&path, made).unwrap();
+    } else {
+        assert!(
+            page == made,
+            "docs/reference.md is not what the schema says; see this test's head"
+        );
+    }
+}
+
+/// Every key of the schema is decoded: nobody forgets a key that is in effect, and exactly those that
+/// are not are warned about.
+#[test]
+fn every_key_in_effect_is_decoded_and_every_other_is_warned_about() {
+    let mut text = String::new();
+    for section in ROOT.walk() {
+        write_section(&mut text, section);
+    }
+    let loaded = load(&[(PathBuf::from("all.toml"), &text)], &Options::default());
+    assert_eq!(loaded.errors(), 0, "{}\n{text}", loaded.render(false));
+    let warnings: Vec<String> = loaded
+        .diagnostics
+        .iter()
+        .filter(|found| found.code == Code::NotInEffect)
+        .map(|found| found.message.clone())
+        .collect();
+    for section in ROOT.walk() {
+        for key in section.keys.iter().filter(|key| key.effect == Effect::Later) {
+            let named = match key.kind.section() {
+                Some(section) => format!("`[{}]`", section.path),
+                None => format!("`{}`", key.name),
+            };
+            let inside = warnings.iter().any(|warning| {
+                warning.contains(&named) || warning.starts_with(&format!("`[{}]`", section.path))
+            });
+            let tls = section.path.starts_with("sites.ssl") || named.contains("sites.ssl");
+            assert!(inside || tls, "no warning for {named} in {}", section.header());
+        }
+    }
+    assert!(warnings.iter().any(|warning| warning.contains("TLS is not in effect yet")));
+}
+
+fn write_section(text: &mut String, section: &Section) {
+    if !section.path.is_empty() {
+        _ = writeln!(text, "\n{}", section.header());
+    }
+    for key in section.keys {
+        // `listen` stands in the place of `port`.
+        if section.path == "sites" && key.name == "port" {
+            continue;
+        }
+        if let Some(sample) = sample(section, key) {
+            _ = writeln!(text, "{} = {sample}", key.name);
+        }
+    }
+}
+
+fn sample(section: &Section, key: &Key) -> Option<String> {
+    let specific = match (section.path, key.name) {
+        (_, "hostname") => Some("\"a.example\""),
+        (_, "hostnames") => Some("[\"b.example\"]"),
+        ("sites", "listen") => Some("[\":8080\"]"),
+        (_, "url") => Some("\"http://127.0.0.1:1\""),
+        (_, "path" | "rewrite_target") => Some("\"/x\""),
+        (_, "upstream") => Some("\"x\""),
+        (_, "trusted_proxies") => Some("[\"::1\"]"),
+        (_, "error_pages") => Some("{ 404 = \"x\" }"),
+        _ => None,
+    };
+    if let Some(specific) = specific {
+        return Some(specific.to_owned());
+    }
+    Some(match key.kind {
+        Kind::Bool => "true".to_owned(),
+        Kind::Text => "\"x\"".to_owned(),
+        Kind::Texts | Kind::Names => "[\"x\"]".to_owned(),
+        Kind::Integer(min, _) => min.max(1).to_string(),
+        Kind::Duration(_) => "\"1s\"".to_owned(),
+        Kind::Size(min, _) => min.max(1).to_string(),
+        Kind::Choice(names, _) => format!("\"{}\"", names[0]),
+        Kind::Map => "{ \"X-A\" = \"1\" }".to_owned(),
+        Kind::Table(_) | Kind::Tables(_) => return None,
+    })
+}
+
+fn tables() -> String {
+    let mut page = String::new();
+    for section in ROOT.walk() {
+        let heading = match section.path {
+            "" => "Top level".to_owned(),
+            _ => format!("`{}`", section.header()),
+        };
+        _ = writeln!(page, "### {heading}\n\n{}\n", section.about);
+        page.push_str("| Key | Type | Default | In effect | Meaning |\n|---|---|---|---|---|\n");
+        for key in section.keys {
+            let effect = if key.effect == Effect::Now { "yes" } else { "not yet" };
+            let default = if key.default.is_empty() { "none" } else { key.default };
+            let kind = kind(&key.kind);
+            _ = writeln!(
+                page,
+                "| `{}` | {kind} | {default} | {effect} | {} |",
+                key.name, key.about
+            );
+        }
+        page.push('\n');
+    }
+    page.push_str("### Codes of findings\n\n| Code | Meaning |\n|---|---|\n");
+    for (_, name, about) in Code::ALL {
+        _ = writeln!(page, "| `{name}` | {} |", about.trim());
+    }
+    page
+}
+
+fn kind(kind: &Kind) -> String {
+    match kind {
+        Kind::Bool => "boolean".to_owned(),
+        Kind::Text => "string".to_owned(),
+        Kind::Texts => "list of strings".to_owned(),
+        Kind::Integer(min, max) if *max >= i64::from(u32::MAX) => {
+            format!("integer, at least {min}")
+        }
+        Kind::Integer(min, max) => format!("integer, {min} to {max}"),
+        Kind::Duration(true) => "duration".to_owned(),
+        Kind::Duration(false) => "duration above 0".to_owned(),
+        Kind::Size(..) => "size".to_owned(),
+        Kind::Choice(names, _) => {
+            names.iter().map(|name| format!("`\"{name}\"`")).collect::<Vec<_>>().join(", ")
+        }
+        Kind::Map => "table of strings".to_owned(),
+        Kind::Names => "list of names, or table of booleans".to_owned(),
+        Kind::Table(section) => format!("table, `{}`", section.header()),
+        Kind::Tables(section) => format!("tables, `{}`", section.header()),
+    }
+}
