@@ -1,0 +1,62 @@
+//! Every configuration in `examples/` checks clean and starts.
+
+use crate::harness::*;
+
+#[test]
+fn every_example_checks_and_starts() {
+    let dir = project().join("examples");
+    let mut names: Vec<_> = std::fs::read_dir(&dir)
+        .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".toml"))
+        .collect();
+    names.sort();
+    assert!(!names.is_empty(), "no examples in {}", dir.display());
+    for name in names {
+        let text = std::fs::read_to_string(dir.join(&name)).unwrap();
+        let output = run(&dir, &["check", &name]);
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", printed(&output));
+        // A start without a single address to listen at would mean that nothing is served.
+        let ravelin = Setup::new(&on_free_ports(&text)).file("static/index.html", "x").start();
+        assert!(ravelin.get("/").status > 0, "{name}");
+    }
+}
+
+/// The same configuration with every `port` and every port of a `listen` replaced by a free one.
+fn on_free_ports(toml: &str) -> String {
+    let mut map = std::collections::BTreeMap::new();
+    let mut free = |old: &str| -> String {
+        let new = map.entry(old.to_owned()).or_insert_with(free_port);
+        new.to_string()
+    };
+    let mut out = String::new();
+    for line in toml.lines() {
+        let (code, _comment) = line.split_once('#').unwrap_or((line, ""));
+        let value = |key: &str| {
+            let (name, value) = code.split_once('=')?;
+            (name.trim() == key).then(|| value.trim().to_owned())
+        };
+        if let Some(port) = value("port") {
+            out += &format!("port = {}\n", free(&port));
+        } else if let Some(list) = value("listen") {
+            let entries: Vec<String> = list
+                .trim_matches(['[', ']'])
+                .split(',')
+                .map(|e| e.trim().trim_matches('"'))
+                .filter(|e| !e.is_empty())
+                .map(|e| match e.rsplit_once(':') {
+                    Some((host, port)) if port.parse::<u16>().is_ok() => {
+                        format!("\"{host}:{}\"", free(port))
+                    }
+                    _ if e.parse::<u16>().is_ok() => free(e),
+                    _ => format!("\"unix:{}.sock\"", e.len()),
+                })
+                .collect();
+            out += &format!("listen = [{}]\n", entries.join(", "));
+        } else {
+            out += line;
+            out += "\n";
+        }
+    }
+    out
+}

@@ -1,0 +1,31 @@
+//! Black-box tests: the built binary, run as a user runs it, between real sockets. Each module is
+//! named after what a user would see; `harness` holds what they share.
+//!
+//! Nothing here knows a type of Ravelin's: what the tests say holds for any proxy that keeps the
+//! documents it implements.
+
+#![forbid(unsafe_code)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+mod balancing;
+mod bodies;
+mod budget;
+mod chaos;
+mod check;
+mod demo;
+mod examples;
+mod failures;
+mod harness;
+mod headers;
+mod keep_alive;
+mod limits;
+mod listeners;
+mod logs;
+mod routing;
+mod seeds;
+mod serves;
+mod signals;
+mod slow_clients;
+mod smuggling;
+mod static_files;
+mod websocket;
