@@ -87,7 +87,7 @@ pub(crate) async fn accept_all(door: Rc<Door>, listener: Rc<Listener>) {
         let mut batch = 0;
         // Fails only when the worker ends.
         let Ok(mut readiness) = listener.socket.readable().await else { return };
-        let pause = loop {
+        let failure = loop {
             let place = door.admission.place().await;
             match readiness.try_io(|socket| accept(socket.as_fd())) {
                 Ok(Ok((socket, peer))) => door.admit(listener.index, socket, peer, place),
@@ -97,16 +97,14 @@ pub(crate) async fn accept_all(door: Rc<Door>, listener: Rc<Listener>) {
             }
             batch += 1;
             if batch == BATCH {
-                break None;
+                batch = 0;
+                tokio::task::yield_now().await;
             }
         };
         drop(readiness);
-        match pause {
-            Some(error) => {
-                door.shortage(&listener, &error);
-                tokio::time::sleep(BACK_OFF).await;
-            }
-            None => tokio::task::yield_now().await,
+        if let Some(error) = failure {
+            door.shortage(&listener, &error);
+            tokio::time::sleep(BACK_OFF).await;
         }
     }
 }

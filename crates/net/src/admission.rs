@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -25,6 +25,7 @@ pub(crate) struct Admission {
     addresses: Option<Addresses>,
     /// Set once stopping has begun: when connections that remain are cut.
     stop: Mutex<Option<Instant>>,
+    stopping: AtomicBool,
 }
 
 /// One worker's counters, on cache lines of their own.
@@ -64,6 +65,7 @@ impl Admission {
                 .map(|max| Arc::new(Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS)))),
             addresses: max_per_address.map(Addresses::new),
             stop: Mutex::new(None),
+            stopping: AtomicBool::new(false),
         }
     }
 
@@ -115,6 +117,7 @@ impl Admission {
     /// Begins to stop, or moves the moment at which connections are cut.
     pub(crate) fn stop_by(&self, deadline: Instant) {
         *lock(&self.stop) = Some(deadline);
+        self.stopping.store(true, Ordering::SeqCst);
         self.loads.iter().for_each(|load| load.wake.notify_one());
     }
 
@@ -125,7 +128,7 @@ impl Admission {
 
 impl Load {
     pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Only for connections that enter or leave, and those are many times rarer than requests.
@@ -149,7 +152,10 @@ impl ConnectionGuard {
 
     fn leave(&self) {
         let load = self.admission.load(self.worker);
-        if load.connections.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let left = load.connections.fetch_sub(1, Ordering::SeqCst) - 1;
+        // In one total order with the store in `stop_by`: either this sees that stopping has begun,
+        // or the worker, which is woken after that store, sees the count.
+        if left == 0 && self.admission.stopping.load(Ordering::SeqCst) {
             load.wake.notify_one();
         }
     }
@@ -236,4 +242,83 @@ impl From<IpAddr> for AddressKey {
 /// A panic while one of these is held leaves nothing half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target_of<const N: usize>(from: usize, connections: [usize; N]) -> usize {
+        target(from, connections.into_iter())
+    }
+
+    #[test]
+    fn a_connection_moves_only_to_a_clearly_less_loaded_worker() {
+        assert_eq!(target_of(0, [0, 0]), 0);
+        assert_eq!(target_of(0, [1, 0]), 1);
+        assert_eq!(target_of(0, [1, 1]), 0);
+        assert_eq!(target_of(1, [4, 5, 9]), 1); // 5 is not above 4 + 4/4
+        assert_eq!(target_of(1, [4, 6, 9]), 0);
+        assert_eq!(target_of(2, [100, 90, 112]), 2);
+        assert_eq!(target_of(2, [100, 90, 113]), 1);
+        assert_eq!(target_of(0, [9]), 0);
+    }
+
+    fn v6(address: &str) -> Peer {
+        Peer::Ip(format!("[{address}]:1000").parse().unwrap())
+    }
+
+    #[test]
+    fn an_address_has_only_so_many_connections() {
+        let admission = Arc::new(Admission::new(1, None, Some(2)));
+        let client = Peer::Ip("192.0.2.1:1".parse().unwrap());
+        let first = admission.enter(0, &client, None).unwrap();
+        let _second = admission.enter(0, &client, None).unwrap();
+        assert!(admission.enter(0, &client, None).is_none());
+        assert!(admission.enter(0, &Peer::Ip("192.0.2.2:1".parse().unwrap()), None).is_some());
+        assert!(admission.enter(0, &Peer::Unix, None).is_some());
+        drop(first);
+        assert!(admission.enter(0, &client, None).is_some());
+    }
+
+    #[test]
+    fn an_ipv6_client_is_its_64_bit_network() {
+        let admission = Arc::new(Admission::new(1, None, Some(1)));
+        let _one = admission.enter(0, &v6("2001:db8:1:2::1"), None).unwrap();
+        assert!(admission.enter(0, &v6("2001:db8:1:2:ffff::9"), None).is_none());
+        assert!(admission.enter(0, &v6("2001:db8:1:3::1"), None).is_some());
+    }
+
+    #[test]
+    fn the_table_of_addresses_forgets_those_without_a_connection() {
+        let admission = Arc::new(Admission::new(1, None, Some(1)));
+        for low in 0..1000_u32 {
+            let peer = Peer::Ip((std::net::Ipv4Addr::from_bits(low), 1).into());
+            drop(admission.enter(0, &peer, None).unwrap());
+        }
+        let shards = &admission.addresses.as_ref().unwrap().shards;
+        assert!(shards.iter().all(|shard| lock(shard).is_empty()));
+        assert_eq!(admission.load(0).connections(), 0);
+    }
+
+    #[test]
+    fn places_are_given_back_by_the_guard() {
+        let admission = Arc::new(Admission::new(1, Some(1), None));
+        let place = admission.place_now().unwrap();
+        let guard = admission.enter(0, &Peer::Unix, place).unwrap();
+        assert!(admission.place_now().is_none());
+        drop(guard);
+        assert!(admission.place_now().is_some());
+    }
+
+    #[test]
+    fn a_moved_connection_is_counted_once() {
+        let admission = Arc::new(Admission::new(2, None, None));
+        let mut guard = admission.enter(0, &Peer::Unix, None).unwrap();
+        guard.move_to(1);
+        assert_eq!(admission.load(0).connections(), 0);
+        assert_eq!(admission.load(1).connections(), 1);
+        drop(guard);
+        assert_eq!(admission.load(1).connections(), 0);
+    }
 }

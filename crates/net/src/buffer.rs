@@ -172,3 +172,65 @@ impl Drop for Buffer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_shows_only_what_was_filled() {
+        let mut buffer = Pool::new().get();
+        assert!(buffer.is_empty());
+        assert_eq!(buffer.append(b"hello"), 5);
+        buffer.consume(2);
+        assert_eq!(&*buffer, b"llo");
+        assert!(buffer.make_room());
+        assert_eq!(&*buffer, b"llo");
+        assert_eq!(buffer.spare_mut().len(), BUFFER_SIZE - 3);
+    }
+
+    #[test]
+    fn memory_is_reused_and_shows_nothing_of_its_last_use() {
+        let pool = Pool::new();
+        let mut first = pool.get();
+        first.append(b"secret");
+        let memory = first.filled().as_ptr();
+        drop(first);
+        let mut second = pool.get();
+        assert!(second.is_empty());
+        assert_eq!(second.spare_mut().as_ptr(), memory);
+    }
+
+    #[test]
+    fn a_full_buffer_has_no_room_until_something_is_consumed() {
+        let mut buffer = Pool::new().get();
+        assert_eq!(buffer.append(&[1; BUFFER_SIZE + 1]), BUFFER_SIZE);
+        assert!(!buffer.make_room());
+        buffer.consume(1);
+        assert!(buffer.spare_mut().is_empty());
+        assert!(buffer.make_room());
+        assert_eq!(buffer.spare_mut().len(), 1);
+    }
+
+    #[test]
+    fn growing_keeps_the_filled_bytes_and_happens_once() {
+        let pool = Pool::new();
+        let mut buffer = pool.get();
+        buffer.append(b"0123");
+        buffer.consume(1);
+        assert!(buffer.grow());
+        assert_eq!(&*buffer, b"123");
+        assert_eq!(buffer.capacity(), BULK_BUFFER_SIZE);
+        assert!(!buffer.grow());
+        assert_eq!(pool.free.small.borrow().len(), 1);
+    }
+
+    #[test]
+    fn the_free_lists_are_bounded() {
+        let pool = Pool::new();
+        drop((0..=FREE_BUFFERS_MAX).map(|_| pool.get()).collect::<Vec<_>>());
+        drop((0..=FREE_BULK_BUFFERS_MAX).map(|_| pool.get_bulk()).collect::<Vec<_>>());
+        assert_eq!(pool.free.small.borrow().len(), FREE_BUFFERS_MAX);
+        assert_eq!(pool.free.bulk.borrow().len(), FREE_BULK_BUFFERS_MAX);
+    }
+}

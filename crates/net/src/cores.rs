@@ -60,3 +60,47 @@ fn cores_v1(quota: &str, period: &str) -> Option<usize> {
     let period: usize = period.trim().parse().ok()?;
     if period == 0 { None } else { Some(quota.div_ceil(period)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_rounded_up() {
+        assert_eq!(cores_v2("150000 100000\n"), Some(2));
+        assert_eq!(cores_v2("50000 100000\n"), Some(1));
+        assert_eq!(cores_v2("400000 100000\n"), Some(4));
+        assert_eq!(cores_v1("250000\n", "100000\n"), Some(3));
+    }
+
+    #[test]
+    fn no_quota_is_no_limit() {
+        assert_eq!(cores_v2("max 100000\n"), None);
+        assert_eq!(cores_v1("-1\n", "100000\n"), None);
+        assert_eq!(cores_v1("100000\n", "0\n"), None);
+        assert_eq!(cores_v2(""), None);
+    }
+
+    #[test]
+    fn the_tightest_level_of_the_hierarchy_holds() {
+        let mount = std::env::temp_dir().join(format!("ravelin-cores-{}", std::process::id()));
+        fs::create_dir_all(mount.join("slice/unit")).unwrap();
+        fs::write(mount.join("slice/cpu.max"), "300000 100000\n").unwrap();
+        fs::write(mount.join("slice/unit/cpu.max"), "max 100000\n").unwrap();
+        assert_eq!(quota_of("0::/slice/unit", &mount), Some(3));
+        assert_eq!(quota_of("0::/elsewhere", &mount), None);
+        assert_eq!(quota_of("3:memory:/slice", &mount), None);
+        fs::create_dir_all(mount.join("cpu,cpuacct")).unwrap();
+        fs::write(mount.join("cpu,cpuacct/cpu.cfs_quota_us"), "120000\n").unwrap();
+        fs::write(mount.join("cpu,cpuacct/cpu.cfs_period_us"), "100000\n").unwrap();
+        assert_eq!(quota_of("4:cpu,cpuacct:/docker/not-mounted-here", &mount), Some(2));
+        fs::remove_dir_all(&mount).unwrap();
+    }
+
+    #[test]
+    fn what_is_configured_wins_and_there_is_at_least_one() {
+        assert_eq!(worker_count(Some(7)), 7);
+        assert_eq!(worker_count(Some(0)), 1);
+        assert!(worker_count(None) >= 1);
+    }
+}

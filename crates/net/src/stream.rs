@@ -170,6 +170,27 @@ impl Stream {
         short.map_or(result, Ok)
     }
 
+    /// Looks at what is there now without taking it: 1 if there are bytes, 0 if the peer sends
+    /// nothing more. No system call when tokio has seen no readiness.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when nothing is there; else what the kernel says.
+    pub fn try_peek(&self) -> io::Result<usize> {
+        self.try_io(Interest::READABLE, || {
+            let (_, read) = rustix::net::recv(self, &mut [0], RecvFlags::PEEK)?;
+            Ok(read)
+        })
+    }
+
+    /// Writes some of `bytes`, telling the kernel that more follows at once.
+    ///
+    /// # Errors
+    /// What the kernel says about the connection.
+    pub fn poll_write_more(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let flags = SendFlags::NOSIGNAL | SendFlags::MORE;
+        self.poll_send(cx, bytes.len(), || rustix::net::send(self, bytes, flags))
+    }
+
     /// Writes some of `bytes`.
     ///
     /// # Errors

@@ -195,3 +195,91 @@ fn millis(clock: ClockId) -> u64 {
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
     seconds * 1000 + nanos / 1_000_000
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::worker::runtime;
+
+    async fn expiry(deadline: &Deadline) {
+        poll_fn(|cx| deadline.poll_expired(cx)).await;
+    }
+
+    #[test]
+    fn a_deadline_wakes_its_task_and_is_never_early() {
+        runtime().unwrap().block_on(async {
+            let timers = Timers::start();
+            for after in [0, 1, 99, 100, 150].map(Duration::from_millis) {
+                let deadline = timers.deadline();
+                let start = Instant::now();
+                deadline.set(after);
+                assert!(!deadline.expired());
+                expiry(&deadline).await;
+                assert!(start.elapsed() >= after);
+            }
+        });
+    }
+
+    #[test]
+    fn an_earlier_deadline_rouses_a_wheel_that_sleeps_for_a_later_one() {
+        runtime().unwrap().block_on(async {
+            let timers = Timers::start();
+            let (late, early) = (timers.deadline(), timers.deadline());
+            late.set(Duration::from_secs(3600));
+            tokio::task::yield_now().await; // lets the wheel go to sleep
+            early.set(Duration::from_millis(1));
+            expiry(&early).await;
+            assert!(!late.expired());
+        });
+    }
+
+    #[test]
+    fn a_deadline_moved_before_it_passed_does_not_expire() {
+        runtime().unwrap().block_on(async {
+            let timers = Timers::start();
+            let (moved, cleared, witness) =
+                (timers.deadline(), timers.deadline(), timers.deadline());
+            moved.set(Duration::from_millis(1));
+            cleared.set(Duration::from_millis(1));
+            moved.set(Duration::from_secs(3600));
+            cleared.clear();
+            witness.set(Duration::from_millis(200));
+            expiry(&witness).await;
+            assert!(!moved.expired());
+            assert!(!cleared.expired());
+            moved.set(Duration::ZERO);
+            expiry(&moved).await;
+        });
+    }
+
+    #[test]
+    fn waking_all_reaches_a_task_that_waits_for_its_deadline() {
+        runtime().unwrap().block_on(async {
+            let timers = Timers::start();
+            let deadline = timers.deadline();
+            let mut polls = 0;
+            poll_fn(|cx| {
+                polls += 1;
+                let _ = deadline.poll_expired(cx);
+                if polls == 1 {
+                    timers.wake_all();
+                    return Poll::Pending;
+                }
+                Poll::Ready(())
+            })
+            .await;
+            assert_eq!(polls, 2);
+        });
+    }
+
+    #[test]
+    fn the_clocks_agree_with_the_standard_library() {
+        let since_1970 = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+        assert!(unix_millis().abs_diff(since_1970) < 1000);
+        let before = Tick::now();
+        assert_eq!(before.since(Tick::from(before.as_millis() + 5)), Duration::ZERO);
+        assert_eq!(Tick::from(12).since(Tick::from(5)), Duration::from_millis(7));
+    }
+}

@@ -196,3 +196,154 @@ impl Wheel {
 fn bucket(tick: u64) -> usize {
     (tick % BUCKETS) as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn advance(wheel: &mut Wheel, now: u64) -> usize {
+        let mut wake = Vec::new();
+        wheel.advance(now, &mut wake);
+        let count = wake.len();
+        wake.into_iter().for_each(Waker::wake);
+        count
+    }
+
+    #[test]
+    fn a_deadline_fires_at_its_tick_and_wakes_once() {
+        let (mut wheel, count) = (Wheel::new(), Arc::new(Count::default()));
+        let id = wheel.insert();
+        assert!(wheel.register(id, &Waker::from(Arc::clone(&count))).is_none());
+        wheel.set(id, 7, 0);
+        advance(&mut wheel, 6);
+        assert!(!wheel.fired(id));
+        advance(&mut wheel, 7);
+        advance(&mut wheel, 5000);
+        assert!(wheel.fired(id));
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn moving_a_deadline_later_touches_no_bucket() {
+        let mut wheel = Wheel::new();
+        let id = wheel.insert();
+        assert_eq!(wheel.set(id, 10, 0), Some(10));
+        for due in 11..100 {
+            assert_eq!(wheel.set(id, due, 0), None);
+        }
+        assert_eq!(wheel.next_tick(), Some(10));
+        advance(&mut wheel, 10);
+        assert!(!wheel.fired(id));
+        assert_eq!(wheel.next_tick(), Some(99));
+        assert_eq!(wheel.set(id, 50, 10), Some(50));
+    }
+
+    #[test]
+    fn a_deadline_beyond_the_wheel_is_neither_early_nor_lost() {
+        let mut wheel = Wheel::new();
+        let id = wheel.insert();
+        let hour = 36_000;
+        wheel.set(id, hour, 0);
+        let mut looks = 0;
+        while let Some(tick) = wheel.next_tick() {
+            assert!(!wheel.fired(id));
+            advance(&mut wheel, tick);
+            looks += 1;
+        }
+        assert!(wheel.fired(id));
+        assert_eq!(wheel.processed, hour);
+        assert_eq!(looks, hour.div_ceil(BUCKETS - 1));
+    }
+
+    #[test]
+    fn a_cleared_deadline_leaves_the_wheel_when_its_tick_comes() {
+        let mut wheel = Wheel::new();
+        let id = wheel.insert();
+        wheel.set(id, 3, 0);
+        wheel.clear(id);
+        advance(&mut wheel, 3);
+        assert!(!wheel.fired(id));
+        assert_eq!(wheel.next_tick(), None);
+    }
+
+    #[test]
+    fn a_wheel_that_was_empty_for_long_starts_at_the_present() {
+        let mut wheel = Wheel::new();
+        let id = wheel.insert();
+        assert_eq!(wheel.set(id, 1_000_005, 1_000_000), Some(1_000_005));
+    }
+
+    #[test]
+    fn a_removed_node_is_used_again_and_forgets_everything() {
+        let mut wheel = Wheel::new();
+        let id = wheel.insert();
+        wheel.set(id, 2, 0);
+        advance(&mut wheel, 2);
+        let _ = wheel.remove(id);
+        assert_eq!(wheel.insert(), id);
+        assert!(!wheel.fired(id));
+        assert_eq!(wheel.next_tick(), None);
+    }
+
+    proptest! {
+        /// Against a model that looks at every deadline at every step.
+        #[test]
+        fn every_deadline_fires_exactly_when_it_should(
+            steps in prop::collection::vec((0..6_u8, 0..8_usize, 1..1500_u64), 1..200)
+        ) {
+            let mut wheel = Wheel::new();
+            let mut model = [(NEVER, false); 8]; // due, fired
+            let mut ids = [0; 8];
+            ids.iter_mut().for_each(|id| *id = wheel.insert());
+            let mut now = 0;
+            for (action, which, amount) in steps {
+                match action {
+                    0..=2 => {
+                        wheel.set(ids[which], now + amount, now);
+                        model[which] = (now + amount, false);
+                    }
+                    3 => {
+                        wheel.clear(ids[which]);
+                        model[which] = (NEVER, false);
+                    }
+                    4 => {
+                        let _ = wheel.remove(ids[which]);
+                        ids[which] = wheel.insert();
+                        model[which] = (NEVER, false);
+                    }
+                    _ => {
+                        now += amount;
+                        advance(&mut wheel, now);
+                        for (due, fired) in &mut model {
+                            if *due <= now {
+                                (*due, *fired) = (NEVER, true);
+                            }
+                        }
+                    }
+                }
+                for (id, (_, fired)) in ids.iter().zip(model) {
+                    prop_assert_eq!(wheel.fired(*id), fired);
+                }
+                let earliest = model.iter().map(|(due, _)| *due).min().unwrap_or(NEVER);
+                if earliest != NEVER {
+                    prop_assert!(wheel.next_tick().is_some_and(|tick| tick <= earliest));
+                }
+            }
+        }
+    }
+}

@@ -115,7 +115,7 @@ pub fn start<S: 'static>(
         };
         let main = move || match runtime() {
             Ok(runtime) => {
-                runtime.block_on(run(seed, init, accepted, &ready));
+                runtime.block_on(run(seed, init, accepted, ready));
                 runtime.shutdown_background();
             }
             Err(error) => drop(ready.send(Err(error))),
@@ -230,7 +230,7 @@ async fn run<S: 'static>(
     seed: Seed,
     init: impl Fn(&WorkerContext) -> S,
     accepted: impl Fn(&S, Accepted) + 'static,
-    ready: &std_mpsc::Sender<io::Result<()>>,
+    ready: std_mpsc::Sender<io::Result<()>>,
 ) {
     let Seed { id, admission, sockets, others, inbox } = seed;
     let context = WorkerContext::start(id);
@@ -248,6 +248,7 @@ async fn run<S: 'static>(
     if ready.send(Ok(())).is_err() {
         return; // another worker failed, and `start` has given up
     }
+    drop(ready); // so that `start` notices a worker that says nothing
     let load = admission.load(id);
     while admission.stop_deadline().is_none() {
         load.wake.notified().await;
