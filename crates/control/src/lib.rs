@@ -1,1 +1,8 @@
+//! What watches and steers, beside the path of requests: the log writers and name resolution.
+//!
+//! Everything here runs on threads and a runtime of its own and reaches the workers only through
+//! what `proxy` offers for it: a bounded queue for log blocks, published addresses for endpoints.
 #![forbid(unsafe_code)]
+
+pub mod resolve;
+pub mod writer;

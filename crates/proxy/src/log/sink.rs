@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Blocks under way from the workers to the writer. At 64 KiB each at most 16 MiB wait for a slow
 /// disk; more is dropped and counted.
@@ -10,6 +12,9 @@ pub const QUEUE_BLOCKS: usize = 256;
 
 /// Emptied blocks kept for reuse, so that a busy worker does not allocate 64 KiB for each block.
 const SPARES_MAX: usize = 8;
+
+/// Between two attempts to give an order while the queue is full.
+const ORDER_PAUSE: Duration = Duration::from_millis(5);
 
 /// What the writer is told.
 #[derive(Debug)]
@@ -81,15 +86,22 @@ impl Sink {
         }
     }
 
-    /// Asks the writer to open its file anew. Waits while the queue is full: not for the data path.
-    pub fn reopen(&self) {
-        let _gone = self.orders.send(Order::Reopen);
-    }
-
-    /// Asks the writer to end after what it was handed so far. Waits while the queue is full: not
-    /// for the data path.
-    pub fn stop(&self) {
-        let _gone = self.orders.send(Order::Stop);
+    /// Gives the writer an order, waiting up to `patience` while the queue is full: not for the data
+    /// path. Says whether it was taken.
+    #[must_use]
+    pub fn order_within(&self, mut order: Order, patience: Duration) -> bool {
+        let started = Instant::now();
+        loop {
+            order = match self.orders.try_send(order) {
+                Ok(()) => return true,
+                Err(TrySendError::Disconnected(_)) => return false,
+                Err(TrySendError::Full(order)) => order,
+            };
+            if started.elapsed() >= patience {
+                return false;
+            }
+            thread::sleep(ORDER_PAUSE);
+        }
     }
 }
 
