@@ -1,4 +1,5 @@
 //! Listening: what may be replaced, what may not, and what accepted sockets inherit.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,5 @@
 //! Streams: reading, writing, closing, and noticing what became of an idle connection.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Workers: serving, sharing out, limiting, stopping.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 
