@@ -17,7 +17,7 @@ fn answering(addr: SocketAddr) -> Origin {
         while let Ok(request) = conn.try_request() {
             let n: usize = request.target[1..].parse().unwrap();
             let body = body_of(n);
-            let bytes = if n % 2 == 0 {
+            let bytes = if n.is_multiple_of(2) {
                 let mut out = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
                 out.push_str(&body);
                 out

@@ -32,7 +32,7 @@ pub(super) static SITES: Section = Section {
             "listen",
             Kind::Texts,
             "required without `port`",
-            "Where to listen, in the place of `port`: `\"127.0.0.1:80\"`, `\"[::1]:80\"`, `\":80\"` for every address, `\"unix:/path\"`.",
+            "Where to listen, in the place of `port`: `\"127.0.0.1:80\"`, `\"[::1]:80\"`, `\":80\"` for every address, `\"unix:/path\"`; port 0 is a free one.",
         ),
         now(
             "default",

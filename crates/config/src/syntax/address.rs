@@ -94,9 +94,9 @@ pub(crate) fn listen(text: &str) -> Result<Listen, Hint> {
             Err(_) => Hint::because("expected \"address:port\", \":port\" or \"unix:/path\""),
         });
     };
-    let port: u16 = match port.parse() {
-        Ok(port) if port > 0 => port,
-        _ => return Err(Hint::because("the port must be a number from 1 to 65535")),
+    // Port 0 is a free one that the system chooses; the error log says which.
+    let Ok(port) = port.parse::<u16>() else {
+        return Err(Hint::because("the port must be a number from 1 to 65535"));
     };
     if host.is_empty() || host == "*" || host == "[::]" {
         return Ok(Listen::Port(port));
@@ -179,18 +179,9 @@ mod tests {
         assert_eq!(listen("*:80"), Ok(Listen::Port(80)));
         assert_eq!(listen("[::]:80"), Ok(Listen::Port(80)), "a dual-stack socket");
         assert_eq!(listen("[::1]:80"), Ok(Listen::Address("[::1]:80".parse().unwrap())));
+        assert_eq!(listen("1.2.3.4:0"), Ok(Listen::Address("1.2.3.4:0".parse().unwrap())));
         assert_eq!(listen("unix:/run/x"), Ok(Listen::Unix("/run/x".into())));
-        for text in [
-            "",
-            "80",
-            "a:80",
-            "1.2.3.4",
-            "1.2.3.4:0",
-            "1.2.3.4:65536",
-            "unix:x",
-            "::1:80",
-            "unix:/",
-        ] {
+        for text in ["", "80", "a:80", "1.2.3.4", "1.2.3.4:65536", "unix:x", "::1:80", "unix:/"] {
             assert!(listen(text).is_err(), "{text:?}");
         }
     }
