@@ -1,2 +1,44 @@
+//! The `ravelin` binary: command line, signals, process life.
+//!
+//! - [`cli`]: what may be written on the command line
+//! - [`configuration`]: reading configuration files and showing what is wrong with them
+//! - [`run`], [`check`], [`demo`]: one module a command
+//! - [`service`]: everything that runs while Ravelin serves, from log writers to workers
+//! - [`announce`]: what the log says at the start and at the end
+//! - [`signals`]: when it ends, and how
+//!
+//! Exit status: 0 done, 1 the configuration or the operation failed, 2 wrong usage.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+mod announce;
+mod check;
+mod cli;
+mod configuration;
+mod demo;
+mod run;
+mod service;
+mod signals;
+mod terminal;
+
+fn main() -> ExitCode {
+    // Wrong usage ends in here, with status 2.
+    let cli = Cli::parse();
+    let done = match &cli.command {
+        Command::Run(arguments) => run::run(arguments, &cli.common),
+        Command::Check(arguments) => check::check(arguments, &cli.common),
+        Command::Demo(arguments) => demo::demo(arguments, &cli.common),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            terminal::tell(&failure, cli.common.color);
+            ExitCode::FAILURE
+        }
+    }
+}

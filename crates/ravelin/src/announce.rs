@@ -1,0 +1,137 @@
+//! What the log says at the start and at the end.
+
+use std::time::Duration;
+
+use config::Model;
+use config::model::{HostPattern, Listen, Pool, Proxy, Site};
+use net::listener::Local;
+use net::worker::Workers;
+use proxy::snapshot::Snapshot;
+
+/// A configuration may have thousands of sites; the log shows the first ones.
+const SITES_SHOWN: usize = 20;
+/// Routes, hosts and upstreams shown of one site.
+const PARTS_SHOWN: usize = 8;
+
+/// The lines about a start: each address on its own line, last in it, then each site.
+pub(crate) fn start(
+    model: &Model,
+    addresses: &[Local],
+    workers: usize,
+    connections: Option<usize>,
+) -> Vec<String> {
+    let connections = match connections {
+        Some(number) => format!("up to {number} connections"),
+        None => "connections as many as may be".to_owned(),
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let mut lines = vec![format!("ravelin {version}: {workers} workers, {connections}")];
+    lines.extend(addresses.iter().map(|address| format!("listening on {}", shown(address))));
+    let served = || model.sites.iter().filter(|site| !site.tls);
+    lines.extend(served().take(SITES_SHOWN).map(about_site));
+    let more = served().count().saturating_sub(SITES_SHOWN);
+    if more > 0 {
+        lines.push(format!("and {more} more sites"));
+    }
+    lines
+}
+
+/// A warning for each site that is not served, or not everywhere it should be.
+pub(crate) fn unserved(model: &Model, snapshot: &Snapshot) -> Vec<String> {
+    let served = |site: &Site| {
+        let at =
+            |listen: &Listen| snapshot.listeners.iter().any(|listener| listener.listen == *listen);
+        site.listen.iter().filter(|&listen| at(listen)).count()
+    };
+    let sites = model.sites.iter().filter_map(|site| {
+        let name = &site.name;
+        if site.tls {
+            return Some(format!(
+                "site \"{name}\" is not served: it wants TLS (`ssl.enabled = true`), which is not \
+                 built yet, and must not be served without"
+            ));
+        }
+        (served(site) < site.listen.len()).then(|| {
+            format!(
+                "site \"{name}\" is not served at an address where another site wants TLS, which \
+                 is not built yet"
+            )
+        })
+    });
+    sites.collect()
+}
+
+/// The last line.
+pub(crate) fn end(workers: &Workers, after: Duration) -> String {
+    let counters = workers.counters();
+    let sum = |of: fn(&net::worker::Counters) -> u64| counters.iter().map(of).sum::<u64>();
+    let (accepted, refused) = (sum(|one| one.accepted), sum(|one| one.refused));
+    let mut line = format!("stopped after {}: {accepted} connections served", duration(after));
+    if refused > 0 {
+        line.push_str(&format!(", {refused} refused for their number"));
+    }
+    line
+}
+
+/// An address as one word.
+pub(crate) fn shown(address: &Local) -> String {
+    match address {
+        Local::Ip(address) => address.to_string(),
+        Local::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+/// `site "main" (example.com): /api/ -> upstream "backend" (http://10.0.0.1:80); files in static`.
+fn about_site(site: &Site) -> String {
+    let hosts = list(site.hosts.iter().map(|host| match host {
+        HostPattern::Exact(name) => name.clone(),
+        HostPattern::Wildcard(name) => format!("*.{name}"),
+        HostPattern::Any => "any host".to_owned(),
+    }));
+    let mut parts: Vec<String> = Vec::new();
+    if site.redirect_to_https {
+        parts.push("redirects to https".to_owned());
+    }
+    if let Some(proxy) = &site.proxy {
+        parts.push(about_routes(proxy));
+    }
+    if let Some(files) = &site.files {
+        parts.push(format!("files in {}", files.root.display()));
+    }
+    if parts.is_empty() {
+        parts.push("nothing to serve".to_owned());
+    }
+    format!("site \"{}\" ({hosts}): {}", site.name, parts.join("; "))
+}
+
+fn about_routes(proxy: &Proxy) -> String {
+    list(proxy.routes.iter().map(|route| {
+        let pool = proxy.pools.get(route.pool).map_or_else(String::new, about_pool);
+        let websocket = if route.websocket { " with WebSocket" } else { "" };
+        format!("proxies {} to upstream {pool}{websocket}", route.path)
+    }))
+}
+
+fn about_pool(pool: &Pool) -> String {
+    let urls = list(pool.upstreams.iter().map(|upstream| upstream.url.clone()));
+    format!("\"{}\" ({urls})", pool.name)
+}
+
+fn list(items: impl ExactSizeIterator<Item = String>) -> String {
+    let more = items.len().saturating_sub(PARTS_SHOWN);
+    let mut text = items.take(PARTS_SHOWN).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
+}
+
+/// "3 h 12 min", "4 min 5 s", "12 s".
+fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / 3_600, seconds / 60 % 60) {
+        (0, 0) => format!("{seconds} s"),
+        (0, minutes) => format!("{minutes} min {} s", seconds % 60),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
+    }
+}

@@ -1,0 +1,100 @@
+//! From paths on the command line to a model: reads the files, finds those of a directory, shows
+//! what is wrong.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use config::{Loaded, Model, Options};
+
+use crate::cli::Common;
+use crate::terminal::{self, Failure};
+
+/// Longest configuration file read, in bytes: ample for ten thousand sites, and a mistaken
+/// `-c /dev/zero` ends.
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Reads the files at `paths` as one configuration.
+pub(crate) fn load(paths: &[PathBuf], common: &Common) -> Result<Loaded, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        for path in files_at(path)? {
+            let bytes = read(&path).map_err(|error| unreadable(&path, &error))?;
+            files.push((path, bytes));
+        }
+    }
+    Ok(load_texts(&files, common))
+}
+
+/// Reads texts that are not in files, or have been read.
+pub(crate) fn load_texts<T: AsRef<[u8]>>(files: &[(PathBuf, T)], common: &Common) -> Loaded {
+    config::load(files, &Options { dialect: common.dialect, exists: &|path: &Path| path.exists() })
+}
+
+/// The model to serve, with what the command line says about logging. Findings go to standard
+/// error, warnings too.
+pub(crate) fn model_to_serve(loaded: Loaded, common: &Common) -> Result<Model, Failure> {
+    let stderr = io::stderr();
+    terminal::print(&stderr, &loaded.render(terminal::colored(common.color, &stderr)));
+    let errors = loaded.errors();
+    let Some(mut model) = loaded.model else {
+        let what = format!("the configuration has {}, nothing is served", count(errors, "error"));
+        return Err(Failure::new(what, ""));
+    };
+    if let Some(level) = common.log_level {
+        model.logging.level = level.into();
+    }
+    Ok(model)
+}
+
+/// "1 error", "2 errors".
+pub(crate) fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+/// A file stands for itself, a directory for its `*.toml` files in order of their names.
+fn files_at(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = fs::read_dir(path).map_err(|error| unreadable(path, &error))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let file = entry.map_err(|error| unreadable(path, &error))?.path();
+        let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let toml = file.extension().is_some_and(|extension| extension == "toml");
+        if toml && !hidden && file.is_file() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        let what = format!("the directory {} has no *.toml file", path.display());
+        return Err(Failure::new(what, "name a configuration file, or put one there"));
+    }
+    Ok(files)
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    use io::Read;
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if read as u64 > FILE_BYTES_MAX {
+        let limit = FILE_BYTES_MAX / (1024 * 1024);
+        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("longer than {limit} MiB")));
+    }
+    Ok(bytes)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let what = format!("cannot read {}: {error}", path.display());
+    let advice = match error.kind() {
+        ErrorKind::NotFound if path == Path::new("ravelin.toml") => {
+            "name a configuration with `-c FILE`, or try `ravelin demo`, which needs none"
+        }
+        ErrorKind::PermissionDenied => "let the user that runs Ravelin read it",
+        _ => "",
+    };
+    Failure::new(what, advice)
+}
