@@ -42,6 +42,11 @@ impl<'a> Context<'a> {
         self.out.push(diagnostic);
     }
 
+    /// Whether there are so many findings that wording one more is for nothing.
+    fn is_full(&self) -> bool {
+        self.out.is_full()
+    }
+
     pub(crate) fn exists(&self, path: &Path) -> bool {
         (self.exists)(path)
     }
@@ -238,12 +243,14 @@ impl<'n> Table<'n> {
 
     /// Whether a key is written, or another one that probably means it and is reported as unknown.
     pub(crate) fn has_or_means(&self, name: &str) -> bool {
+        const UNKNOWN_MAX: usize = 100; // more of them are no typing mistakes
         let unknown = |entry: &&Entry| self.section.key(&entry.key).is_none();
         self.has(name)
             || self
                 .entries
                 .iter()
                 .filter(unknown)
+                .take(UNKNOWN_MAX)
                 .any(|entry| mistakes::meant(&entry.key, self.section) == Some(name))
     }
 

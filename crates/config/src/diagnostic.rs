@@ -195,6 +195,13 @@ impl Diagnostics {
         }
     }
 
+    /// Whether another error would be lost in the crowd.
+    pub(crate) fn is_full(&self) -> bool {
+        let found = self.found.borrow();
+        found.len() >= DIAGNOSTICS_MAX
+            && found.last().is_some_and(|last| last.severity == Severity::Error)
+    }
+
     /// All of them, by place.
     pub(crate) fn into_sorted(self) -> Vec<Diagnostic> {
         let mut found = self.found.into_inner();

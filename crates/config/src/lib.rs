@@ -6,6 +6,7 @@
 //! model only if there is no error: a setting that cannot be understood never fails open.
 #![forbid(unsafe_code)]
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 pub mod diagnostic;
@@ -62,7 +63,7 @@ pub fn load<T: AsRef<[u8]>>(files: &[(PathBuf, T)], options: &Options<'_>) -> Lo
     let out = Diagnostics::default();
     let mut sources = Sources::default();
     let mut roots = Vec::new();
-    let mut broken = Vec::new();
+    let mut broken = HashSet::new();
     for (path, bytes) in files {
         let text = String::from_utf8_lossy(bytes.as_ref());
         let file = sources.add(Source::new(path, &text));
@@ -120,7 +121,7 @@ impl Loaded {
 fn holds_without_the_rest(
     found: &Diagnostic,
     sources: &Sources,
-    broken: &[(usize, usize)],
+    broken: &HashSet<(usize, usize)>,
 ) -> bool {
     let own = matches!(
         found.code,

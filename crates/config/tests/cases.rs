@@ -51,7 +51,7 @@ fn run(input: &str) -> Loaded {
     load(&[(PathBuf::from(name), unescape(input))], &options)
 }
 
-/// `⏎CRLF⏎` in the first line turns every line end into CR LF, `⏎BOM⏎` puts a byte order mark first,
+/// `⏎CRLF⏎` anywhere turns every line end into CR LF, `⏎BOM⏎` puts a byte order mark first,
 /// `⏎BYTE⏎` anywhere is a byte that is not UTF-8, `⏎NOEND⏎` takes the last line end off.
 fn unescape(input: &str) -> Vec<u8> {
     let mut text = input.to_owned();
@@ -81,7 +81,9 @@ fn describe(out: &mut String, model: &Model) {
     for site in &model.sites {
         describe_site(out, site);
     }
-    let defaults = run("[[sites]]\nname = \"a\"\nhostname = \"a\"\nport = 1\n").model.unwrap();
+    let Some(defaults) = run("[[sites]]\nname = \"a\"\nhostname = \"a\"\nport = 1\n").model else {
+        panic!("the smallest configuration is one");
+    };
     let mut section = |name: &str, own: String, default: String| {
         if own != default {
             _ = writeln!(out, "{name}: {own}");

@@ -152,15 +152,18 @@ impl Context<'_> {
     }
 
     pub(super) fn unknown_key(&self, entry: &Entry, section: &'static Section) {
+        if self.is_full() {
+            return;
+        }
         let key = entry.key.as_str();
         let header = section.header();
         let message = format!("unknown key `{}`", self.sources.text(entry.key_span));
-        let place = if section.path.is_empty() { header.clone() } else { format!("`{header}`") };
+        let place = if section.path.is_empty() { header } else { format!("`{header}`") };
         let error = Diagnostic::error(Code::UnknownKey, entry.key_span, message)
             .label(format!("not a key of {place}"));
-        self.push(match meant(key, section) {
-            Some(meant) => error.suggest(entry.key_span, meant, format!("did you mean `{meant}`?")),
-            None => match belongs_to(key) {
+        self.push(match meant(key, section).and_then(|name| section.key(name)) {
+            Some(meant) => self.suggest_key(error, entry, meant),
+            None => match belongs_to(key, section) {
                 Some(home) => error.help(home),
                 None if section.keys.len() <= KEYS_LISTED_MAX => {
                     error.help(format!("its keys are {}", listed(section.keys)))
@@ -168,6 +171,21 @@ impl Context<'_> {
                 None => error,
             },
         });
+    }
+
+    /// Offers the key that was meant; for a table with a header of its own, the whole header.
+    fn suggest_key(&self, error: Diagnostic, entry: &Entry, meant: &Key) -> Diagnostic {
+        let written = self.sources.text(entry.node.span);
+        match meant.kind.section() {
+            Some(section) if written.starts_with('[') && written.contains(&entry.key) => {
+                let header = section.header();
+                let question = format!("did you mean `{header}`?");
+                error.suggest(entry.node.span, header, question)
+            }
+            _ => {
+                error.suggest(entry.key_span, meant.name, format!("did you mean `{}`?", meant.name))
+            }
+        }
     }
 
     pub(super) fn not_in_effect(&self, later: &[(&'static Key, &Entry)]) {
@@ -218,9 +236,16 @@ pub(super) fn meant(key: &str, section: &Section) -> Option<&'static str> {
 }
 
 /// In which other tables a key of this name is known.
-fn belongs_to(key: &str) -> Option<String> {
+fn belongs_to(key: &str, section: &Section) -> Option<String> {
     const HOMES_SHOWN_MAX: usize = 2;
     let homes = || ROOT.walk().into_iter().filter_map(|section| Some((section, section.key(key)?)));
+    let above = homes().map(|(home, _)| home).find(|home| {
+        section.path.strip_prefix(home.path).is_some_and(|rest| rest.starts_with('.'))
+    });
+    if let Some(home) = above {
+        let (home, header) = (home.header(), section.header());
+        return Some(format!("it is a key of `{home}`: write it above `{header}`"));
+    }
     let headers: Vec<String> = homes()
         .filter_map(|(_, key)| key.kind.section())
         .map(|section| format!("`{}`", section.header()))

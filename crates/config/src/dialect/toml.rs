@@ -1,18 +1,17 @@
 //! TOML text to the spanned tree, with every syntax error.
 //!
-//! The grammar is the `toml` crate's; its errors get words for operators in `mistakes`.
+//! The grammar is the `toml` crate's; its errors get words for operators in `mistakes`. It also bounds
+//! the nesting of what it returns, so that the tree can be walked by recursion.
+
+use std::collections::BTreeSet;
 
 use ::toml::de::{DeTable, DeValue};
 
-use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::diagnostic::Diagnostics;
 use crate::source::{Source, Span};
 use crate::tree::{Entry, Node, Value};
 
 mod mistakes;
-
-/// Deepest nesting of tables by a dotted key. The `toml` crate bounds brackets, but not dots, and a
-/// tree that deep could not even be dropped.
-const DEPTH_MAX: usize = 80;
 
 /// What was understood of a text.
 pub(crate) struct Document {
@@ -20,16 +19,16 @@ pub(crate) struct Document {
     pub(crate) root: Node,
     /// Zero-based lines that hold a syntax error, or were misread because of one. A key written twice
     /// breaks no line: the first one counts.
-    pub(crate) broken_lines: Vec<usize>,
+    pub(crate) broken_lines: BTreeSet<usize>,
 }
 
 /// Reads one file.
 pub(crate) fn read(source: &Source, file: usize, out: &Diagnostics) -> Document {
     let nothing = Span { file, start: 0, end: 0 };
-    if let Some(refused) = too_deep(source, file).or_else(|| mistakes::foreign(source, file)) {
+    if let Some(refused) = mistakes::foreign(source, file) {
         out.push(refused);
         let root = Node { value: Value::Table(Vec::new()), span: nothing };
-        return Document { root, broken_lines: vec![0] };
+        return Document { root, broken_lines: BTreeSet::from([0]) };
     }
     let (root, errors) = DeTable::parse_recoverable(source.text());
     let broken_lines = mistakes::report(source, file, &errors, out);
@@ -81,19 +80,4 @@ impl Reader<'_> {
 fn integer(digits: &str, radix: u32) -> i128 {
     let limit = if digits.starts_with('-') { i128::MIN } else { i128::MAX };
     i128::from_str_radix(digits, radix).unwrap_or(limit)
-}
-
-/// Refuses a text with a dotted key that would nest deeper than [`DEPTH_MAX`]. Dots are counted
-/// wherever a key may stand, so that a long text in quotes is not taken for one.
-fn too_deep(source: &Source, file: usize) -> Option<Diagnostic> {
-    let mut start = 0;
-    for part in source.text().split_inclusive(['\n', '=', ',', '"', '\'', '{', '#']) {
-        if part.matches('.').count() > DEPTH_MAX && !part.contains("...") {
-            let span = Span { file, start, end: start + part.trim_end().len() };
-            let message = format!("a key with more than {DEPTH_MAX} parts");
-            return Some(Diagnostic::error(Code::Syntax, span, message));
-        }
-        start += part.len();
-    }
-    None
 }

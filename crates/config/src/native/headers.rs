@@ -5,7 +5,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{HeaderRules, HeaderValue, Headers};
 use crate::schema::{Kind, Section, now};
 use crate::source::Span;
-use crate::syntax::{field_name, field_value, managed_field};
+use crate::syntax::{authority, field_name, field_value, managed_field};
 use crate::tree::{Entry, Value};
 
 pub(super) static HEADERS: Section = Section {
@@ -153,7 +153,10 @@ fn checked<'n>(context: &Context<'_>, entry: &'n Entry, direction: Direction) ->
         return None;
     }
     let text = context.text(&entry.key, &entry.node)?;
-    match field_value(text.value) {
+    let host = entry.key.eq_ignore_ascii_case("host");
+    let sendable = field_value(text.value)
+        .and_then(|value| if host { authority(value).map(|_| value) } else { Ok(value) });
+    match sendable {
         Ok(value) => Some(value),
         Err(reason) => {
             let message = format!("the value of `{}` cannot be sent", shown(&entry.key));

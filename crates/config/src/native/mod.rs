@@ -53,7 +53,7 @@ pub(crate) fn decode<'n>(context: &'n Context<'n>, roots: &'n [Node]) -> Option<
     let first = tables.first()?.span;
     let drafts: Vec<site::Draft> =
         tables.iter().flat_map(|table| table.tables("sites")).map(site::decode).collect();
-    if drafts.is_empty() && !tables.iter().any(|table| table.has("sites")) {
+    if drafts.is_empty() && !tables.iter().any(|table| table.has_or_means("sites")) {
         no_sites(context, first);
     }
     let model = Model {

@@ -154,7 +154,8 @@ pub(super) fn decode(site: &Table<'_>) -> Option<Proxy> {
     let table = site.table("proxy")?;
     let context = table.context();
     let enabled = table.boolean("enabled");
-    let pools = upstreams::decode(context, table.tables("upstreams"));
+    let mut pools = upstreams::decode(context, table.tables("upstreams"));
+    pools.incomplete |= !table.has("upstreams") && table.has_or_means("upstreams");
     let routes = routes(&table, &pools);
     let proxy = Proxy {
         routes,
@@ -224,7 +225,7 @@ fn route(table: Table<'_>, pools: &Pools) -> Option<Route> {
     let prefix = table.text("path").and_then(|text| checked_path(context, "path", text));
     let pool = table.text("upstream").and_then(|name| {
         let pool = pools.find(name.value);
-        if pool.is_none() {
+        if pool.is_none() && !pools.incomplete {
             unknown_upstream(context, name, pools);
         }
         pool

@@ -46,6 +46,8 @@ pub(super) struct Pools {
     pub(super) pools: Vec<Pool>,
     pub(super) places: Vec<Span>,
     by_name: HashMap<String, usize>,
+    /// Some entry's name could not be read, so that a name which is missing here may be that one.
+    pub(super) incomplete: bool,
 }
 
 impl Pools {
@@ -57,7 +59,8 @@ impl Pools {
 
 /// Decodes the upstream entries of a proxy.
 pub(super) fn decode<'n>(context: &'n Context<'n>, tables: Vec<Table<'n>>) -> Pools {
-    let mut found = Pools { pools: Vec::new(), places: Vec::new(), by_name: HashMap::new() };
+    let mut found =
+        Pools { pools: Vec::new(), places: Vec::new(), by_name: HashMap::new(), incomplete: false };
     for table in tables {
         table.require("name", "\"backend\"");
         table.require("url", "\"http://127.0.0.1:3001\"");
@@ -66,6 +69,7 @@ pub(super) fn decode<'n>(context: &'n Context<'n>, tables: Vec<Table<'n>>) -> Po
         let weight = table.integer("weight").map_or(1, |weight| weight.value);
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
         let parsed = url.and_then(|url| entry(context, url, weight));
+        found.incomplete |= name.is_none();
         if let Some(name) = name {
             let index = *found.by_name.entry(name.value.to_owned()).or_insert_with(|| {
                 found.pools.push(Pool { name: name.value.to_owned(), upstreams: Vec::new() });

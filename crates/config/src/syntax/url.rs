@@ -58,7 +58,8 @@ fn because(reason: impl Into<String>) -> Rejected {
     Rejected::Because { reason: reason.into(), instead: None }
 }
 
-fn authority(text: &str) -> Result<UpstreamAddress, String> {
+/// A host and an optional port.
+pub(crate) fn authority(text: &str) -> Result<UpstreamAddress, String> {
     const HTTP_PORT: u16 = 80;
     if text.contains('@') {
         return Err("an upstream URL has no user and no password".to_owned());
@@ -164,7 +165,10 @@ mod tests {
         assert_eq!(upstream("ws://a/base/"), Ok((tcp("a", 80), "/base".into())));
         assert_eq!(upstream("http://[::1]:9/"), Ok((tcp("::1", 9), String::new())));
         assert_eq!(upstream("http://[::1]"), Ok((tcp("::1", 80), String::new())));
-        assert_eq!(upstream("unix:///run/a"), Ok((UpstreamAddress::Unix("/run/a".into()), "".into())));
+        assert_eq!(
+            upstream("unix:///run/a"),
+            Ok((UpstreamAddress::Unix("/run/a".into()), "".into()))
+        );
         assert_eq!(
             upstream("unix:/run/a.sock"),
             Ok((UpstreamAddress::Unix("/run/a.sock".into()), String::new()))

@@ -1,11 +1,16 @@
 //! Words for TOML syntax errors: what is wrong as an operator sees it, the place where it began, and
 //! one finding instead of the many that a parser trips over after the first.
 
+use std::collections::BTreeSet;
+
 use ::toml::de::Error;
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::source::{Source, Span};
 use crate::syntax::quoted;
+
+/// More broken lines than anybody would read of; the rest of such a file is not looked at.
+const BROKEN_LINES_MAX: usize = 500;
 
 /// Reports the errors of one text; returns the zero-based lines that cannot be relied on.
 pub(super) fn report(
@@ -13,9 +18,9 @@ pub(super) fn report(
     file: usize,
     errors: &[Error],
     out: &Diagnostics,
-) -> Vec<usize> {
+) -> BTreeSet<usize> {
     let text = Text { source, file };
-    let mut broken = Vec::new();
+    let mut broken = BTreeSet::new();
     let mut list_is_open = false;
     let mut repeated_header = None;
     let mut errors: Vec<(Span, &str)> =
@@ -23,6 +28,10 @@ pub(super) fn report(
     errors.sort_by_key(|(span, _)| span.start);
     for &(span, message) in &errors {
         let line = source.line_of(span.start);
+        if broken.len() >= BROKEN_LINES_MAX {
+            broken.extend(line..source.line_count());
+            break;
+        }
         if message == "duplicate key" {
             let header = text.header_above(line);
             if text.is_header(line) {
@@ -35,10 +44,10 @@ pub(super) fn report(
         }
         if list_is_open || broken.contains(&line) {
             list_is_open &= !message.starts_with("unclosed");
-            broken.push(line);
+            broken.insert(line);
             continue;
         }
-        broken.push(line);
+        broken.insert(line);
         if message.starts_with("unclosed array table") || message.starts_with("unclosed table") {
             // Without its header, a table's keys are in another table.
             broken
@@ -190,6 +199,9 @@ impl<'a> Text<'a> {
                 false => error("more than one thing on a line").label("the line should end here"),
             };
         }
+        if message.starts_with("recursion limit") || message.starts_with("cannot recurse") {
+            return error("nested too deeply").label("more levels than any configuration has");
+        }
         if message.starts_with("missing escaped value") {
             return error("a backslash that starts no escape")
                 .label("not one of `b`, `e`, `f`, `n`, `r`, `t`, `\\`, `\"`, `x`, `u`, `U`")
@@ -245,6 +257,13 @@ impl<'a> Text<'a> {
         let error =
             Diagnostic::error(Code::DuplicateKey, again, format!("`{what}` is written twice"))
                 .label("written again");
+        if what.starts_with("[[") {
+            // Such headers may stand any number of times, but not after a table of that name.
+            let message = format!("`{what}` stands below a table of the same name");
+            return Diagnostic::error(Code::DuplicateKey, again, message)
+                .label("this list should start here")
+                .help("move the tables of this name below it");
+        }
         let before = words.get(..again.start.saturating_sub(start)).unwrap_or("");
         let first = match before.rfind(key).filter(|_| before.contains('{') && !key.is_empty()) {
             Some(at) => Some(self.span(start + at, start + at + key.len())),
