@@ -156,6 +156,19 @@ mod tests {
         assert_eq!(host_pattern("*"), Ok(HostPattern::Any));
     }
 
+    /// A site's host is compared with what `wire` makes of a request's `Host`.
+    #[test]
+    fn hosts_are_spelt_as_requests_have_them() {
+        for text in ["a.Example.", "10.0.0.1", "xn--bcher-kva.example", "a_b"] {
+            let Ok(HostPattern::Exact(name)) = host_pattern(text) else { panic!("{text}") };
+            assert_eq!(wire::host::Host::parse(text.as_bytes()).unwrap().name(), name);
+        }
+        for text in ["[0:0::1]", "[2001:DB8::A]", "[::ffff:10.0.0.1]"] {
+            let Ok(HostPattern::Exact(name)) = host_pattern(text) else { panic!("{text}") };
+            assert_eq!(wire::host::Host::parse(text.as_bytes()).unwrap().name(), name);
+        }
+    }
+
     #[test]
     fn hosts_that_are_none() {
         let long = "a".repeat(64);
