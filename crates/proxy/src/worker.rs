@@ -21,6 +21,11 @@ const SCRATCH_MAX: usize = 64;
 /// How often idle upstream connections are looked at and log lines handed over.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
+/// A snapshot as one worker holds it. Each request takes a reference; counting those in the [`Arc`]
+/// would have every worker write to one cache line.
+#[allow(clippy::redundant_allocation, reason = "the outer count is the worker's own")]
+pub type LocalSnapshot = Rc<Arc<Snapshot>>;
+
 /// One core's state.
 pub struct Worker {
     /// Buffers, deadlines, pipes and the stop signal.
@@ -35,8 +40,8 @@ pub struct Worker {
     pub error_log: ErrorLog,
     /// The port of each listener.
     pub ports: Rc<[u16]>,
-    snapshot: RefCell<Rc<Arc<Snapshot>>>,
-    scratch: RefCell<Vec<Box<Scratch>>>,
+    snapshot: RefCell<LocalSnapshot>,
+    scratch: RefCell<Vec<Scratch>>,
     date: RefCell<DateLine>,
     random: Cell<u64>,
 }
@@ -100,7 +105,7 @@ impl Worker {
     }
 
     /// The snapshot in force. A request keeps the one it began with.
-    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub fn snapshot(&self) -> LocalSnapshot {
         self.snapshot.borrow().clone()
     }
 
@@ -110,12 +115,12 @@ impl Worker {
     }
 
     /// Working memory for a connection that has a request.
-    pub fn take_scratch(&self) -> Box<Scratch> {
+    pub fn take_scratch(&self) -> Scratch {
         self.scratch.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Gives it back.
-    pub fn put_scratch(&self, scratch: Box<Scratch>) {
+    pub fn put_scratch(&self, scratch: Scratch) {
         let mut free = self.scratch.borrow_mut();
         if free.len() < SCRATCH_MAX {
             free.push(scratch);

@@ -5,6 +5,7 @@
 //! refused nothing more is read as a request from that connection.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -25,8 +26,7 @@ pub async fn serve(connection: Connection) {
         if !wait_for_request(&connection, fresh).await {
             return;
         }
-        // The future of a request is some kilobytes; boxed, an idle connection does not carry them.
-        match Box::pin(busy(&connection)).await {
+        match busy_boxed(&connection).await {
             Then::Idle => fresh = false,
             Then::Nothing => {}
             Then::Close => return,
@@ -68,6 +68,12 @@ async fn wait_for_request(connection: &Connection, fresh: bool) -> bool {
         if stopping || expired { Poll::Ready(false) } else { Poll::Pending }
     })
     .await
+}
+
+/// The future of a request is some kilobytes; boxed, an idle connection does not carry them. (Boxed
+/// in a function of its own, because a temporary would have its place in the connection's future.)
+fn busy_boxed(connection: &Connection) -> Pin<Box<dyn Future<Output = Then> + '_>> {
+    Box::pin(busy(connection))
 }
 
 /// Serves requests for as long as they follow each other without a pause.

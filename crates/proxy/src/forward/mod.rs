@@ -146,10 +146,19 @@ pub async fn forward<'a>(
             let taken = tunnel::Taken { connection: reached.connection, buffer, lead };
             return tunnel::tunnel(inbound, taken, &mut patience, heads, record).await;
         }
-        return relay(
-            inbound, matched, reached, sending, buffer, heads, patience, request_id, record,
+        let relayed = relay(
+            inbound,
+            matched,
+            &reached,
+            &mut sending,
+            buffer,
+            heads,
+            &mut patience,
+            request_id,
+            record,
         )
         .await;
+        return finish(inbound, matched, reached, sending, relayed, heads, request_id, record);
     }
 }
 
@@ -237,8 +246,8 @@ fn send_request<'a>(
     let early = if matched.upgrade { &[] } else { inbound.early };
     let framing = inbound.head.framing;
     let chunked = framing == Framing::Chunked;
-    let buffers = &inbound.connection.worker.context.buffers;
-    Sending { pump: Pump::new(framing, chunked, out, early, buffers), over: false, refused: None }
+    let context = &inbound.connection.worker.context;
+    Sending { pump: Pump::new(framing, chunked, out, early, context), over: false, refused: None }
 }
 
 /// Waits for the final response head, passing interim ones on. The buffer begins with the head.
@@ -317,18 +326,18 @@ fn goes_out_chunked(inbound: &Inbound<'_>, head: &ResponseHead) -> bool {
 }
 
 /// Passes a final response on.
-#[allow(clippy::too_many_arguments, reason = "one call, and every part has its own lifetime")]
+#[allow(clippy::too_many_arguments, reason = "what one call needs has many owners")]
 async fn relay<'a>(
     inbound: &Inbound<'a>,
     matched: &Matched<'a>,
-    reached: Reached<'a>,
-    mut sending: Sending<'a>,
+    reached: &Reached<'a>,
+    sending: &mut Sending<'a>,
     mut buffer: Buffer,
     heads: &mut Heads,
-    mut patience: Patience<'_>,
+    patience: &mut Patience<'_>,
     request_id: &[u8],
     record: &mut Record<'a>,
-) -> Done {
+) -> Relayed {
     let framing = heads.response.framing;
     let chunked = goes_out_chunked(inbound, &heads.response);
     let until_close = !chunked && matches!(framing, Framing::Chunked | Framing::UntilClose);
@@ -337,8 +346,8 @@ async fn relay<'a>(
     let persist = inbound.may_persist() && !until_close && !stray && sending.pump.source_done();
     let lead = response_lead(inbound, matched, heads, &buffer, persist, false, request_id);
     buffer.consume(heads.response.len);
-    let buffers = &inbound.connection.worker.context.buffers;
-    let mut reply = Pump::new(framing, chunked, lead, &[], buffers).with_buffer(buffer);
+    let context = &inbound.connection.worker.context;
+    let mut reply = Pump::new(framing, chunked, lead, &[], context).with_buffer(buffer);
     let client = &inbound.connection.stream;
     let upstream = &reached.connection.stream;
     let mut watch = ClientWatch::new();
@@ -362,53 +371,67 @@ async fn relay<'a>(
     })
     .await;
     record.response_bytes = reply.payload();
-    record.request_bytes = sending.pump.payload();
-    let whole = result.is_ok() && sending.is_whole();
     let (spare, excess) = reply.into_parts();
     heads.spare = spare;
-    if let Err(error) = result {
-        return broke_off(inbound, matched, &reached, error, until_close, request_id, record);
+    let whole = result.is_ok() && sending.is_whole() && excess.is_none();
+    let after = match result {
+        Ok(()) if until_close || stray => After::Linger,
+        Ok(()) if persist => After::Persist,
+        Ok(()) => After::Close,
+        // The client sees too few bytes or no last chunk; what lasts until close needs a reset.
+        Err(_) if until_close => After::Reset,
+        Err(_) => After::Close,
+    };
+    let reusable = whole && heads.response.keep_alive && !heads.interim_at_fault;
+    Relayed { after, reusable, error: result.err() }
+}
+
+/// How a response was passed on.
+struct Relayed {
+    after: After,
+    /// The upstream connection is fit for another exchange.
+    reusable: bool,
+    error: Option<PumpError>,
+}
+
+/// Puts away what an exchange used, now that the response is through or broken off.
+#[allow(clippy::too_many_arguments, reason = "what one call needs has many owners")]
+fn finish<'a>(
+    inbound: &Inbound<'a>,
+    matched: &Matched<'a>,
+    reached: Reached<'a>,
+    sending: Sending<'a>,
+    relayed: Relayed,
+    heads: &mut Heads,
+    request_id: &[u8],
+    record: &mut Record<'a>,
+) -> Done {
+    record.request_bytes = sending.pump.payload();
+    let consumed = inbound.head.len;
+    if let Some(error) = relayed.error {
+        let (by, cause) = match error {
+            PumpError::Source(cause) => (Party::Upstream, cause),
+            PumpError::Sink(cause) => (Party::Client, cause),
+        };
+        record.ended = failed(by, Phase::Transfer, cause);
+        if by == Party::Upstream {
+            let broken = Broken::new(by, Phase::Transfer, cause);
+            tell(inbound, matched, Some(reached.member), &broken, None, request_id);
+        }
+        let consumed = consumed + inbound.early.len();
+        return Done { after: relayed.after, consumed, excess: None };
     }
-    let reusable = heads.response.keep_alive && !heads.interim_at_fault;
-    if whole && reusable && excess.is_none() {
+    if relayed.reusable {
         let id = reached.member.endpoint.id;
         let idle = &inbound.connection.worker.idle;
         idle.borrow_mut().put(id, reached.connection, matched.proxy.idle);
     }
-    let request_read = sending.pump.source_done();
-    let rest = sending.rest(inbound, heads);
-    match rest.left {
-        Left::Nothing(early) if request_read => {
-            let after = if persist { After::Persist } else { After::Close };
-            let after = if until_close || stray { After::Linger } else { after };
-            Done { after, consumed: inbound.head.len + early, excess: rest.excess }
+    match sending.rest(inbound, heads) {
+        Rest { left: Left::Nothing(early), excess } => {
+            Done { after: relayed.after, consumed: consumed + early, excess }
         }
-        _ => Done { after: After::Linger, consumed: inbound.head.len, excess: None },
+        _ => Done { after: After::Linger, consumed, excess: None },
     }
-}
-
-/// Ends a response that cannot be completed.
-fn broke_off(
-    inbound: &Inbound<'_>,
-    matched: &Matched<'_>,
-    reached: &Reached<'_>,
-    error: PumpError,
-    until_close: bool,
-    request_id: &[u8],
-    record: &mut Record<'_>,
-) -> Done {
-    let (by, cause) = match error {
-        PumpError::Source(cause) => (Party::Upstream, cause),
-        PumpError::Sink(cause) => (Party::Client, cause),
-    };
-    record.ended = failed(by, Phase::Transfer, cause);
-    if by == Party::Upstream {
-        let broken = Broken::new(by, Phase::Transfer, cause);
-        tell(inbound, matched, Some(reached.member), &broken, None, request_id);
-    }
-    // The client sees too few bytes or no last chunk; a body that lasts until close needs a reset.
-    let after = if until_close { After::Reset } else { After::Close };
-    Done { after, consumed: inbound.head.len + inbound.early.len(), excess: None }
 }
 
 /// Answers a request that got no response, and says why in the log.

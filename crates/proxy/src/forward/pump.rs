@@ -9,11 +9,12 @@
 //! the sink sees the end of a body only if the source sent it.
 
 use std::io::{self, IoSlice};
-use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
 use net::buffer::{BUFFER_SIZE, Buffer, Pool};
+use net::splice::{PIPE_SIZE, PipePool, Splice};
 use net::stream::Stream;
+use net::worker::WorkerContext;
 use wire::body::{BodyDecoder, chunk_prefix};
 use wire::head::Framing;
 
@@ -24,6 +25,15 @@ const SLICES_MAX: usize = 8;
 /// Up to this many bytes of body are copied behind the head: a memcpy of this size costs less than
 /// the second slice of a writev.
 const COALESCE_MAX: usize = 2048;
+
+/// A rest of at least this many bytes goes through a pipe instead of a buffer, if neither side's
+/// coding has to be touched. Below it the pipe's own cost outweighs the copy it saves.
+const SPLICE_MIN: u64 = 64 * 1024;
+/// A pipe that moves less than this at once is given up for a buffer.
+const SPLICE_WORTH: usize = 16 * 1024;
+/// A source of unknown length goes through a pipe after it has filled this many large buffers in a
+/// row.
+const FULL_READS_TO_SPLICE: u32 = 2;
 
 /// Moves one body.
 pub struct Pump<'a> {
@@ -36,19 +46,39 @@ pub struct Pump<'a> {
     early: &'a [u8],
     buffer: Option<Buffer>,
     buffers: Pool,
+    /// The pipe, while bytes go through one.
+    splice: Option<Splice>,
+    pipes: PipePool,
+    /// No pipe is to be had, or the sockets do not support it.
+    no_splice: bool,
     /// Bytes to write before the slices: a head, the size of a chunk, short bodies.
     lead: Vec<u8>,
     segment: Segment,
     payload: u64,
     progress: u64,
-    fills_buffer: bool,
+    /// How many times in a row a read filled all the room it had.
+    full_reads: u32,
+}
+
+/// A place in the input, which is no longer than a buffer.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slice {
+    start: u32,
+    len: u32,
+}
+
+impl Slice {
+    fn of(self, input: &[u8]) -> &[u8] {
+        let start = self.start as usize;
+        input.get(start..start + self.len as usize).unwrap_or_default()
+    }
 }
 
 /// What is being written after the lead.
 #[derive(Debug, Default)]
 struct Segment {
     /// Places in the input.
-    slices: [Range<usize>; SLICES_MAX],
+    slices: [Slice; SLICES_MAX],
     count: usize,
     tail: &'static [u8],
     /// Input bytes that these slices use up.
@@ -83,7 +113,7 @@ impl<'a> Pump<'a> {
         chunked: bool,
         lead: Vec<u8>,
         early: &'a [u8],
-        buffers: &Pool,
+        context: &WorkerContext,
     ) -> Self {
         Self {
             decoder: BodyDecoder::new(framing),
@@ -91,12 +121,15 @@ impl<'a> Pump<'a> {
             ended: false,
             early,
             buffer: None,
-            buffers: buffers.clone(),
+            buffers: context.buffers.clone(),
+            splice: None,
+            pipes: context.pipes.clone(),
+            no_splice: chunked || framing == Framing::Chunked,
             lead,
             segment: Segment::default(),
             payload: 0,
             progress: 0,
-            fills_buffer: false,
+            full_reads: 0,
         }
     }
 
@@ -114,11 +147,14 @@ impl<'a> Pump<'a> {
         to: &Stream,
     ) -> Poll<Result<(), PumpError>> {
         loop {
+            ready!(self.poll_drain(cx, to)).map_err(|e| PumpError::Sink(Cause::of(&e)))?;
             self.prepare().map_err(|_| PumpError::Source(Cause::Malformed))?;
             if self.has_output() {
                 ready!(self.poll_flush(cx, to)).map_err(|e| PumpError::Sink(Cause::of(&e)))?;
             } else if self.ended {
                 return Poll::Ready(Ok(()));
+            } else if self.may_splice() {
+                ready!(self.poll_splice(cx, from))?;
             } else {
                 ready!(self.poll_fill(cx, from))?;
             }
@@ -142,7 +178,8 @@ impl<'a> Pump<'a> {
 
     /// Who it waits for; only meaningful after `poll` was pending.
     pub fn blocked(&self) -> Blocked {
-        if self.has_output() { Blocked::OnSink } else { Blocked::OnSource }
+        let in_pipe = self.splice.as_ref().is_some_and(|splice| splice.in_pipe() > 0);
+        if in_pipe || self.has_output() { Blocked::OnSink } else { Blocked::OnSource }
     }
 
     /// The source has sent its whole message.
@@ -185,7 +222,8 @@ impl<'a> Pump<'a> {
             if !piece.payload.is_empty() {
                 let at = segment.consumed;
                 total += piece.payload.len();
-                segment.slices[segment.count] = at + piece.payload.start..at + piece.payload.end;
+                let start = (at + piece.payload.start) as u32;
+                segment.slices[segment.count] = Slice { start, len: piece.payload.len() as u32 };
                 segment.count += 1;
             }
             segment.consumed += piece.consumed;
@@ -213,7 +251,7 @@ impl<'a> Pump<'a> {
         }
         if segment.count > 0 && total <= COALESCE_MAX {
             for slice in &segment.slices[..segment.count] {
-                self.lead.extend_from_slice(input.get(slice.clone()).unwrap_or_default());
+                self.lead.extend_from_slice(slice.of(input));
             }
             self.lead.extend_from_slice(segment.tail);
         }
@@ -263,7 +301,7 @@ impl<'a> Pump<'a> {
         };
         let segment = &self.segment;
         let parts = std::iter::once(&self.lead[..])
-            .chain(segment.slices[..segment.count].iter().map(|slice| &input[slice.clone()]))
+            .chain(segment.slices[..segment.count].iter().map(|slice| slice.of(input)))
             .chain([segment.tail]);
         let mut skip = segment.written;
         let mut slices = [IoSlice::new(&[]); SLICES_MAX + 2];
@@ -281,7 +319,7 @@ impl<'a> Pump<'a> {
 
     fn output_len(&self) -> usize {
         let segment = &self.segment;
-        let slices = segment.slices[..segment.count].iter().map(|slice| slice.len());
+        let slices = segment.slices[..segment.count].iter().map(|slice| slice.len as usize);
         self.lead.len() + slices.sum::<usize>() + segment.tail.len()
     }
 
@@ -313,7 +351,7 @@ impl<'a> Pump<'a> {
                 }
                 Ok(count) => {
                     self.progress += count as u64;
-                    self.fills_buffer = count == room;
+                    self.full_reads = if count == room { self.full_reads + 1 } else { 0 };
                     buffer.advance(count);
                     self.buffer = Some(buffer);
                     return Poll::Ready(Ok(()));
@@ -326,6 +364,67 @@ impl<'a> Pump<'a> {
         }
     }
 
+    /// The rest is long and both sides take it as it is.
+    fn may_splice(&self) -> bool {
+        !self.no_splice
+            && self.early.is_empty()
+            && self.buffer.as_ref().is_none_or(|buffer| buffer.is_empty())
+            && match self.decoder.remaining() {
+                Some(remaining) => remaining >= SPLICE_MIN || self.splice.is_some(),
+                None => self.full_reads >= FULL_READS_TO_SPLICE,
+            }
+    }
+
+    /// Fills the pipe from the source.
+    fn poll_splice(&mut self, cx: &mut Context<'_>, from: &Stream) -> Poll<Result<(), PumpError>> {
+        self.buffer = None;
+        let splice = match &mut self.splice {
+            Some(splice) => splice,
+            None => match self.pipes.get() {
+                Ok(splice) => self.splice.insert(splice),
+                Err(_) => {
+                    self.no_splice = true;
+                    return Poll::Ready(Ok(()));
+                }
+            },
+        };
+        let most = self.decoder.remaining().unwrap_or(u64::MAX).min(PIPE_SIZE as u64) as usize;
+        match splice.poll_fill(cx, from, most) {
+            Poll::Pending => {
+                // While nothing comes, the pipe may serve somebody else.
+                self.splice = None;
+                Poll::Pending
+            }
+            Poll::Ready(Ok(0)) => {
+                let end = self.decoder.finish_eof();
+                Poll::Ready(end.map_err(|_| PumpError::Source(Cause::Closed)))
+            }
+            Poll::Ready(Ok(moved)) => {
+                self.decoder.skip(moved as u64);
+                self.payload += moved as u64;
+                self.progress += moved as u64;
+                if moved < SPLICE_WORTH {
+                    self.full_reads = 0;
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {
+                self.no_splice = true;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(PumpError::Source(Cause::of(&error)))),
+        }
+    }
+
+    /// Empties the pipe into the sink.
+    fn poll_drain(&mut self, cx: &mut Context<'_>, to: &Stream) -> Poll<io::Result<()>> {
+        while let Some(splice) = self.splice.as_mut().filter(|splice| splice.in_pipe() > 0) {
+            let moved = ready!(splice.poll_drain(cx, to))?;
+            self.progress += moved as u64;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn wants_bulk(&self, current: &Buffer) -> bool {
         current.capacity() == BUFFER_SIZE && self.wants_bulk_first()
     }
@@ -334,7 +433,7 @@ impl<'a> Pump<'a> {
     fn wants_bulk_first(&self) -> bool {
         match self.decoder.remaining() {
             Some(remaining) => remaining > BUFFER_SIZE as u64,
-            None => self.fills_buffer,
+            None => self.full_reads > 0,
         }
     }
 }

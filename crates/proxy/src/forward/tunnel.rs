@@ -36,11 +36,11 @@ pub(super) async fn tunnel(
 ) -> Done {
     let Taken { connection, mut buffer, lead } = taken;
     buffer.consume(heads.response.len);
-    let buffers = &inbound.connection.worker.context.buffers;
+    let context = &inbound.connection.worker.context;
     let client = &inbound.connection.stream;
     let upstream = &connection.stream;
-    let mut up = Pump::new(Framing::UntilClose, false, Vec::new(), inbound.early, buffers);
-    let mut down = Pump::new(Framing::UntilClose, false, lead, &[], buffers).with_buffer(buffer);
+    let mut up = Pump::new(Framing::UntilClose, false, Vec::new(), inbound.early, context);
+    let mut down = Pump::new(Framing::UntilClose, false, lead, &[], context).with_buffer(buffer);
     let (mut up_over, mut down_over) = (false, false);
     patience.renew();
     let ended = poll_fn(|cx| {

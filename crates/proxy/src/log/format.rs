@@ -32,7 +32,9 @@ pub(super) fn combined(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>
     key(out, " host=", record.host);
     key(out, " site=", record.site.as_bytes());
     proxied(out, record);
-    key(out, " id=", record.request_id);
+    if !record.request_id.is_empty() {
+        key(out, " id=", record.request_id);
+    }
     if record.request_bytes > 0 {
         out.extend_from_slice(b" in=");
         number(out, record.request_bytes);
