@@ -137,7 +137,7 @@ fn a_blocked_log_pipe_does_not_block_requests() {
     let origin = Origin::saying("");
     let dir = TempDir::new();
     dir.write("ravelin.toml", site(&[&origin.url()], ""));
-    let mut child = Command::new(BINARY)
+    let mut child = Command::new(binary())
         .args(["run", "-c", "ravelin.toml"])
         .current_dir(dir.path())
         .stdout(Stdio::piped())

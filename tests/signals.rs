@@ -116,7 +116,7 @@ fn a_closed_standard_output_does_not_kill_it() {
     let origin = Origin::saying("still here");
     let dir = TempDir::new();
     dir.write("ravelin.toml", site(&[&origin.url()], ""));
-    let mut child = std::process::Command::new(BINARY)
+    let mut child = std::process::Command::new(binary())
         .args(["run", "-c", "ravelin.toml"])
         .current_dir(dir.path())
         .stdout(std::process::Stdio::piped())

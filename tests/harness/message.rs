@@ -203,6 +203,12 @@ impl Sock {
     }
 }
 
+/// Longest head or chunk line read, in bytes; more would only ever fill memory.
+const LINES_MAX: usize = 1 << 20;
+
+/// Most 1xx responses read before a final one.
+const INTERIM_MAX: usize = 1000;
+
 /// One end of a connection: raw bytes out, strictly read messages in.
 #[derive(Debug)]
 pub struct Wire {
@@ -243,10 +249,13 @@ impl Wire {
         Ok(self.buf.drain(..n).collect())
     }
 
-    /// Up to and including `end`.
+    /// Up to and including `end`, which must come within [`LINES_MAX`] bytes.
     pub fn until(&mut self, end: &[u8]) -> Result<Vec<u8>, Broken> {
         let mut from = 0;
         loop {
+            if self.buf.len() > LINES_MAX && !self.buf.windows(end.len()).any(|w| w == end) {
+                return Err(Broken::Malformed("no end of a head or line".into()));
+            }
             let found = self.buf[from..].windows(end.len()).position(|w| w == end);
             if let Some(at) = found {
                 return Ok(self.buf.drain(..from + at + end.len()).collect());
@@ -341,6 +350,9 @@ impl Wire {
                     return Err(Broken::Malformed("1xx with a body".into()));
                 }
                 interim.push(head);
+                if interim.len() > INTERIM_MAX {
+                    return Err(Broken::Malformed("1xx without end".into()));
+                }
                 continue;
             }
             let framing = match (head.framing()?, status) {

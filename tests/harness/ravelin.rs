@@ -10,8 +10,12 @@ use std::time::{Duration, Instant};
 
 use super::{Client, Origin, PATIENCE, Response, TempDir};
 
-/// The binary under test.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_ravelin");
+/// The binary under test: the one built with the tests, or what `RAVELIN_BINARY` names (to test a
+/// release build).
+pub fn binary() -> PathBuf {
+    let built = || env!("CARGO_BIN_EXE_ravelin").into();
+    std::env::var_os("RAVELIN_BINARY").map_or_else(built, PathBuf::from)
+}
 
 /// The start of a line on standard error for each address served.
 const LISTENING: &str = "listening on ";
@@ -66,16 +70,16 @@ impl Setup {
     pub fn start(self) -> Ravelin {
         allow_many_files();
         let mut command = match self.open_files {
-            None => Command::new(BINARY),
+            None => Command::new(binary()),
             Some(n) => {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit -n {n}; exec \"$0\" \"$@\""), BINARY]);
+                shell.args(["-c", &format!("ulimit -n {n}; exec \"$0\" \"$@\"")]).arg(binary());
                 shell
             }
         };
         command.args(&self.args).current_dir(self.dir.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {BINARY}: {e}"));
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
         let stdout = Lines::read(child.stdout.take().unwrap());
         let stderr = Lines::read(child.stderr.take().unwrap());
         let mut ravelin = Ravelin { child, dir: self.dir, stdout, stderr, addresses: Vec::new() };
@@ -310,7 +314,7 @@ pub fn site_with(keys: &str, urls: &[&str], more: &str) -> String {
 
 /// Runs the binary to its end, in a directory.
 pub fn run(dir: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     command.args(args).current_dir(dir).stdin(Stdio::null());
     run_to_end(command)
 }
