@@ -8,6 +8,8 @@
 //! never a panic; two names have the same id exactly when they are equal ignoring ASCII case, or
 //! both are [`FieldId::Other`].
 
+use crate::token;
+
 /// A run of bytes, relative to the slice that was parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Span {
@@ -24,6 +26,13 @@ impl Span {
             (Ok(start), Ok(len)) => Span { start, len },
             _ => Span::default(),
         }
+    }
+
+    /// The span of a part of a head, which fits because heads are bounded.
+    #[inline]
+    pub(crate) fn of_head(start: usize, len: usize) -> Span {
+        debug_assert!(start.max(len) <= usize::from(u16::MAX));
+        Span { start: start as u16, len: len as u16 }
     }
 
     /// The bytes it names in `buf`; empty if it reaches out of `buf`.
@@ -158,7 +167,7 @@ impl FieldId {
 #[inline]
 pub fn field_id(name: &[u8]) -> FieldId {
     let (id, expected) = CANDIDATES[slot(name)];
-    if name.eq_ignore_ascii_case(expected) { id } else { FieldId::Other }
+    if token::eq_ignoring_case(name, expected) { id } else { FieldId::Other }
 }
 
 /// Whether a field of this name speaks about one connection only and is never forwarded

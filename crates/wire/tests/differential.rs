@@ -216,7 +216,7 @@ fn requests() -> impl Strategy<Value = Vec<u8>> {
         "/a#b",
         "http://u@b/",
         "/[x]",
-        "/a?{|}[]`^",
+        "/a?{|}[]^",
     ]);
     let host = mostly(
         "Host: a.example:80\r\n",

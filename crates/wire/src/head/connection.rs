@@ -43,18 +43,27 @@ impl Options {
         options
     }
 
+    #[inline]
     fn add(&mut self, value: &[u8]) {
-        for option in token::elements(value) {
-            if option.eq_ignore_ascii_case(b"keep-alive") {
-                self.keep_alive = true;
-            } else if option.eq_ignore_ascii_case(b"close") {
-                self.close = true;
-            } else if option.eq_ignore_ascii_case(b"upgrade") {
-                self.upgrade = true;
-            } else {
-                self.others = true;
+        // Nearly every head has one option.
+        if !self.add_known(value) {
+            for option in token::elements(value) {
+                self.others |= !self.add_known(option);
             }
         }
+    }
+
+    /// Notes an option with a meaning of its own; `false` if it is none.
+    #[inline]
+    fn add_known(&mut self, option: &[u8]) -> bool {
+        let known = match option.len() {
+            10 if token::eq_ignoring_case(option, b"keep-alive") => &mut self.keep_alive,
+            5 if token::eq_ignoring_case(option, b"close") => &mut self.close,
+            7 if token::eq_ignoring_case(option, b"upgrade") => &mut self.upgrade,
+            _ => return false,
+        };
+        *known = true;
+        true
     }
 
     /// Whether the sender wants the connection to persist (RFC 9112 §9.3).

@@ -38,19 +38,18 @@ impl<'a> Index<'a> {
     ) -> Result<Index<'a>, Fault> {
         let mut present: u64 = 0;
         let mut repeated: u64 = 0;
+        // Faults are collected and looked at after the loop, which keeps it straight.
+        let mut lines_end = ends_in_crlf(buf, len) & ends_in_crlf(buf, len.saturating_sub(2));
         fields.clear();
-        fields.reserve(headers.len());
-        for header in headers {
+        fields.extend(headers.iter().map(|header| {
             let name = span_in(buf, header.name.as_bytes());
-            if !ends_in_crlf(buf, name.start()) {
-                return Err(Fault::LineEnd);
-            }
             let id = field_id(header.name.as_bytes());
+            lines_end &= ends_in_crlf(buf, name.start());
             repeated |= present & id.bit();
             present |= id.bit();
-            fields.push(Field { name, value: span_in(buf, header.value), id });
-        }
-        if !ends_in_crlf(buf, len) || !ends_in_crlf(buf, len.saturating_sub(2)) {
+            Field { name, value: span_in(buf, header.value), id }
+        }));
+        if !lines_end {
             return Err(Fault::LineEnd);
         }
         if repeated & ONCE != 0 {
@@ -153,16 +152,17 @@ pub(super) fn leading_lines(buf: &[u8]) -> Result<usize, Fault> {
     }
 }
 
-/// Where in `buf` its part `part` is.
+/// Where in `buf`, the window of a head, its part `part` is.
 #[inline]
 pub(super) fn span_in(buf: &[u8], part: &[u8]) -> Span {
-    Span::new((part.as_ptr() as usize).wrapping_sub(buf.as_ptr() as usize), part.len())
+    Span::of_head((part.as_ptr() as usize).wrapping_sub(buf.as_ptr() as usize), part.len())
 }
 
 /// Whether the two bytes before `end` are CRLF.
 #[inline]
 fn ends_in_crlf(buf: &[u8], end: usize) -> bool {
-    end.checked_sub(2).and_then(|start| buf.get(start..end)) == Some(b"\r\n".as_slice())
+    let lines = buf.get(..end).unwrap_or_default();
+    lines.last_chunk() == Some(b"\r\n")
 }
 
 #[cold]
