@@ -63,7 +63,7 @@ pub fn load<T: AsRef<[u8]>>(files: &[(PathBuf, T)], options: &Options<'_>) -> Lo
     let out = Diagnostics::default();
     let mut sources = Sources::default();
     let mut roots = Vec::new();
-    let mut broken = HashSet::new();
+    let mut unread = Unread::default();
     for (path, bytes) in files {
         let text = String::from_utf8_lossy(bytes.as_ref());
         let file = sources.add(Source::new(path, &text));
@@ -75,17 +75,19 @@ pub fn load<T: AsRef<[u8]>>(files: &[(PathBuf, T)], options: &Options<'_>) -> Lo
         match options.dialect.or_else(|| Dialect::detect(path)) {
             Some(Dialect::Native) => {
                 let document = dialect::toml::read(source, file, &out);
-                broken.extend(document.broken_lines.into_iter().map(|line| (file, line)));
+                unread.tables |= document.broken.tables;
+                unread.lines.extend(document.broken.lines.into_iter().map(|line| (file, line)));
                 roots.push(document.root);
             }
             None => out.push(unknown_dialect(path, file)),
         }
     }
-    let all_read = roots.len() == files.len() && broken.is_empty();
+    let all_read = roots.len() == files.len() && unread.lines.is_empty();
+    unread.tables |= roots.len() != files.len();
     let context = decode::Context::new(&sources, options.exists);
     let model = native::decode(&context, &roots);
     for diagnostic in context.into_diagnostics() {
-        if all_read || holds_without_the_rest(&diagnostic, &sources, &broken) {
+        if all_read || unread.leaves_true(&diagnostic, &sources) {
             out.push(diagnostic);
         }
     }
@@ -116,23 +118,28 @@ impl Loaded {
     }
 }
 
-/// Whether a finding of the decoder is true although parts of the text could not be read: it is about
-/// a key or value that stands there, and its line is whole.
-fn holds_without_the_rest(
-    found: &Diagnostic,
-    sources: &Sources,
-    broken: &HashSet<(usize, usize)>,
-) -> bool {
-    let own = matches!(
-        found.code,
-        Code::UnknownKey | Code::WrongType | Code::BadValue | Code::BadField | Code::UpstreamTls
-    );
-    let whole = found.span.is_none_or(|span| {
-        sources
-            .get(span.file)
-            .is_none_or(|source| !broken.contains(&(span.file, source.line_of(span.start))))
-    });
-    own && whole
+/// What of the files could not be read.
+#[derive(Default)]
+struct Unread {
+    /// Lines with syntax errors, by file and zero-based number.
+    lines: HashSet<(usize, usize)>,
+    /// Whole tables may be missing.
+    tables: bool,
+}
+
+impl Unread {
+    /// Whether a finding of the decoder is true although parts of the text could not be read: it does
+    /// not say that something is missing, and its line is whole.
+    fn leaves_true(&self, found: &Diagnostic, sources: &Sources) -> bool {
+        let about_what_is_there = match found.code {
+            Code::MissingKey | Code::Unused => false,
+            Code::UnknownUpstream => !self.tables,
+            _ => true,
+        };
+        let line = |span: Span| Some((span.file, sources.get(span.file)?.line_of(span.start)));
+        let broken = found.span.and_then(line).is_some_and(|line| self.lines.contains(&line));
+        about_what_is_there && !broken
+    }
 }
 
 fn not_utf8(source: &Source, file: usize, at: usize) -> Diagnostic {

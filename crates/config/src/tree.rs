@@ -31,6 +31,8 @@ pub(crate) enum Value {
     Bool(bool),
     /// A date or time; no key takes one.
     Date,
+    /// Something with a syntax error, which has been reported; nothing more is said about it.
+    Broken,
 }
 
 impl Value {
@@ -38,19 +40,21 @@ impl Value {
     pub(crate) fn noun(&self) -> &'static str {
         match self {
             Value::Table(_) => "a table",
-            Value::Array(items)
-                if items.iter().all(|item| matches!(item.value, Value::Table(_)))
-                    && !items.is_empty() =>
-            {
-                "a list of tables"
-            }
+            Value::Array(_) if self.is_list_of_tables() => "a list of tables",
             Value::Array(_) => "a list",
             Value::String(_) => "a string",
             Value::Integer(_) => "an integer",
             Value::Float(_) => "a decimal number",
             Value::Bool(_) => "a boolean",
             Value::Date => "a date or time",
+            Value::Broken => "something unreadable",
         }
+    }
+
+    /// Whether it is a list with nothing but tables in it.
+    pub(crate) fn is_list_of_tables(&self) -> bool {
+        let Value::Array(items) = self else { return false };
+        !items.is_empty() && items.iter().all(|item| matches!(item.value, Value::Table(_)))
     }
 
     /// Whether it is a table with this key.
@@ -65,7 +69,7 @@ impl Value {
             Value::Table(entries) => entries.is_empty(),
             Value::Array(items) => items.is_empty(),
             Value::String(text) => text.is_empty(),
-            Value::Integer(_) | Value::Float(_) | Value::Date => false,
+            Value::Integer(_) | Value::Float(_) | Value::Date | Value::Broken => false,
         }
     }
 }

@@ -45,6 +45,9 @@ const SYNONYMS: &[(&str, &str)] = &[
 impl Context<'_> {
     /// Reports a value of the wrong type; `None`, so that callers can return it.
     pub(crate) fn wrong_type<T>(&self, name: &str, node: &Node, kind: &Kind) -> Option<T> {
+        if matches!(node.value, Value::Broken) {
+            return None;
+        }
         if let (Kind::Tables(section), Value::Table(_)) = (kind, &node.value)
             && !self.sources.text(node.span).starts_with('[')
         {
@@ -64,6 +67,12 @@ impl Context<'_> {
         let (replacement, message) = match (kind, &node.value) {
             (Kind::Bool, Value::String(text)) if text == "true" || text == "false" => {
                 (text.clone(), "booleans stand without quotes")
+            }
+            (Kind::Bool, Value::String(text)) if matches!(text.as_str(), "yes" | "on") => {
+                ("true".to_owned(), "booleans are `true` and `false`")
+            }
+            (Kind::Bool, Value::String(text)) if matches!(text.as_str(), "no" | "off") => {
+                ("false".to_owned(), "booleans are `true` and `false`")
             }
             (Kind::Bool, Value::Integer(0)) => ("false".to_owned(), "booleans are words"),
             (Kind::Bool, Value::Integer(1)) => ("true".to_owned(), "booleans are words"),

@@ -17,9 +17,17 @@ mod mistakes;
 pub(crate) struct Document {
     /// The root table; the parts around a syntax error may be missing or wrong.
     pub(crate) root: Node,
-    /// Zero-based lines that hold a syntax error, or were misread because of one. A key written twice
-    /// breaks no line: the first one counts.
-    pub(crate) broken_lines: BTreeSet<usize>,
+    /// What of it cannot be relied on.
+    pub(crate) broken: Broken,
+}
+
+/// The parts of a text that syntax errors spoil. A key written twice spoils nothing: the first counts.
+#[derive(Default)]
+pub(crate) struct Broken {
+    /// Zero-based lines that hold a syntax error, or were misread because of one.
+    pub(crate) lines: BTreeSet<usize>,
+    /// Whole tables may be missing.
+    pub(crate) tables: bool,
 }
 
 /// Reads one file.
@@ -28,17 +36,19 @@ pub(crate) fn read(source: &Source, file: usize, out: &Diagnostics) -> Document 
     if let Some(refused) = mistakes::foreign(source, file) {
         out.push(refused);
         let root = Node { value: Value::Table(Vec::new()), span: nothing };
-        return Document { root, broken_lines: BTreeSet::from([0]) };
+        let broken = Broken { lines: BTreeSet::from([0]), tables: true };
+        return Document { root, broken };
     }
     let (root, errors) = DeTable::parse_recoverable(source.text());
-    let broken_lines = mistakes::report(source, file, &errors, out);
-    let reader = Reader { source, file };
-    Document { root: Node { value: reader.table(root.into_inner()), span: nothing }, broken_lines }
+    let broken = mistakes::report(source, file, &errors, out);
+    let reader = Reader { source, file, broken: &broken.lines };
+    Document { root: Node { value: reader.table(root.into_inner()), span: nothing }, broken }
 }
 
 struct Reader<'a> {
     source: &'a Source,
     file: usize,
+    broken: &'a BTreeSet<usize>,
 }
 
 impl Reader<'_> {
@@ -67,7 +77,18 @@ impl Reader<'_> {
             ),
             DeValue::Table(table) => self.table(table),
         };
-        Node { value, span: self.span(range) }
+        let span = self.span(range);
+        let value = if self.is_spoilt(&value, span) { Value::Broken } else { value };
+        Node { value, span }
+    }
+
+    /// Whether a value stands on lines with a syntax error. The place of a table is only its header,
+    /// and its entries are looked at one by one.
+    fn is_spoilt(&self, value: &Value, span: Span) -> bool {
+        let lines = self.source.line_of(span.start)..=self.source.line_of(span.end);
+        !matches!(value, Value::Table(_))
+            && !value.is_list_of_tables()
+            && self.broken.range(lines).next().is_some()
     }
 
     fn span(&self, range: std::ops::Range<usize>) -> Span {

@@ -1,10 +1,9 @@
 //! Words for TOML syntax errors: what is wrong as an operator sees it, the place where it began, and
 //! one finding instead of the many that a parser trips over after the first.
 
-use std::collections::BTreeSet;
-
 use ::toml::de::Error;
 
+use super::Broken;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::source::{Source, Span};
 use crate::syntax::quoted;
@@ -12,15 +11,10 @@ use crate::syntax::quoted;
 /// More broken lines than anybody would read of; the rest of such a file is not looked at.
 const BROKEN_LINES_MAX: usize = 500;
 
-/// Reports the errors of one text; returns the zero-based lines that cannot be relied on.
-pub(super) fn report(
-    source: &Source,
-    file: usize,
-    errors: &[Error],
-    out: &Diagnostics,
-) -> BTreeSet<usize> {
+/// Reports the errors of one text; returns what cannot be relied on.
+pub(super) fn report(source: &Source, file: usize, errors: &[Error], out: &Diagnostics) -> Broken {
     let text = Text { source, file };
-    let mut broken = BTreeSet::new();
+    let mut broken = Broken::default();
     let mut list_is_open = false;
     let mut repeated_header = None;
     let mut errors: Vec<(Span, &str)> =
@@ -28,8 +22,9 @@ pub(super) fn report(
     errors.sort_by_key(|(span, _)| span.start);
     for &(span, message) in &errors {
         let line = source.line_of(span.start);
-        if broken.len() >= BROKEN_LINES_MAX {
-            broken.extend(line..source.line_count());
+        if broken.lines.len() >= BROKEN_LINES_MAX {
+            broken.lines.extend(line..source.line_count());
+            broken.tables = true;
             break;
         }
         if message == "duplicate key" {
@@ -42,15 +37,17 @@ pub(super) fn report(
             out.push(text.duplicate(span));
             continue;
         }
-        if list_is_open || broken.contains(&line) {
+        if list_is_open || broken.lines.contains(&line) {
             list_is_open &= !message.starts_with("unclosed");
-            broken.insert(line);
+            broken.lines.insert(line);
             continue;
         }
-        broken.insert(line);
+        broken.lines.insert(line);
+        broken.tables |= text.words(line).1.trim_start().starts_with('[');
         if message.starts_with("unclosed array table") || message.starts_with("unclosed table") {
             // Without its header, a table's keys are in another table.
             broken
+                .lines
                 .extend((line + 1..source.line_count()).take_while(|line| !text.is_header(*line)));
         }
         let in_list =
@@ -61,6 +58,7 @@ pub(super) fn report(
             && let Some((_, message)) = errors.iter().find(here)
         {
             list_is_open = true;
+            broken.tables = true;
             out.push(text.open_list(span, line, message.contains("array")));
             continue;
         }
@@ -226,6 +224,12 @@ impl<'a> Text<'a> {
                     lower.clone(),
                     format!("write `{lower}`"),
                 );
+            }
+            "yes" | "on" | "no" | "off" => {
+                let word = if matches!(lower.as_str(), "yes" | "on") { "true" } else { "false" };
+                return error("booleans are `true` and `false`")
+                    .label("stands without quotes")
+                    .suggest(span, word, format!("write `{word}`, or quotes if it is a string"));
             }
             _ => {}
         }
