@@ -8,6 +8,8 @@ use net::listener::Local;
 use net::worker::Workers;
 use proxy::snapshot::Snapshot;
 
+use crate::configuration::count;
+
 /// A configuration may have thousands of sites; the log shows the first ones.
 const SITES_SHOWN: usize = 20;
 /// Routes, hosts and upstreams shown of one site.
@@ -25,7 +27,7 @@ pub(crate) fn start(
         None => "connections as many as may be".to_owned(),
     };
     let version = env!("CARGO_PKG_VERSION");
-    let mut lines = vec![format!("ravelin {version}: {workers} workers, {connections}")];
+    let mut lines = vec![format!("ravelin {version}: {}, {connections}", count(workers, "worker"))];
     lines.extend(addresses.iter().map(|address| format!("listening on {}", shown(address))));
     let served = || model.sites.iter().filter(|site| !site.tls);
     lines.extend(served().take(SITES_SHOWN).map(about_site));
@@ -66,7 +68,8 @@ pub(crate) fn end(workers: &Workers, after: Duration) -> String {
     let counters = workers.counters();
     let sum = |of: fn(&net::worker::Counters) -> u64| counters.iter().map(of).sum::<u64>();
     let (accepted, refused) = (sum(|one| one.accepted), sum(|one| one.refused));
-    let mut line = format!("stopped after {}: {accepted} connections served", duration(after));
+    let accepted = count(usize::try_from(accepted).unwrap_or(usize::MAX), "connection");
+    let mut line = format!("stopped after {}: {accepted} served", duration(after));
     if refused > 0 {
         line.push_str(&format!(", {refused} refused for their number"));
     }

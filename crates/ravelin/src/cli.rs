@@ -22,7 +22,6 @@ use config::model::Level;
     after_help = TOP_EXAMPLES,
     after_long_help = TOP_EXAMPLES,
     disable_help_subcommand = true,
-    propagate_version = true,
     max_term_width = 100
 )]
 pub(crate) struct Cli {
