@@ -1,9 +1,11 @@
 //! Runs the checked-in corpus of every fuzz target through the function the fuzzer uses.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 
 #[path = "../../../fuzz/src/lib.rs"]
-#[allow(unreachable_pub)]
+#[allow(unreachable_pub, clippy::expect_used)]
 mod promises;
 
 fn run(target: &str, promise: fn(&[u8])) {

@@ -10,6 +10,7 @@
 //! number of leading empty lines, a missing or repeated `Host`, equal repeated `Content-Length`s,
 //! `Content-Length` besides `Transfer-Encoding`, and white space after a chunk size.
 
+#[allow(clippy::expect_used, reason = "a test fails by panicking")]
 mod oracle;
 
 use oracle::{Reading, httparse_fields, hyper_reads_request, hyper_reads_response};

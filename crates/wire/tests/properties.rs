@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 #[path = "../../../fuzz/src/lib.rs"]
-#[allow(unreachable_pub)]
+#[allow(unreachable_pub, clippy::expect_used)]
 mod promises;
 
 /// One of the given byte strings.

@@ -84,7 +84,8 @@ pub(crate) fn hyper_reads_response(data: &[u8], to_head: bool) -> Option<Reading
         tokio::spawn(connection);
         tokio::spawn(async move {
             let mut request = [0; 1024];
-            server.read(&mut request).await.expect("a request");
+            let length = server.read(&mut request).await.expect("in memory");
+            assert!(length > 0, "a request");
             server.write_all(&data).await.expect("room");
             server.shutdown().await.expect("in memory");
             // Stay until the client has gone, as a server that only closed its side.
