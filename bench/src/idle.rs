@@ -1,0 +1,58 @@
+//! Memory of idle client connections.
+
+use crate::lab::{self, Lab};
+use crate::peer::Peer;
+use crate::usage::Memory;
+use crate::{Result, client};
+
+/// What one proxy's connections cost.
+pub(crate) struct Idle {
+    /// Its memory after the start, before any connection.
+    pub(crate) start: Memory,
+    /// What each connection added to the proportional memory, in bytes.
+    pub(crate) bytes_each: f64,
+    /// How many there were.
+    pub(crate) connections: usize,
+}
+
+/// Opens connections that do one request each and stay, and weighs the proxy before and after.
+pub(crate) fn measure(lab: &Lab, peer: &Peer, wanted: usize, path: &str) -> Result<Idle> {
+    // The proxy needs a descriptor for each, and some for itself.
+    let connections = wanted.min(lab.descriptors.saturating_sub(256) as usize);
+    let start = settled(&peer.pids)?;
+    let mut held = Vec::with_capacity(connections);
+    for _ in 0..connections {
+        let mut stream = client::connect(peer.address)?;
+        let response = client::get(&mut stream, path)?;
+        if response.status != 200 {
+            return Err(format!("a connection was answered {}", response.status).into());
+        }
+        held.push(stream);
+    }
+    let full = settled(&peer.pids)?;
+    let still_open = held.iter().filter(|stream| is_open(stream)).count();
+    if still_open < connections {
+        return Err(format!("only {still_open} of {connections} connections were kept").into());
+    }
+    let added = full.proportional.saturating_sub(start.proportional);
+    Ok(Idle { start, bytes_each: added as f64 / connections as f64, connections })
+}
+
+/// Memory once it has stopped to change.
+fn settled(pids: &[u32]) -> Result<Memory> {
+    let mut last = Memory::of(pids)?;
+    for _ in 0..10 {
+        lab::pause(300);
+        let next = Memory::of(pids)?;
+        if next.proportional == last.proportional {
+            break;
+        }
+        last = next;
+    }
+    Ok(last)
+}
+
+fn is_open(stream: &std::net::TcpStream) -> bool {
+    let nothing_arrived = |error: std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
+    stream.set_nonblocking(true).is_ok() && stream.peek(&mut [0]).is_err_and(nothing_arrived)
+}

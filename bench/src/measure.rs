@@ -1,0 +1,252 @@
+//! The order of a run: for every scenario the peers are started, and take turns round by round.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::idle::{self, Idle};
+use crate::lab::{self, Lab, Process};
+use crate::peer::{self, Peer, Programs, Variant};
+use crate::report::Report;
+use crate::scenario::{self, Backend, FILE, Scenario};
+use crate::syscalls::{self, Counter};
+use crate::usage::Usage;
+use crate::wrk::Wrk;
+use crate::{Options, Result, client, ws};
+
+/// What a load generator saw.
+#[derive(Default)]
+pub(crate) struct Load {
+    /// Requests answered, or messages echoed.
+    pub(crate) requests: u64,
+    /// How long it took.
+    pub(crate) seconds: f64,
+    /// Half of the answers came within this.
+    pub(crate) p50_us: u64,
+    /// 99 of 100 came within this.
+    pub(crate) p99_us: u64,
+    /// Anything that went wrong; the measurement is then void.
+    pub(crate) errors: Vec<String>,
+}
+
+/// One measurement: one peer, one scenario, one round.
+pub(crate) struct Sample {
+    pub(crate) load: Load,
+    pub(crate) used: Usage,
+}
+
+/// Everything about one peer in one scenario.
+pub(crate) struct Row {
+    pub(crate) variant: Variant,
+    /// One for every round.
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) calls_per_request: Option<f64>,
+    pub(crate) idle: Option<Idle>,
+    /// Why there is nothing to compare.
+    pub(crate) failure: Option<String>,
+}
+
+/// Measures what the options ask for and prints it; false if a row is not valid.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let scenarios = scenario::chosen(&options.scenarios)?;
+    let programs = Programs::find(options)?;
+    let wrk = lab::tool("wrk", "wrk")?;
+    lab::tool("taskset", "util-linux")?;
+    let lab = Lab::open(options)?;
+    write_files(&lab)?;
+    let bench = Bench {
+        counter: syscalls::counter(&lab),
+        origins: Origins::start(&lab, &programs)?,
+        lab: &lab,
+        programs: &programs,
+        options,
+        wrk,
+    };
+    let mut report = Report::new(options, bench.counter.as_ref().map(Counter::name));
+    report.environment(&programs.versions());
+    report.fields(&bench.added_fields()?);
+    for scenario in scenarios {
+        eprintln!("{}:", scenario.name);
+        report.scenario(scenario, bench.scenario(scenario))?;
+    }
+    report.end()
+}
+
+struct Bench<'a> {
+    lab: &'a Lab,
+    programs: &'a Programs,
+    options: &'a Options,
+    wrk: PathBuf,
+    origins: Origins,
+    counter: Option<Counter>,
+}
+
+impl Bench<'_> {
+    /// What every peer adds to a request, to show that they do equal work.
+    fn added_fields(&self) -> Result<Vec<(&'static str, Vec<String>)>> {
+        let Some(scenario) = scenario::SCENARIOS.iter().find(|s| s.backend == Backend::Own) else {
+            return Ok(Vec::new());
+        };
+        let mut all = Vec::new();
+        for &program in &self.options.peers {
+            let variant = Variant { program, splice: false };
+            let fields = self.start(variant, scenario).and_then(|peer| peer.added_fields());
+            // A peer that cannot do this will say so again in its rows.
+            all.push((variant.name(), fields.unwrap_or_else(|error| vec![error.to_string()])));
+        }
+        Ok(all)
+    }
+
+    /// One row for each peer.
+    fn scenario(&self, scenario: &Scenario) -> Vec<Row> {
+        let mut rows = Vec::new();
+        let mut peers = Vec::new();
+        for variant in peer::variants(&self.options.peers, scenario) {
+            let started = self.start(variant, scenario).and_then(|peer| {
+                check(scenario, peer.address)?;
+                Ok(peer)
+            });
+            let failure = started.as_ref().err().map(ToString::to_string);
+            peers.push(started.ok());
+            rows.push(Row {
+                variant,
+                samples: Vec::new(),
+                calls_per_request: None,
+                idle: None,
+                failure,
+            });
+        }
+        if let scenario::Load::Idle { connections } = scenario.load {
+            for (row, peer) in rows.iter_mut().zip(&peers) {
+                let Some(peer) = peer else { continue };
+                note(row, |row| {
+                    row.idle = Some(idle::measure(self.lab, peer, connections, "/small")?);
+                    Ok(())
+                });
+            }
+            return rows;
+        }
+        for round in 0..self.options.rounds as usize {
+            for turn in 0..rows.len() {
+                // A fixed order would give each peer the same neighbour every time.
+                let at = (turn + round) % rows.len();
+                let (Some(row), Some(Some(peer))) = (rows.get_mut(at), peers.get_mut(at)) else {
+                    continue;
+                };
+                note(row, |row| self.take_turn(scenario, peer, row, round));
+            }
+        }
+        rows
+    }
+
+    fn start(&self, variant: Variant, scenario: &Scenario) -> Result<Peer> {
+        let upstream = match scenario.backend {
+            Backend::Nginx => Some(self.origins.nginx),
+            Backend::Own => Some(self.origins.own),
+            Backend::Files => None,
+        };
+        Peer::start(self.lab, self.programs, variant, scenario, upstream)
+    }
+
+    fn take_turn(
+        &self,
+        scenario: &Scenario,
+        peer: &mut Peer,
+        row: &mut Row,
+        round: usize,
+    ) -> Result<()> {
+        if round == 0 {
+            self.load(scenario, peer.address, 1)?;
+            if let Some(counter) = &self.counter {
+                let load = || Ok(self.load(scenario, peer.address, syscalls::SECONDS)?.requests);
+                row.calls_per_request = Some(counter.count(self.lab, &peer.pids, load)?);
+            }
+        }
+        let before = Usage::of(&peer.pids)?;
+        let load = self.load(scenario, peer.address, self.options.seconds)?;
+        peer.still_runs()?;
+        let used = Usage::of(&peer.pids)?.since(&before);
+        if let Some(error) = load.errors.first() {
+            row.failure.get_or_insert(error.clone());
+        }
+        eprintln!(
+            "  round {} {:<15} {:>8.2} µs/request",
+            round + 1,
+            row.variant.name(),
+            used.cpu_ns as f64 / 1e3 / load.requests.max(1) as f64
+        );
+        row.samples.push(Sample { load, used });
+        Ok(())
+    }
+
+    fn load(&self, scenario: &Scenario, target: SocketAddr, seconds: u64) -> Result<Load> {
+        match scenario.load {
+            scenario::Load::Http { connections, path, body, close, .. } => {
+                let wrk = Wrk { program: &self.wrk, connections, close, body, seconds };
+                wrk.run(self.lab, target, path)
+            }
+            scenario::Load::WebSocket { connections, size } => {
+                ws::run(self.lab, target, connections, size, seconds)
+            }
+            scenario::Load::Idle { .. } => Err("idle connections are no load".into()),
+        }
+    }
+}
+
+/// Does something for a row and keeps why it failed, if it does.
+fn note(row: &mut Row, work: impl FnOnce(&mut Row) -> Result<()>) {
+    if let Err(error) = work(row) {
+        eprintln!("  {}: {error}", row.variant.name());
+        row.failure.get_or_insert(error.to_string());
+    }
+}
+
+/// One request by hand: a fast wrong answer must not count.
+fn check(scenario: &Scenario, target: SocketAddr) -> Result<()> {
+    let scenario::Load::Http { path, response: expected, body: 0, .. } = scenario.load else {
+        return Ok(());
+    };
+    let response = client::get(&mut client::connect(target)?, path)?;
+    if response.status != 200 || response.body.len() != expected {
+        return Err(format!(
+            "answers {} with {} bytes instead of 200 with {expected}",
+            response.status,
+            response.body.len()
+        )
+        .into());
+    }
+    Ok(())
+}
+
+/// The origins, shared by all peers.
+struct Origins {
+    nginx: SocketAddr,
+    own: SocketAddr,
+    _processes: [Process; 2],
+}
+
+impl Origins {
+    fn start(lab: &Lab, programs: &Programs) -> Result<Origins> {
+        let (nginx, own) = (lab::free_address()?, lab::free_address()?);
+        let mut processes = [
+            peer::nginx_origin(lab, &programs.nginx, nginx)?,
+            lab.start(
+                "origin",
+                &lab.origin_core,
+                &std::env::current_exe()?,
+                &["origin", "--listen", &own.to_string()],
+            )?,
+        ];
+        for (process, address) in processes.iter_mut().zip([nginx, own]) {
+            peer::wait_until_it_answers(process, address)?;
+        }
+        Ok(Origins { nginx, own, _processes: processes })
+    }
+}
+
+fn write_files(lab: &Lab) -> Result<()> {
+    std::fs::create_dir_all(lab.dir.join("files"))?;
+    for (name, size) in [("4k.bin", FILE), ("64k.bin", 64 << 10), ("1m.bin", 1 << 20)] {
+        lab.write(&format!("files/{name}"), vec![b'x'; size])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! nginx as a peer, and as the origin of plain responses.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::Task;
+use crate::Result;
+use crate::lab::{Lab, Process};
+use crate::scenario::SMALL;
+
+/// Starts nginx as proxy or file server.
+pub(super) fn start(lab: &Lab, program: &Path, task: &Task) -> Result<Process> {
+    let location = match task.upstream {
+        Some(_) => {
+            let connection = if task.websocket { TUNNEL } else { PLAIN };
+            // A tunnel moves its bytes through one buffer each way, of this size.
+            let buffer = if task.websocket && task.bulk { "128k" } else { "16k" };
+            format!("{PROXY}{connection}proxy_buffer_size {buffer};")
+        }
+        None => format!("root {};", task.files.display()),
+    };
+    let upstream = match task.upstream {
+        Some(upstream) => format!(
+            "upstream origin {{
+                server {upstream};
+                keepalive 2048;
+                keepalive_requests 1000000000;
+                keepalive_timeout 600s;
+            }}"
+        ),
+        None => String::new(),
+    };
+    let http = format!(
+        "{upstream}
+        server {{
+            listen {} reuseport backlog=4096;
+            location / {{ {location} }}
+        }}",
+        task.listen,
+    );
+    run(lab, "nginx", &lab.proxy_core, program, &http, task.connections)
+}
+
+/// Starts nginx as an origin: `/small` from memory, everything else from the directory.
+pub(crate) fn origin(lab: &Lab, program: &Path, listen: SocketAddr) -> Result<Process> {
+    let http = format!(
+        "server {{
+            listen {listen} reuseport backlog=4096;
+            root {files};
+            location = /small {{ return 200 \"{body}\"; }}
+        }}",
+        files = lab.dir.join("files").display(),
+        body = "x".repeat(SMALL),
+    );
+    run(lab, "origin-nginx", &lab.origin_core, program, &http, 6000)
+}
+
+/// The header work that every peer does, and buffers large enough that a body is never written to
+/// a file and moves in few, large pieces.
+///
+/// All of it stands in one block: a `proxy_set_header` inside hides every one outside.
+const PROXY: &str = r#"
+            proxy_pass http://origin;
+            proxy_buffers 16 64k;
+            proxy_busy_buffers_size 256k;
+            proxy_max_temp_file_size 0;
+            proxy_read_timeout 600s;
+            client_body_buffer_size 128k;
+            client_max_body_size 0;
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header X-Forwarded-Host $http_host;
+            proxy_set_header X-Forwarded-Port $server_port;
+            proxy_set_header Forwarded 'for=$remote_addr;host="$http_host";proto=$scheme';
+            "#;
+
+const PLAIN: &str = r#"
+            proxy_set_header Connection "";
+            "#;
+
+const TUNNEL: &str = r#"
+            proxy_set_header Connection "upgrade";
+            proxy_set_header Upgrade $http_upgrade;
+            "#;
+
+fn run(
+    lab: &Lab,
+    name: &str,
+    core: &str,
+    program: &Path,
+    http: &str,
+    connections: usize,
+) -> Result<Process> {
+    // Its workers cannot read the directory as another user than ours.
+    let user = if rustix::process::getuid().is_root() { "user root;" } else { "" };
+    let dir = lab.dir.join(name);
+    std::fs::create_dir_all(&dir)?;
+    let config = format!(
+        "daemon off;
+        worker_processes 1;
+        {user}
+        pid {dir}/pid;
+        error_log stderr error;
+        events {{
+            use epoll;
+            multi_accept on;
+            worker_connections {slots};
+        }}
+        http {{
+            access_log off;
+            default_type application/octet-stream;
+            sendfile on;
+            tcp_nodelay on;
+            keepalive_requests 1000000000;
+            keepalive_timeout 600s;
+            open_file_cache max=100 inactive=600s;
+            open_file_cache_valid 600s;
+            client_body_temp_path {dir}/body;
+            proxy_temp_path {dir}/proxy;
+            fastcgi_temp_path {dir}/fastcgi;
+            uwsgi_temp_path {dir}/uwsgi;
+            scgi_temp_path {dir}/scgi;
+            {http}
+        }}",
+        dir = dir.display(),
+        slots = 2 * connections + 256,
+    );
+    let file = lab.write(&format!("{name}.conf"), config)?;
+    let args =
+        ["-e", "stderr", "-p", &dir.display().to_string(), "-c", &file.display().to_string()];
+    lab.start(name, core, program, &args)
+}

@@ -1,0 +1,146 @@
+//! What is measured.
+
+use crate::Result;
+
+/// One kind of traffic, the same for every proxy.
+pub(crate) struct Scenario {
+    /// As `--scenario` and the tables call it.
+    pub(crate) name: &'static str,
+    /// What a reader of the table has to know.
+    pub(crate) about: &'static str,
+    /// Who makes the traffic.
+    pub(crate) load: Load,
+    /// Who answers it.
+    pub(crate) backend: Backend,
+    /// Much payload a message: HAProxy is measured with `splice(2)` and without.
+    pub(crate) bulk: bool,
+}
+
+/// The traffic.
+pub(crate) enum Load {
+    /// HTTP/1.1 requests from wrk.
+    Http {
+        connections: usize,
+        path: &'static str,
+        /// Bytes the response carries.
+        response: usize,
+        /// Bytes of the request's body; a POST if there are any.
+        body: usize,
+        /// `Connection: close` on every request.
+        close: bool,
+    },
+    /// One WebSocket message at a time on each connection, `size` bytes.
+    WebSocket { connections: usize, size: usize },
+    /// Nothing: connections that have done one request each and wait.
+    Idle { connections: usize },
+}
+
+/// Where a request is answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// By an nginx as origin.
+    Nginx,
+    /// By the bench's own origin, which reads a request's body before it answers.
+    Own,
+    /// By the proxy itself, from a directory.
+    Files,
+}
+
+/// Body of a small response.
+pub(crate) const SMALL: usize = 128;
+/// A static file's size.
+pub(crate) const FILE: usize = 4096;
+
+/// Every scenario, in the order of the report.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "keepalive-64",
+        about: "128-byte responses on 64 kept connections",
+        load: http(64, "/small", SMALL),
+        backend: Backend::Nginx,
+        bulk: false,
+    },
+    Scenario {
+        name: "keepalive-1000",
+        about: "128-byte responses on 1000 kept connections",
+        load: http(1000, "/small", SMALL),
+        backend: Backend::Nginx,
+        bulk: false,
+    },
+    Scenario {
+        name: "connection-per-request",
+        about: "128-byte responses, a new client connection each, upstream connections kept",
+        load: Load::Http { connections: 64, path: "/small", response: SMALL, body: 0, close: true },
+        backend: Backend::Nginx,
+        bulk: false,
+    },
+    Scenario {
+        name: "body-64k",
+        about: "64 KiB responses on 64 kept connections",
+        load: http(64, "/64k.bin", 64 << 10),
+        backend: Backend::Nginx,
+        bulk: true,
+    },
+    Scenario {
+        name: "body-1m",
+        about: "1 MiB responses on 16 kept connections",
+        load: http(16, "/1m.bin", 1 << 20),
+        backend: Backend::Nginx,
+        bulk: true,
+    },
+    Scenario {
+        name: "post-64k",
+        about: "64 KiB request bodies on 64 kept connections, small responses",
+        load: Load::Http {
+            connections: 64,
+            path: "/sink",
+            response: 2,
+            body: 64 << 10,
+            close: false,
+        },
+        backend: Backend::Own,
+        bulk: true,
+    },
+    Scenario {
+        name: "ws-echo-128",
+        about: "128-byte WebSocket messages and their echoes on 64 connections",
+        load: Load::WebSocket { connections: 64, size: 128 },
+        backend: Backend::Own,
+        bulk: false,
+    },
+    Scenario {
+        name: "ws-echo-64k",
+        about: "64 KiB WebSocket messages and their echoes on 16 connections",
+        load: Load::WebSocket { connections: 16, size: 64 << 10 },
+        backend: Backend::Own,
+        bulk: true,
+    },
+    Scenario {
+        name: "static-4k",
+        about: "a 4 KiB file from the proxy's own directory on 64 kept connections",
+        load: http(64, "/4k.bin", FILE),
+        backend: Backend::Files,
+        bulk: false,
+    },
+    Scenario {
+        name: "idle",
+        about: "process memory of client connections that did one request and wait",
+        load: Load::Idle { connections: 5000 },
+        backend: Backend::Nginx,
+        bulk: false,
+    },
+];
+
+/// The scenarios of these names, or all when none is given.
+pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>> {
+    if let Some(unknown) = names.iter().find(|name| SCENARIOS.iter().all(|s| s.name != **name)) {
+        let known: Vec<_> = SCENARIOS.iter().map(|s| s.name).collect();
+        return Err(format!("no scenario `{unknown}`; there are {}", known.join(", ")).into());
+    }
+    let wanted = |s: &&Scenario| names.is_empty() || names.iter().any(|name| name == s.name);
+    Ok(SCENARIOS.iter().filter(wanted).collect())
+}
+
+const fn http(connections: usize, path: &'static str, response: usize) -> Load {
+    Load::Http { connections, path, response, body: 0, close: false }
+}
