@@ -137,9 +137,13 @@ fn control_characters_of_a_file_do_not_reach_the_terminal() {
 
 #[test]
 fn a_file_of_nothing_but_mistakes_gives_a_bounded_number_of_findings() {
-    let many = "a = 1\n".repeat(5000);
-    let found = one(&many).diagnostics.len();
-    assert!((1..=1000).contains(&found), "{found}");
+    for line in ["a = 1\n", "[server]\n", "x y z\n", "\"\n", "a = [\n"] {
+        let found = one(line.repeat(50_000)).diagnostics.len();
+        assert!((1..=1000).contains(&found), "{line:?} gave {found}");
+    }
+    let keys: String = (0..50_000).map(|number| format!("key{number} = 1\n")).collect();
+    let found = one(keys).diagnostics.len();
+    assert!((1..=1000).contains(&found), "keys gave {found}");
 }
 
 #[test]

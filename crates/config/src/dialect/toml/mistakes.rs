@@ -8,8 +8,8 @@ use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::source::{Source, Span};
 use crate::syntax::quoted;
 
-/// More broken lines than anybody would read of; the rest of such a file is not looked at.
-const BROKEN_LINES_MAX: usize = 500;
+/// More errors than anybody would read; the rest of such a file is not looked at.
+const ERRORS_MAX: usize = 500;
 
 /// Reports the errors of one text; returns what cannot be relied on.
 pub(super) fn report(source: &Source, file: usize, errors: &[Error], out: &Diagnostics) -> Broken {
@@ -20,13 +20,13 @@ pub(super) fn report(source: &Source, file: usize, errors: &[Error], out: &Diagn
     let mut errors: Vec<(Span, &str)> =
         errors.iter().map(|error| (text.place(error), error.message())).collect();
     errors.sort_by_key(|(span, _)| span.start);
+    if let Some((span, _)) = errors.get(ERRORS_MAX) {
+        broken.lines.extend(source.line_of(span.start)..source.line_count());
+        broken.tables = true;
+        errors.truncate(ERRORS_MAX);
+    }
     for &(span, message) in &errors {
         let line = source.line_of(span.start);
-        if broken.lines.len() >= BROKEN_LINES_MAX {
-            broken.lines.extend(line..source.line_count());
-            broken.tables = true;
-            break;
-        }
         if message == "duplicate key" {
             let header = text.header_above(line);
             if text.is_header(line) {
