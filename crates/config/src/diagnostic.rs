@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, where, and what to write instead.
 //!
-//! Readers and decoders push [`Diagnostic`]s into one [`Diagnostics`] and go on, so that an operator
+//! Readers and decoders push [`Diagnostic`]s into one `Diagnostics` and go on, so that an operator
 //! sees every mistake at once. How they look on a terminal or for a tool is `render`'s part.
 
 use std::cell::RefCell;
