@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use config::Model;
-use config::model::Listen;
+use config::model::{Listen, LogTarget};
 use control::resolve;
 use control::writer::LogWriters;
 use net::descriptors::raise_limit;
@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 
 use crate::announce;
 use crate::signals::{Event, Signals};
-use crate::terminal::Failure;
+use crate::terminal::{self, Failure};
 
 /// Descriptors left for files, logs, pipes and listening sockets when the number of client
 /// connections is derived from the limit.
@@ -72,6 +72,9 @@ impl Service {
                 Ok(Self { writers, log, workers, addresses, signals, started })
             }
             Err(failure) => {
+                if let (Failure::Plain(what, _), true) = (&failure, logs_to_file(model)) {
+                    log.error(format_args!("{what}"));
+                }
                 writers.finish();
                 Err(failure)
             }
@@ -115,6 +118,10 @@ impl Service {
         let lines = announce::start(model, &addresses, count, performance.max_connections);
         for line in &lines {
             log.info(format_args!("{line}"));
+            if logs_to_file(model) {
+                // Whoever starts it by hand should see that it serves.
+                terminal::print(io::stderr(), &format!("{line}\n"));
+            }
         }
         for line in &unserved {
             log.warn(format_args!("{line}"));
@@ -168,6 +175,11 @@ impl Service {
         self.log.info(format_args!("{}", announce::end(&self.workers, self.started.elapsed())));
         self.writers.finish();
     }
+}
+
+/// Whether messages go where nobody who starts Ravelin by hand would see them.
+fn logs_to_file(model: &Model) -> bool {
+    matches!(model.logging.error_log, LogTarget::File(_))
 }
 
 /// The next signal, or `None` as soon as the task has ended.

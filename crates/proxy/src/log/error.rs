@@ -127,7 +127,11 @@ impl fmt::Display for Failure<'_> {
             write!(f, "{}: ", self.by.as_str())?;
         }
         write!(f, "{}: {}", self.phase.as_str(), self.cause.explain())?;
-        if !self.detail.is_empty() {
+        // "connection refused (Connection refused (os error 111))" says it twice.
+        let explained = self.cause.explain();
+        let repeats =
+            self.detail.get(..explained.len()).is_some_and(|s| s.eq_ignore_ascii_case(explained));
+        if !self.detail.is_empty() && !repeats {
             write!(f, " ({})", self.detail)?;
         }
         match self.answered {
@@ -219,6 +223,10 @@ mod tests {
             "warn proxy: upstream http://10.0.0.2:80 (pool \"backend\", site \"main\"): connect: \
              connection refused; answered 502 to GET /api/x id=7\n"
         );
+        let os_error = Failure { detail: "Connection refused (os error 111)", ..refused() };
+        assert_eq!(os_error.to_string(), refused().to_string());
+        let parser = Failure { detail: "status line", ..refused() };
+        assert!(parser.to_string().contains("connection refused (status line); answered"));
         let none = Failure {
             endpoint: "",
             by: Party::Proxy,
