@@ -23,7 +23,7 @@ use wire::target::{Form, Target, parse_target};
 
 use crate::connection::Connection;
 use crate::decide::{Action, Request, decide};
-use crate::drain::body_left;
+use crate::drain::{Left, body_left};
 use crate::files::Answer;
 use crate::filters::ConnectionSays;
 use crate::local::Rest;
@@ -184,7 +184,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
     let done = match decision.map(|decision| decision.action) {
         _ if malformed => {
             record.ended = failed(Party::Client, Phase::Head, Cause::Malformed);
-            let rest = Rest::of(body_left(&inbound));
+            let rest = Rest::of(Left::TooMuch);
             let out = &mut heads.out;
             local::respond(&inbound, site, Answer::error(400), rest, out, request_id, &mut record)
                 .await

@@ -23,7 +23,7 @@ use std::task::Poll;
 
 use config::model::UpstreamAddress;
 use net::buffer::Buffer;
-use wire::head::{Framing, ResponseHead, Version};
+use wire::head::{Framing, ResponseHead, Upgrade, Version};
 
 use self::reach::{Reached, reach};
 use self::wait::{Awaited, ClientWatch, await_response};
@@ -87,7 +87,7 @@ pub async fn forward<'a>(
 ) -> Done {
     if let Some(status) = refused_unsent(inbound, matched) {
         record.ended = failed(Party::Client, Phase::Decide, Cause::Limit);
-        let rest = Rest::of(body_left(inbound));
+        let rest = Rest::of(Left::TooMuch);
         let answer = Answer::error(status);
         return local::respond(
             inbound,
@@ -119,7 +119,8 @@ pub async fn forward<'a>(
         };
         let mut sending = send_request(inbound, matched, reached.member, heads, request_id);
         let awaited =
-            response_head(inbound, &reached, &mut sending, heads, &mut patience, record).await;
+            response_head(inbound, matched, &reached, &mut sending, heads, &mut patience, record)
+                .await;
         let buffer = match awaited {
             Ok(buffer) => buffer,
             Err(awaited) => {
@@ -142,6 +143,11 @@ pub async fn forward<'a>(
         };
         record.status = heads.response.status;
         if heads.response.status == 101 {
+            if !(matched.upgrade && heads.response.upgrade == Upgrade::WebSocket) {
+                let rest = sending.rest(inbound, heads);
+                let broken = Broken::new(Party::Upstream, Phase::FirstByte, Cause::Malformed);
+                return give_up(inbound, matched, broken, rest, heads, request_id, record).await;
+            }
             let lead = response_lead(inbound, matched, heads, &buffer, false, true, request_id);
             let taken = tunnel::Taken { connection: reached.connection, buffer, lead };
             return tunnel::tunnel(inbound, taken, &mut patience, heads, record).await;
@@ -158,6 +164,14 @@ pub async fn forward<'a>(
             record,
         )
         .await;
+        if let Some(PumpError::Source(cause)) = relayed.error
+            && relayed.unsent
+        {
+            // The client has not seen a byte, so it can still be told.
+            let rest = sending.rest(inbound, heads);
+            let broken = Broken::new(Party::Upstream, Phase::Transfer, cause);
+            return give_up(inbound, matched, broken, rest, heads, request_id, record).await;
+        }
         return finish(inbound, matched, reached, sending, relayed, heads, request_id, record);
     }
 }
@@ -253,6 +267,7 @@ fn send_request<'a>(
 /// Waits for the final response head, passing interim ones on. The buffer begins with the head.
 async fn response_head(
     inbound: &Inbound<'_>,
+    matched: &Matched<'_>,
     reached: &Reached<'_>,
     sending: &mut Sending<'_>,
     heads: &mut Heads,
@@ -260,8 +275,11 @@ async fn response_head(
     record: &mut Record<'_>,
 ) -> Result<Buffer, Awaited> {
     let mut buffer: Option<Buffer> = None;
-    let malformed = || Broken::new(Party::Upstream, Phase::FirstByte, Cause::Malformed);
-    for _ in 0..=INTERIM_MAX {
+    let malformed = |what: &str| Broken {
+        detail: what.to_owned(),
+        ..Broken::new(Party::Upstream, Phase::FirstByte, Cause::Malformed)
+    };
+    for passed_on in 0..=INTERIM_MAX {
         let upstream = &reached.connection.stream;
         let head = &mut heads.response;
         await_response(inbound, upstream, sending, head, &mut buffer, patience).await?;
@@ -270,7 +288,17 @@ async fn response_head(
             record.times.first_byte = inbound.elapsed();
         }
         if !head.is_interim() {
-            return Ok(bytes);
+            let asked_for = matched.upgrade && head.upgrade == Upgrade::WebSocket;
+            return match head.status == 101 && !asked_for {
+                true => Err(Awaited::final_(malformed("a protocol switch nobody asked for"))),
+                false => Ok(bytes),
+            };
+        }
+        if passed == INTERIM_MAX {
+            break;
+        }
+        if passed_on == INTERIM_MAX {
+            break;
         }
         if !head.keep_alive {
             heads.interim_at_fault = true;
@@ -287,7 +315,7 @@ async fn response_head(
         bytes.consume(head.len);
         buffer = Some(bytes);
     }
-    Err(Awaited::final_(malformed()))
+    Err(Awaited::final_(malformed("too many interim responses")))
 }
 
 /// The response head as the client gets it.
@@ -371,6 +399,7 @@ async fn relay<'a>(
     })
     .await;
     record.response_bytes = reply.payload();
+    let unsent = reply.is_unsent();
     let (spare, excess) = reply.into_parts();
     heads.spare = spare;
     let whole = result.is_ok() && sending.is_whole() && excess.is_none();
@@ -383,7 +412,7 @@ async fn relay<'a>(
         Err(_) => After::Close,
     };
     let reusable = whole && heads.response.keep_alive && !heads.interim_at_fault;
-    Relayed { after, reusable, error: result.err() }
+    Relayed { after, reusable, error: result.err(), unsent }
 }
 
 /// How a response was passed on.
@@ -392,6 +421,8 @@ struct Relayed {
     /// The upstream connection is fit for another exchange.
     reusable: bool,
     error: Option<PumpError>,
+    /// Not a byte of it has reached the client.
+    unsent: bool,
 }
 
 /// Puts away what an exchange used, now that the response is through or broken off.

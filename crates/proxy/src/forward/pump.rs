@@ -56,6 +56,7 @@ pub struct Pump<'a> {
     segment: Segment,
     payload: u64,
     progress: u64,
+    has_written: bool,
     /// How many times in a row a read filled all the room it had.
     full_reads: u32,
 }
@@ -129,6 +130,7 @@ impl<'a> Pump<'a> {
             segment: Segment::default(),
             payload: 0,
             progress: 0,
+            has_written: false,
             full_reads: 0,
         }
     }
@@ -174,6 +176,11 @@ impl<'a> Pump<'a> {
     /// Not a byte was read or written.
     pub fn is_untouched(&self) -> bool {
         self.progress == 0
+    }
+
+    /// Not a byte was written.
+    pub fn is_unsent(&self) -> bool {
+        !self.has_written
     }
 
     /// Who it waits for; only meaningful after `poll` was pending.
@@ -283,6 +290,7 @@ impl<'a> Pump<'a> {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.has_written = true;
             self.progress += written as u64;
             self.segment.written += written;
             if self.segment.written >= self.output_len() {
