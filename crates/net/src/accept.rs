@@ -5,7 +5,9 @@
 //! descriptors pauses accepting and never spins.
 //!
 //! A connection costs one `accept4`, which also makes it non-blocking, and one `epoll_ctl` to
-//! register it. `TCP_NODELAY` is inherited from the listening socket and costs nothing.
+//! register it; at its end another `epoll_ctl` and `close`. The kernel would forget a closed
+//! descriptor by itself, but tokio frees its side of a registration only after it has taken the
+//! descriptor out. `TCP_NODELAY` is inherited from the listening socket and costs nothing.
 
 use std::cell::RefCell;
 use std::io;

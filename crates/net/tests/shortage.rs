@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use net::descriptors::raise_limit;
 use net::listener::{Listen, bind};
 use net::worker::{Accepted, Options, start};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -60,6 +61,9 @@ fn run_short() {
     drop(told.recv_timeout(Duration::from_secs(60)).unwrap());
     // Ten tries a second at most, not a loop: a busy one counts thousands in this time.
     assert!(workers.counters()[0].shortages < 100);
+
+    let raised = raise_limit().unwrap();
+    assert_eq!((getrlimit(Resource::Nofile).current, raised), (limit.maximum, limit.maximum));
 }
 
 fn socket() -> std::os::fd::OwnedFd {
