@@ -3,6 +3,8 @@
 //! Each function takes arbitrary bytes and panics if a promise of `wire` is broken. The fuzz targets
 //! feed them what the fuzzer invents; the tests of `wire` include this file and feed them the corpus
 //! and random messages, so that the promises are also checked where no fuzzer runs.
+//!
+//! With a nightly compiler and `cargo-fuzz`: `cargo +nightly fuzz run request_head`.
 
 use std::net::{IpAddr, Ipv4Addr};
 
