@@ -294,9 +294,6 @@ async fn response_head(
                 false => Ok(bytes),
             };
         }
-        if passed == INTERIM_MAX {
-            break;
-        }
         if passed_on == INTERIM_MAX {
             break;
         }
