@@ -111,7 +111,8 @@ fn least_connections_avoids_the_busy_endpoint() {
     let gate = Gate::new();
     let (a, held) = holding("a", &gate);
     let (b, _) = holding("b", &gate);
-    let ravelin = start(&[a, b], LEAST);
+    let origins = [a, b];
+    let ravelin = start(&origins, LEAST);
     let mut busy = ravelin.client();
     busy.send("GET /held HTTP/1.1\r\nHost: example.com\r\n\r\n");
     next(&held, "the held request at a");
@@ -136,7 +137,8 @@ fn least_connections_counts_across_workers() {
     let gate = Gate::new();
     let (a, held_a) = holding("a", &gate);
     let (b, held_b) = holding("b", &gate);
-    let ravelin = start(&[a, b], &format!("{LEAST}[performance]\nworker_threads = 4\n"));
+    let origins = [a, b];
+    let ravelin = start(&origins, &format!("{LEAST}[performance]\nworker_threads = 4\n"));
     // Eight held requests from eight connections, which land on different workers.
     let mut busy: Vec<Client> = (0..8).map(|_| ravelin.client()).collect();
     for (i, client) in busy.iter_mut().enumerate() {
@@ -168,7 +170,8 @@ fn least_connections_forgets_clients_that_went_away() {
         }
     });
     let b = Origin::saying("b");
-    let ravelin = start(&[a, b], LEAST);
+    let origins = [a, b];
+    let ravelin = start(&origins, LEAST);
     let mut client = ravelin.client();
     client.send("GET /held HTTP/1.1\r\nHost: example.com\r\n\r\n");
     next(&held, "the held request");

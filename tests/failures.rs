@@ -154,11 +154,46 @@ fn a_chunked_body_that_breaks_off_has_no_last_chunk_for_the_client_either() {
 
 #[test]
 fn a_chunked_body_that_turns_malformed_has_no_last_chunk_for_the_client() {
-    let broken = broken_body(
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\nboo\r\n0\r\n\r\n",
-        false,
-    );
+    let (told, read) = (Gate::new(), Gate::new());
+    let origin = Origin::script({
+        let (told, read) = (told.clone(), read.clone());
+        move |conn| {
+            conn.request();
+            conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+            read.pass();
+            conn.send("zz\r\nboo\r\n0\r\n\r\n");
+            told.open();
+            conn.wait_closed();
+        }
+    });
+    let ravelin = Ravelin::before(&origin);
+    let mut client = ravelin.client();
+    client.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    let (_, _, _, framing) = client.wire.response_head("GET").unwrap();
+    read.open();
+    told.pass();
+    let broken = client.wire.body(framing).unwrap_err();
     assert!(matches!(broken, Broken::Truncated(_) | Broken::Reset), "{broken:?}");
+}
+
+#[test]
+fn a_chunked_body_that_is_malformed_from_the_start_is_502_or_visibly_broken() {
+    let origin = Origin::script(|conn| {
+        conn.request();
+        conn.send(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\nboo\r\n0\r\n\r\n",
+        );
+        conn.wait_closed();
+    });
+    let ravelin = Ravelin::before(&origin);
+    let mut client = ravelin.client();
+    client.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    match client.wire.response("GET") {
+        Ok(response) => assert_eq!(response.status, 502),
+        Err(e) => {
+            assert!(matches!(e, Broken::Truncated(_) | Broken::Reset | Broken::Closed), "{e:?}")
+        }
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn one_client_connection_serves_many_requests_over_one_upstream_connection() {
 #[test]
 fn connection_close_of_the_client_is_honoured() {
     let origin = Origin::saying("bye");
-    let ravelin = Ravelin::before(&origin);
+    let ravelin = Ravelin::before_with(&origin, "[performance]\nworker_threads = 1\n");
     let mut client = ravelin.client();
     let response =
         client.ask("GET / HTTP/1.1\r\nHost: example.com\r\nConnection: Close\r\n\r\n").expect(200);

@@ -350,7 +350,8 @@ fn without_default_the_first_site_of_the_listener_answers() {
     assert_eq!(hosts.who("second.test"), "second");
     assert_eq!(hosts.who("unknown.test"), "first");
     assert_eq!(hosts.ask("GET / HTTP/1.0\r\n\r\n"), "first");
-    assert_eq!(hosts.ask("GET / HTTP/1.1\r\nHost:\r\n\r\n"), "first", "an empty Host is valid");
+    // RFC 9110 section 4.2.1: an http URI with an empty host is invalid.
+    assert_eq!(hosts.ask("GET / HTTP/1.1\r\nHost:\r\n\r\n"), "400");
 }
 
 #[test]

@@ -37,6 +37,25 @@ fn refused_with(status: u16, attacks: &[&[u8]]) {
     }
 }
 
+/// Sends targets whose framing is beyond doubt but whose meaning is not: 400, nothing of it reaches
+/// the origin, and the next request on the connection, if it is kept, is answered as itself.
+#[track_caller]
+fn targets_refused(targets: &[&str]) {
+    let origin = telling();
+    let ravelin = Ravelin::before(&origin);
+    for target in targets {
+        let mut client = ravelin.client();
+        client.send(format!("GET {target} HTTP/1.1\r\n{HOST}\r\n"));
+        client.send(format!("GET /next HTTP/1.1\r\n{HOST}\r\n"));
+        let response = client.response("GET");
+        assert_eq!(response.status, 400, "{target:?}: {}", response.text());
+        if let Ok(next) = client.wire.response("GET") {
+            assert_eq!(next.text(), "GET /next \"\"", "{target:?}");
+        }
+    }
+    assert!(origin.requests().iter().all(|r| r.target == "/next"), "{:?}", origin.requests());
+}
+
 fn post(fields: &str, body: &str) -> Vec<u8> {
     format!("POST / HTTP/1.1\r\n{HOST}{fields}\r\n\r\n{body}").into_bytes()
 }
@@ -381,8 +400,6 @@ fn rfc9112_3_malformed_request_lines_are_400() {
             b"GET / HTTP/1.1 \r\nHost: example.com\r\n\r\n",
             b"GET / http/1.1\r\nHost: example.com\r\n\r\n",
             b"GET / HTTP/1.1x\r\nHost: example.com\r\n\r\n",
-            b"GET / HTTP/11\r\nHost: example.com\r\n\r\n",
-            b"GET / HTTP/1.\r\nHost: example.com\r\n\r\n",
             b"GET / x HTTP/1.1\r\nHost: example.com\r\n\r\n",
             b"GET /\x00 HTTP/1.1\r\nHost: example.com\r\n\r\n",
             b"GET /\x7f HTTP/1.1\r\nHost: example.com\r\n\r\n",
@@ -401,7 +418,9 @@ fn rfc9112_3_malformed_request_lines_are_400() {
 fn rfc9112_2_3_other_major_versions_are_505_and_http_0_9_is_refused() {
     let origin = telling();
     let ravelin = Ravelin::before(&origin);
-    for line in ["GET / HTTP/2.0", "GET / HTTP/3.0", "GET / HTTP/0.9"] {
+    for line in
+        ["GET / HTTP/2.0", "GET / HTTP/3.0", "GET / HTTP/0.9", "GET / HTTP/11", "GET / HTTP/1."]
+    {
         let status = ravelin.ask(format!("{line}\r\n{HOST}\r\n")).status;
         assert!(matches!(status, 400 | 505), "{line}: {status}");
     }
@@ -451,34 +470,19 @@ fn cve_2021_40438_odd_authorities_are_400() {
 
 #[test]
 fn cve_2025_66490_ambiguous_path_encodings_are_400() {
-    refused_with(
-        400,
-        &[
-            b"GET /a%2fb HTTP/1.1\r\nHost: example.com\r\n\r\n",
-            b"GET /a%2Fb HTTP/1.1\r\nHost: example.com\r\n\r\n",
-            b"GET /a%5cb HTTP/1.1\r\nHost: example.com\r\n\r\n",
-            b"GET /a\\b HTTP/1.1\r\nHost: example.com\r\n\r\n",
-            b"GET /a%00 HTTP/1.1\r\nHost: example.com\r\n\r\n",
-            b"GET /a%zz HTTP/1.1\r\nHost: example.com\r\n\r\n",
-            b"GET /a% HTTP/1.1\r\nHost: example.com\r\n\r\n",
-            b"GET /a%2 HTTP/1.1\r\nHost: example.com\r\n\r\n",
-        ],
-    );
+    targets_refused(&["/a%2fb", "/a%2Fb", "/a%5cb", "/a\\b", "/a%00", "/a%zz", "/a%", "/a%2"]);
 }
 
 #[test]
 fn cve_2021_41773_paths_that_escape_the_root_are_400() {
-    refused_with(
-        400,
-        &[
-            b"GET /.. HTTP/1.1\r\nHost: example.com\r\n\r\n",
-            b"GET /../etc/passwd HTTP/1.1\r\nHost: example.com\r\n\r\n",
-            b"GET /a/../../b HTTP/1.1\r\nHost: example.com\r\n\r\n",
-            b"GET /cgi-bin/.%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: example.com\r\n\r\n",
-            b"GET /a/..;/b HTTP/1.1\r\nHost: example.com\r\n\r\n",
-            b"GET http://example.com/../x HTTP/1.1\r\nHost: example.com\r\n\r\n",
-        ],
-    );
+    targets_refused(&[
+        "/..",
+        "/../etc/passwd",
+        "/a/../../b",
+        "/cgi-bin/.%2e/%2e%2e/etc/passwd",
+        "/a/..;/b",
+        "http://example.com/../x",
+    ]);
 }
 
 #[test]
