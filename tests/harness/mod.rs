@@ -45,8 +45,9 @@ impl Gate {
     /// Waits until the gate is open; panics when it stays shut.
     pub fn pass(&self) {
         let guard = self.0.0.lock().unwrap();
-        let (_guard, timeout) =
-            self.0.1.wait_timeout_while(guard, PATIENCE, |open| !*open).unwrap();
+        let (guard, timeout) = self.0.1.wait_timeout_while(guard, PATIENCE, |open| !*open).unwrap();
+        // A panic with the lock held would make the test fail for the wrong reason.
+        drop(guard);
         assert!(!timeout.timed_out(), "nobody opened the gate");
     }
 }
