@@ -25,8 +25,8 @@ use crate::connection::Connection;
 use crate::decide::{Action, Request, decide};
 use crate::drain::{Left, body_left};
 use crate::files::Answer;
-use crate::filters::ConnectionSays;
-use crate::local::Rest;
+use crate::filters::{ConnectionSays, Edits};
+use crate::local::{Reply, Rest};
 use crate::log::{Cause, Ended, Party, Phase, Record};
 use crate::snapshot::Snapshot;
 use crate::worker::Scratch;
@@ -181,26 +181,25 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
     let decision = decide(&snapshot, &request);
     let site = decision.as_ref().map(|decision| decision.site);
     record.site = site.map_or("", |site| &site.name);
+    let no_edits = Edits::default();
+    let edits = site.map_or(&no_edits, |site| &site.response);
     let done = match decision.map(|decision| decision.action) {
-        _ if malformed => {
-            record.ended = failed(Party::Client, Phase::Head, Cause::Malformed);
-            let rest = Rest::of(Left::TooMuch);
-            let out = &mut heads.out;
-            local::respond(&inbound, site, Answer::error(400), rest, out, request_id, &mut record)
-                .await
-        }
-        Some(Action::Proxy(matched)) => {
+        Some(Action::Proxy(matched)) if !malformed => {
             record.route = Some(&matched.route.path);
             forward::forward(&inbound, &matched, heads, request_id, &mut record).await
         }
         action => {
-            let answer = local::answer(&inbound, action.as_ref(), site, host);
-            if answer.status >= 400 {
-                record.ended = failed(Party::Proxy, Phase::Decide, Cause::Denied);
-            }
-            let rest = Rest::of(body_left(&inbound));
-            local::respond(&inbound, site, answer, rest, &mut heads.out, request_id, &mut record)
-                .await
+            let reply = if malformed {
+                record.ended = failed(Party::Client, Phase::Head, Cause::Malformed);
+                Reply { answer: Answer::error(400), site, edits, rest: Rest::of(Left::TooMuch) }
+            } else {
+                let answer = local::answer(&inbound, action.as_ref(), site, host);
+                if answer.status >= 400 {
+                    record.ended = failed(Party::Proxy, Phase::Decide, Cause::Denied);
+                }
+                Reply { answer, site, edits, rest: Rest::of(body_left(&inbound)) }
+            };
+            local::respond(&inbound, reply, &mut heads.out, request_id, &mut record).await
         }
     };
     record.request_id = request_id;

@@ -65,19 +65,31 @@ impl Rest {
     }
 }
 
-/// Sends `answer` and takes what is left of the request off the connection.
+/// A response of Ravelin's own.
+pub(crate) struct Reply<'a> {
+    /// The response.
+    pub(crate) answer: Answer,
+    /// The site whose error pages are used, if one took the request.
+    pub(crate) site: Option<&'a Site>,
+    /// The rules for its head: those of the site, or of its proxy part.
+    pub(crate) edits: &'a Edits,
+    /// What of the request is still on the client's connection.
+    pub(crate) rest: Rest,
+}
+
+/// Sends `reply` and takes what is left of the request off the connection.
 pub(crate) async fn respond(
     inbound: &Inbound<'_>,
-    site: Option<&Site>,
-    mut answer: Answer,
-    rest: Rest,
+    reply: Reply<'_>,
     out: &mut Vec<u8>,
     request_id: &mut Vec<u8>,
     record: &mut Record<'_>,
 ) -> Done {
     let (connection, snapshot) = (inbound.connection, inbound.snapshot);
-    let no_edits = Edits::default();
-    let edits = site.map_or(&no_edits, |site| &site.response);
+    let Reply { mut answer, site, edits, rest } = reply;
+    if edits.uses_request_id() {
+        inbound.ensure_id(request_id);
+    }
     if answer.status >= 400 {
         inbound.ensure_id(request_id);
         answer = error_page(inbound, site, answer, request_id);

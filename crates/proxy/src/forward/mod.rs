@@ -36,7 +36,7 @@ use crate::filters::{
     ConnectionSays, RequestHeadParts, ResponseHeadParts, write_informational, write_request_head,
     write_response_head,
 };
-use crate::local::{self, Rest};
+use crate::local::{self, Reply, Rest};
 use crate::log::{Cause, Failure, Party, Phase, Record};
 use crate::send::write_all;
 use crate::worker::Heads;
@@ -87,18 +87,8 @@ pub async fn forward<'a>(
 ) -> Done {
     if let Some(status) = refused_unsent(inbound, matched) {
         record.ended = failed(Party::Client, Phase::Decide, Cause::Limit);
-        let rest = Rest::of(Left::TooMuch);
-        let answer = Answer::error(status);
-        return local::respond(
-            inbound,
-            Some(matched.site),
-            answer,
-            rest,
-            &mut heads.out,
-            request_id,
-            record,
-        )
-        .await;
+        let reply = reply(matched, status, Rest::of(Left::TooMuch));
+        return local::respond(inbound, reply, &mut heads.out, request_id, record).await;
     }
     if matched.proxy.wants_request_id {
         inbound.ensure_id(request_id);
@@ -483,9 +473,13 @@ async fn give_up<'a>(
     if status == 499 {
         return Done { after: After::Close, consumed: inbound.head.len, excess: None };
     }
-    let answer = Answer::error(status);
-    let out = &mut heads.out;
-    local::respond(inbound, Some(matched.site), answer, rest, out, request_id, record).await
+    local::respond(inbound, reply(matched, status, rest), &mut heads.out, request_id, record).await
+}
+
+/// An error in place of the upstream's response.
+fn reply<'a>(matched: &Matched<'a>, status: u16, rest: Rest) -> Reply<'a> {
+    let edits = &matched.proxy.response;
+    Reply { answer: Answer::error(status), site: Some(matched.site), edits, rest }
 }
 
 /// Writes a line about a failure that the operator may want to look into.
