@@ -58,10 +58,14 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// What each peer adds to a request.
-    pub(crate) fn fields(&self, added: &[(&'static str, Vec<String>)]) {
+    /// What each peer adds to a request: it has to be the same for the work to be equal.
+    pub(crate) fn fields(&mut self, added: &[(&'static str, Vec<String>)]) {
         for (peer, fields) in added {
             println!("- {peer} adds: {}", fields.join(", "));
+        }
+        if added.windows(2).any(|pair| matches!(pair, [(_, one), (_, other)] if one != other)) {
+            self.failed = true;
+            self.warnings.push("the peers do not add the same fields: unequal work".to_owned());
         }
     }
 

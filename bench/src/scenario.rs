@@ -35,6 +35,22 @@ pub(crate) enum Load {
     Idle { connections: usize },
 }
 
+impl Load {
+    /// Client connections at once.
+    pub(crate) fn connections(&self) -> usize {
+        match *self {
+            Load::Http { connections, .. }
+            | Load::WebSocket { connections, .. }
+            | Load::Idle { connections } => connections,
+        }
+    }
+
+    /// Whether tunnels are asked for.
+    pub(crate) fn is_websocket(&self) -> bool {
+        matches!(self, Load::WebSocket { .. })
+    }
+}
+
 /// Where a request is answered.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Backend {

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::Task;
 use crate::Result;
 use crate::lab::{Lab, Process};
+use crate::scenario::Load;
 
 /// Starts HAProxy as proxy.
 pub(super) fn start(lab: &Lab, program: &Path, name: &str, task: &Task) -> Result<Process> {
@@ -14,14 +15,15 @@ pub(super) fn start(lab: &Lab, program: &Path, name: &str, task: &Task) -> Resul
     } else {
         ""
     };
-    // Larger buffers than the default 16 KiB halve the calls for a large body.
-    let buffer = if task.bulk { 65536 } else { 16384 };
+    let buffer = buffer_size(task);
     let config = format!(
         r#"global
     nbthread 1
     maxconn {connections}
     tune.bufsize {buffer}
     tune.pipesize 1048576
+    tune.pool-low-fd-ratio 100
+    tune.pool-high-fd-ratio 100
 
 defaults
     mode http
@@ -45,9 +47,20 @@ frontend clients
 backend origin
     server origin {upstream} pool-max-conn -1 pool-purge-delay 600s
 "#,
-        connections = task.connections + 256,
+        connections = task.load.connections() + 256,
         listen = task.listen,
     );
     let file = lab.write(&format!("{name}.cfg"), config)?;
     lab.start(name, &lab.proxy_core, program, &["-db", "-f", &file.display().to_string()])
+}
+
+/// The size that measured best: what is spliced needs no large buffer, except to splice more at once.
+fn buffer_size(task: &Task) -> usize {
+    match *task.load {
+        Load::Http { body: 1.., .. } if !task.splice => 128 << 10,
+        Load::Http { response: 0x1_0000.., .. } if !task.splice => 64 << 10,
+        Load::Http { response: 0x1_0001.., .. } => 64 << 10,
+        Load::WebSocket { size: 0x1_0000.., .. } => 64 << 10,
+        _ => 16 << 10,
+    }
 }

@@ -107,19 +107,15 @@ impl Programs {
 }
 
 /// What a proxy is to do in a scenario.
-pub(crate) struct Task {
+pub(crate) struct Task<'a> {
     /// Where it takes requests.
     pub(crate) listen: SocketAddr,
     /// Where it sends them; `None` if it is to answer from the directory itself.
     pub(crate) upstream: Option<SocketAddr>,
     /// Files it may have to serve.
     pub(crate) files: PathBuf,
-    /// Client connections it must be able to hold.
-    pub(crate) connections: usize,
-    /// Whether WebSocket tunnels are asked for.
-    pub(crate) websocket: bool,
-    /// Much payload a message.
-    pub(crate) bulk: bool,
+    /// The traffic it is to be set up for.
+    pub(crate) load: &'a Load,
     /// With `splice(2)`, where that is a choice.
     pub(crate) splice: bool,
 }
@@ -144,18 +140,11 @@ impl Peer {
         scenario: &Scenario,
         upstream: Option<SocketAddr>,
     ) -> Result<Peer> {
-        let connections = match scenario.load {
-            Load::Http { connections, .. }
-            | Load::WebSocket { connections, .. }
-            | Load::Idle { connections } => connections,
-        };
         let task = Task {
             listen: lab::free_address()?,
             upstream,
             files: lab.dir.join("files"),
-            connections,
-            websocket: matches!(scenario.load, Load::WebSocket { .. }),
-            bulk: scenario.bulk,
+            load: &scenario.load,
             splice: variant.splice,
         };
         let mut process = match (variant.program, &programs.haproxy, &programs.ravelin) {

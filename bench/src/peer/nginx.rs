@@ -6,18 +6,17 @@ use std::path::Path;
 use super::Task;
 use crate::Result;
 use crate::lab::{Lab, Process};
-use crate::scenario::SMALL;
+use crate::scenario::{Load, SMALL};
 
 /// Starts nginx as proxy or file server.
 pub(super) fn start(lab: &Lab, program: &Path, task: &Task) -> Result<Process> {
+    // A small file costs less when it is read and written with its head in one call.
     let location = match task.upstream {
         Some(_) => {
-            let connection = if task.websocket { TUNNEL } else { PLAIN };
-            // A tunnel moves its bytes through one buffer each way, of this size.
-            let buffer = if task.websocket && task.bulk { "128k" } else { "16k" };
-            format!("{PROXY}{connection}proxy_buffer_size {buffer};")
+            let connection = if task.load.is_websocket() { TUNNEL } else { PLAIN };
+            format!("{PROXY}{connection}{}", buffers(task.load))
         }
-        None => format!("root {};", task.files.display()),
+        None => format!("root {}; sendfile off;", task.files.display()),
     };
     let upstream = match task.upstream {
         Some(upstream) => format!(
@@ -38,7 +37,7 @@ pub(super) fn start(lab: &Lab, program: &Path, task: &Task) -> Result<Process> {
         }}",
         task.listen,
     );
-    run(lab, "nginx", &lab.proxy_core, program, &http, task.connections)
+    run(lab, "nginx", &lab.proxy_core, program, &http, task.load.connections())
 }
 
 /// Starts nginx as an origin: `/small` from memory, everything else from the directory.
@@ -55,17 +54,13 @@ pub(crate) fn origin(lab: &Lab, program: &Path, listen: SocketAddr) -> Result<Pr
     run(lab, "origin-nginx", &lab.origin_core, program, &http, 6000)
 }
 
-/// The header work that every peer does, and buffers large enough that a body is never written to
-/// a file and moves in few, large pieces.
+/// The header work that every peer does; no body is ever written to a file.
 ///
 /// All of it stands in one block: a `proxy_set_header` inside hides every one outside.
 const PROXY: &str = r#"
             proxy_pass http://origin;
-            proxy_buffers 16 64k;
-            proxy_busy_buffers_size 256k;
             proxy_max_temp_file_size 0;
             proxy_read_timeout 600s;
-            client_body_buffer_size 128k;
             client_max_body_size 0;
             proxy_http_version 1.1;
             proxy_set_header Host $http_host;
@@ -84,6 +79,27 @@ const TUNNEL: &str = r#"
             proxy_set_header Connection "upgrade";
             proxy_set_header Upgrade $http_upgrade;
             "#;
+
+/// The buffers that measured best for this traffic.
+fn buffers(load: &Load) -> &'static str {
+    match load {
+        // A tunnel moves its bytes through one buffer each way, of proxy_buffer_size.
+        Load::WebSocket { size: 0x1000.., .. } => {
+            "proxy_buffer_size 128k; proxy_buffers 8 64k; proxy_busy_buffers_size 192k;"
+        }
+        Load::Http { body: 1.., .. } => {
+            "proxy_request_buffering off; client_body_buffer_size 128k;"
+        }
+        Load::Http { response: 0x4_0000.., .. } => {
+            "proxy_buffering off; proxy_buffer_size 64k; proxy_buffers 8 64k;
+             proxy_busy_buffers_size 128k;"
+        }
+        Load::Http { response: 0x1000.., .. } => {
+            "proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 256k;"
+        }
+        _ => "",
+    }
+}
 
 fn run(
     lab: &Lab,
@@ -105,7 +121,7 @@ fn run(
         error_log stderr error;
         events {{
             use epoll;
-            multi_accept on;
+            multi_accept off;
             worker_connections {slots};
         }}
         http {{

@@ -43,8 +43,12 @@ websocket = {websocket}
 preserve_host = true
 add_x_forwarded = true
 add_forwarded = true
+
+[sites.proxy.idle_connections]
+max = 2048
+timeout = 600
 "#,
-            websocket = task.websocket
+            websocket = task.load.is_websocket()
         ),
         None => String::new(),
     };
@@ -68,7 +72,7 @@ static_dir = "{files}"
 default = true
 
 {proxy}"#,
-        connections = task.connections + 256,
+        connections = task.load.connections() + 256,
         listen = task.listen,
         files = task.files.display(),
     );
