@@ -31,6 +31,10 @@ pub fn no_upstream_timeouts() -> Timeouts {
     Timeouts { connect: none, read: none, write: none, tunnel: none }
 }
 
+/// The idle time of a tunnel is watched in so many parts, so that the deadline need not be moved for
+/// every message. A tunnel ends at most one part late.
+const TUNNEL_PARTS: u32 = 8;
+
 /// The patience of one exchange.
 #[derive(Debug)]
 pub struct Patience<'a> {
@@ -39,27 +43,38 @@ pub struct Patience<'a> {
     timeouts: &'a Timeouts,
     /// Whom the deadline is set for, and how many bytes had moved when it was.
     mark: Option<(Waiting, u64)>,
+    /// How many times in a row the deadline passed and too little had moved.
+    quiet: u32,
 }
 
 impl<'a> Patience<'a> {
     /// Patience by these limits.
     pub fn new(deadline: &'a Deadline, limits: &'a Limits, timeouts: &'a Timeouts) -> Self {
-        Self { deadline, limits, timeouts, mark: None }
+        Self { deadline, limits, timeouts, mark: None, quiet: 0 }
     }
 
     /// Waits for `whom` after `moved` bytes have moved in all. True when patience has ended.
     pub fn ends(&mut self, whom: Waiting, moved: u64) -> bool {
-        let by_rate = matches!(whom, Waiting::ClientToSend | Waiting::ClientToReceive);
+        let moves_on = matches!(whom, Waiting::UpstreamToSend | Waiting::UpstreamToReceive);
         match self.mark {
-            Some((marked, bytes)) if marked == whom && (by_rate || bytes == moved) => {
+            Some((marked, bytes)) if marked == whom && !(moves_on && bytes != moved) => {
                 if !self.deadline.expired() {
                     return false;
                 }
-                if !by_rate || moved.saturating_sub(bytes) < self.least_bytes() {
+                let since = moved.saturating_sub(bytes);
+                let (enough, quiet_max) = match whom {
+                    Waiting::ClientToSend | Waiting::ClientToReceive => {
+                        (since >= self.least_bytes(), 1)
+                    }
+                    Waiting::Tunnel => (since > 0, TUNNEL_PARTS),
+                    Waiting::UpstreamToSend | Waiting::UpstreamToReceive => (false, 1),
+                };
+                self.quiet = if enough { 0 } else { self.quiet + 1 };
+                if self.quiet >= quiet_max {
                     return true;
                 }
             }
-            _ => {}
+            _ => self.quiet = 0,
         }
         self.mark = Some((whom, moved));
         self.deadline.set(self.time_for(whom));
@@ -76,7 +91,7 @@ impl<'a> Patience<'a> {
             Waiting::ClientToSend | Waiting::ClientToReceive => self.limits.body_grace,
             Waiting::UpstreamToSend => self.timeouts.read,
             Waiting::UpstreamToReceive => self.timeouts.write,
-            Waiting::Tunnel => self.timeouts.tunnel,
+            Waiting::Tunnel => self.timeouts.tunnel / TUNNEL_PARTS,
         }
     }
 

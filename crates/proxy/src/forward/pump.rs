@@ -31,9 +31,8 @@ const COALESCE_MAX: usize = 2048;
 const SPLICE_MIN: u64 = 64 * 1024;
 /// A pipe that moves less than this at once is given up for a buffer.
 const SPLICE_WORTH: usize = 16 * 1024;
-/// A source of unknown length goes through a pipe after it has filled this many large buffers in a
-/// row.
-const FULL_READS_TO_SPLICE: u32 = 2;
+/// A source of unknown length (a tunnel) goes through a pipe after so many long reads in a row.
+const LONG_READS_TO_SPLICE: u32 = 2;
 
 /// Moves one body.
 pub struct Pump<'a> {
@@ -49,6 +48,8 @@ pub struct Pump<'a> {
     /// The pipe, while bytes go through one.
     splice: Option<Splice>,
     pipes: PipePool,
+    /// The sink takes the body as the source codes it.
+    raw: bool,
     /// No pipe is to be had, or the sockets do not support it.
     no_splice: bool,
     /// Bytes to write before the slices: a head, the size of a chunk, short bodies.
@@ -57,8 +58,8 @@ pub struct Pump<'a> {
     payload: u64,
     progress: u64,
     has_written: bool,
-    /// How many times in a row a read filled all the room it had.
-    full_reads: u32,
+    /// How many times in a row at least an ordinary buffer's worth came at once.
+    long_reads: u32,
 }
 
 /// A place in the input, which is no longer than a buffer.
@@ -125,13 +126,14 @@ impl<'a> Pump<'a> {
             buffers: context.buffers.clone(),
             splice: None,
             pipes: context.pipes.clone(),
-            no_splice: chunked || framing == Framing::Chunked,
+            raw: !chunked && framing != Framing::Chunked,
+            no_splice: false,
             lead,
             segment: Segment::default(),
             payload: 0,
             progress: 0,
             has_written: false,
-            full_reads: 0,
+            long_reads: 0,
         }
     }
 
@@ -159,6 +161,9 @@ impl<'a> Pump<'a> {
                 ready!(self.poll_splice(cx, from))?;
             } else {
                 ready!(self.poll_fill(cx, from))?;
+                if self.raw {
+                    self.write_through(cx, to)?;
+                }
             }
         }
     }
@@ -204,6 +209,31 @@ impl<'a> Pump<'a> {
         (self.lead, self.buffer.filter(|buffer| !buffer.is_empty()))
     }
 
+    /// Writes what was just read as it is. What the sink does not take at once is left in the buffer
+    /// for [`Pump::prepare`].
+    fn write_through(&mut self, cx: &mut Context<'_>, to: &Stream) -> Result<(), PumpError> {
+        let Some(buffer) = &mut self.buffer else { return Ok(()) };
+        let remaining = self.decoder.remaining().unwrap_or(u64::MAX);
+        let len = usize::try_from(remaining).unwrap_or(usize::MAX).min(buffer.len());
+        let body = buffer.filled().get(..len).unwrap_or_default();
+        if body.is_empty() {
+            return Ok(());
+        }
+        match to.poll_write(cx, body) {
+            Poll::Ready(Ok(0)) => Err(PumpError::Sink(Cause::Closed)),
+            Poll::Ready(Ok(written)) => {
+                self.has_written = true;
+                self.progress += written as u64;
+                self.payload += written as u64;
+                self.decoder.skip(written as u64);
+                buffer.consume(written);
+                Ok(())
+            }
+            Poll::Ready(Err(error)) => Err(PumpError::Sink(Cause::of(&error))),
+            Poll::Pending => Ok(()),
+        }
+    }
+
     fn has_output(&self) -> bool {
         !self.lead.is_empty() || self.segment.count > 0
     }
@@ -218,6 +248,9 @@ impl<'a> Pump<'a> {
             Some(buffer) => buffer.filled(),
             None => &[],
         };
+        if input.is_empty() && !self.decoder.is_done() {
+            return Ok(());
+        }
         let segment = &mut self.segment;
         let mut total = 0;
         while segment.count < SLICES_MAX && !self.decoder.is_done() {
@@ -359,7 +392,8 @@ impl<'a> Pump<'a> {
                 }
                 Ok(count) => {
                     self.progress += count as u64;
-                    self.full_reads = if count == room { self.full_reads + 1 } else { 0 };
+                    let long = count == room || count >= BUFFER_SIZE;
+                    self.long_reads = if long { self.long_reads + 1 } else { 0 };
                     buffer.advance(count);
                     self.buffer = Some(buffer);
                     return Poll::Ready(Ok(()));
@@ -374,12 +408,13 @@ impl<'a> Pump<'a> {
 
     /// The rest is long and both sides take it as it is.
     fn may_splice(&self) -> bool {
-        !self.no_splice
+        self.raw
+            && !self.no_splice
             && self.early.is_empty()
             && self.buffer.as_ref().is_none_or(|buffer| buffer.is_empty())
             && match self.decoder.remaining() {
                 Some(remaining) => remaining >= SPLICE_MIN || self.splice.is_some(),
-                None => self.full_reads >= FULL_READS_TO_SPLICE,
+                None => self.long_reads >= LONG_READS_TO_SPLICE,
             }
     }
 
@@ -412,7 +447,7 @@ impl<'a> Pump<'a> {
                 self.payload += moved as u64;
                 self.progress += moved as u64;
                 if moved < SPLICE_WORTH {
-                    self.full_reads = 0;
+                    self.long_reads = 0;
                 }
                 Poll::Ready(Ok(()))
             }
@@ -441,7 +476,7 @@ impl<'a> Pump<'a> {
     fn wants_bulk_first(&self) -> bool {
         match self.decoder.remaining() {
             Some(remaining) => remaining > BUFFER_SIZE as u64,
-            None => self.full_reads > 0,
+            None => self.long_reads > 0,
         }
     }
 }
