@@ -1,7 +1,7 @@
 //! The compiled configuration: what [`decide`](crate::decide) and the exchange look things up in.
 //!
 //! A snapshot is immutable. A reload compiles a new one and publishes it; requests under way keep
-//! the one they started with. What must survive the change is in [`Live`](crate::live::Live).
+//! the one they started with. What must survive the change is in [`Live`].
 
 use std::collections::HashMap;
 use std::sync::Arc;

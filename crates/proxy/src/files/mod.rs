@@ -5,11 +5,11 @@
 //! to a connection: an answer is a status, field lines and a body in memory or in an open file.
 //!
 //! What always holds:
-//! - Nothing outside of the root is opened, by any encoding of a path ([`path`]) and, unless the
-//!   site allows it, by any symbolic link ([`root`]).
+//! - Nothing outside of the root is opened, by any encoding of a path (`path`) and, unless the
+//!   site allows it, by any symbolic link (`root`).
 //! - An answer that is in the cache and has neither a condition nor a range costs one look-up: no
 //!   system call, no allocation, no formatting.
-//! - A change on disk is visible a second later ([`cache`]).
+//! - A change on disk is visible a second later (`cache`).
 //!
 //! Where the specifications leave a choice: a directory without an index file is 404, like one
 //! that does not exist; names that begin with a dot are served; a precompressed neighbour older
