@@ -77,6 +77,18 @@ fn weighted_order(weights: &[u32], turns: usize) -> String {
 }
 
 #[test]
+fn weight_0_gets_nothing_even_when_the_others_fail() {
+    let spare = Origin::saying("spare");
+    let dead = format!("http://127.0.0.1:{}", free_port());
+    let toml = site(&[&dead, &spare.url()], WEIGHTED);
+    let second = toml.rfind("[[sites.proxy.upstreams]]").unwrap();
+    let (before, after) = toml.split_at(second);
+    let after = after.replacen("[[sites.proxy.upstreams]]", "[[sites.proxy.upstreams]]\nweight = 0", 1);
+    let ravelin = Ravelin::start(&format!("{before}{after}"));
+    ravelin.get("/").expect(502);
+}
+
+#[test]
 fn weighted_two_to_one_spreads_smoothly() {
     assert_eq!(weighted_order(&[2, 1], 9), "abaabaaba");
 }

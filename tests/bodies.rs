@@ -521,3 +521,19 @@ fn max_request_size_is_413_by_length_and_by_counting() {
         assert_eq!((response.status, response.text().as_str()), (200, "fits"));
     }
 }
+
+#[test]
+fn a_chunked_body_over_the_limit_never_reaches_the_upstream_whole() {
+    let (sent, came) = channel();
+    let origin = Origin::script(move |conn| {
+        let _ = sent.send(conn.try_request().is_ok());
+    });
+    let toml = format!("[security]\nmax_request_size = \"1KB\"\n{}", site(&[&origin.url()], ""));
+    let ravelin = Ravelin::start(&toml);
+    let body = chunked(&pattern(4096, 1), &[4096], "");
+    let mut request =
+        b"POST / HTTP/1.1\r\nHost: example.com\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    request.extend_from_slice(body.as_ref());
+    ravelin.ask(request).expect(413);
+    assert!(!next(&came, "the origin to see the request end"), "the upstream got a whole request");
+}

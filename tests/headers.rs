@@ -357,3 +357,11 @@ fn via_is_off_unless_asked_for() {
     assert!(response.get("via").unwrap().starts_with("1.1 "));
     assert!(origin.request(1).get("via").unwrap().starts_with("1.1 "));
 }
+
+#[test]
+fn rfc9112_3_2_a_request_without_host_goes_upstream_with_the_endpoints() {
+    let origin = Origin::saying("x");
+    let ravelin = Ravelin::before(&origin);
+    ravelin.ask("GET / HTTP/1.0\r\n\r\n").expect(200);
+    assert_eq!(origin.request(0).get("host"), Some(origin.addr().to_string().as_str()));
+}

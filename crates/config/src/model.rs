@@ -252,7 +252,8 @@ pub enum HeaderValue {
 /// Idle upstream connections kept for reuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdleConnections {
-    /// For each endpoint and worker. Default 128.
+    /// For each endpoint and worker. Default 1024: a smaller pool than there are busy clients makes
+    /// connections only to close them.
     pub max: usize,
     /// An idle connection is closed after this. Default 60 s.
     pub timeout: Duration,

@@ -159,7 +159,7 @@ fn unresolved(host: &str, reason: &str, endpoints: &[Arc<Endpoint>]) -> String {
     let meanwhile = if known {
         "the last known addresses stay in use"
     } else {
-        "requests to it get 502 or 503"
+        "requests to it get 503"
     };
     let retry = RETRY.as_secs();
     format!(

@@ -19,6 +19,8 @@ pub struct Request<'a> {
     pub host: &'a str,
     /// Canonical path; "*" for the asterisk form.
     pub path: &'a [u8],
+    /// The client reached a trusted proxy before us over TLS.
+    pub secure: bool,
     /// The request asks for a protocol switch.
     pub upgrade: Upgrade,
 }
@@ -102,7 +104,7 @@ fn action<'s>(site: &'s Site, request: &Request<'_>) -> Action<'s> {
             return Action::Health(health);
         }
     }
-    if site.redirect_to_https {
+    if site.redirect_to_https && !request.secure {
         return Action::ToHttps;
     }
     match found {

@@ -27,7 +27,7 @@ use crate::drain::{Left, body_left};
 use crate::files::Answer;
 use crate::filters::{ConnectionSays, Edits};
 use crate::local::{Reply, Rest};
-use crate::log::{Cause, Ended, Party, Phase, Record};
+use crate::log::{AccessLog, Cause, Ended, Party, Phase, Record};
 use crate::snapshot::Snapshot;
 use crate::worker::Scratch;
 use crate::{forward, local};
@@ -168,7 +168,9 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         started: worker.access_log.is_on().then(Instant::now),
     };
     request_id.clear();
-    let mut record = record(&inbound, *head_micros);
+    let log = snapshot.log_requests.then_some(&worker.access_log);
+    let mut line = Line { record: record(&inbound, *head_micros), log };
+    let record = &mut line.record;
     let host = Host::parse(inbound.authority()).ok();
     let host = host.as_ref().map_or("", Host::name);
     let request = Request {
@@ -176,6 +178,8 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         method,
         host,
         path: &inbound.target.path,
+        secure: inbound.peer_trusted()
+            && inbound.value(FieldId::XForwardedProto).eq_ignore_ascii_case(b"https"),
         upgrade: head.upgrade,
     };
     let decision = decide(&snapshot, &request);
@@ -186,7 +190,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
     let done = match decision.map(|decision| decision.action) {
         Some(Action::Proxy(matched)) if !malformed => {
             record.route = Some(&matched.route.path);
-            forward::forward(&inbound, &matched, heads, request_id, &mut record).await
+            forward::forward(&inbound, &matched, heads, request_id, record).await
         }
         action => {
             let reply = if malformed {
@@ -194,20 +198,39 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
                 Reply { answer: Answer::error(400), site, edits, rest: Rest::of(Left::TooMuch) }
             } else {
                 let answer = local::answer(&inbound, action.as_ref(), site, host);
-                if answer.status >= 400 {
-                    record.ended = failed(Party::Proxy, Phase::Decide, Cause::Denied);
-                }
                 Reply { answer, site, edits, rest: Rest::of(body_left(&inbound)) }
             };
-            local::respond(&inbound, reply, &mut heads.out, request_id, &mut record).await
+            local::respond(&inbound, reply, &mut heads.out, request_id, record).await
         }
     };
-    record.request_id = request_id;
     record.times.total = inbound.elapsed().unwrap_or(0) + record.times.head.unwrap_or(0);
-    if snapshot.log_requests {
-        worker.access_log.record(&record);
-    }
+    line.write(request_id);
     done
+}
+
+/// The log line of one request. It is written even if the exchange is cut off in the middle: at the
+/// end of the worker, or by a panic.
+struct Line<'a> {
+    record: Record<'a>,
+    log: Option<&'a AccessLog>,
+}
+
+impl Line<'_> {
+    fn write(mut self, request_id: &[u8]) {
+        if let Some(log) = self.log.take() {
+            log.record(&Record { request_id, ..self.record });
+        }
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        if let Some(log) = self.log {
+            let phase = if self.record.status == 0 { Phase::FirstByte } else { Phase::Transfer };
+            let ended = failed(Party::Proxy, phase, Cause::Aborted);
+            log.record(&Record { ended, ..self.record });
+        }
+    }
 }
 
 /// An [`Ended`] that names who, when and why.
@@ -225,10 +248,15 @@ fn record<'a>(inbound: &Inbound<'a>, head_micros: u64) -> Record<'a> {
     if inbound.started.is_none() {
         return Record::default();
     }
+    let client = inbound.client_ip();
     let mut record = Record {
         wall_us: (unix_millis() * 1000).saturating_sub(head_micros),
-        client: inbound.client_ip(),
-        client_port: inbound.connection.client.port(),
+        client,
+        client_port: match client == inbound.connection.client.ip() {
+            true => inbound.connection.client.port(),
+            // The port is that of the proxy which vouches for the client.
+            false => 0,
+        },
         method: inbound.head.method.of(inbound.bytes),
         target: inbound.head.target.of(inbound.bytes),
         version: match inbound.head.version {

@@ -44,6 +44,10 @@ pub(crate) fn answer(
         Some(Action::ToHttps) => respond::redirect(&respond::https_location(host, &inbound.target)),
         Some(Action::AddSlash) => respond::redirect(&respond::slash_location(&inbound.target)),
         Some(Action::ServerOptions) => respond::server_options(),
+        Some(Action::Refuse(405)) if site.is_some_and(|site| site.proxy.is_none()) => {
+            respond::not_allowed("GET, HEAD")
+        }
+        Some(Action::Refuse(405)) => respond::not_allowed(respond::FORWARDED_METHODS),
         Some(Action::Refuse(status)) => Answer::error(*status),
         Some(Action::Proxy(_)) | None => Answer::error(503),
     }
@@ -151,11 +155,12 @@ pub(crate) async fn refuse(
     let mut patience = Patience::new(&connection.deadline, &snapshot.limits, &timeouts);
     let page = respond::error(status, b"", request_id);
     // Whether the client still gets it changes nothing: the connection ends.
-    let _ = send_answer(connection, &mut patience, &mut heads.out, &page, &manner).await;
+    let sent = send_answer(connection, &mut patience, &mut heads.out, &page, &manner).await;
     if snapshot.log_requests {
         let line = received.split(|&byte| byte == b'\r' || byte == b'\n').next();
         let line = line.unwrap_or_default();
         worker.access_log.record(&Record {
+            response_bytes: sent.unwrap_or(0),
             wall_us: unix_millis() * 1000,
             client: connection.client.ip(),
             client_port: connection.client.port(),

@@ -36,10 +36,8 @@ pub(crate) fn error(status: u16, accept: &[u8], request_id: &[u8]) -> Answer {
     };
     let mut fields =
         format!("Content-Type: {media_type}\r\nCache-Control: no-store\r\n").into_bytes();
-    match status {
-        405 => fields.extend_from_slice(b"Allow: GET, HEAD\r\n"),
-        503 => fields.extend_from_slice(b"Retry-After: 5\r\n"),
-        _ => {}
+    if status == 503 {
+        fields.extend_from_slice(b"Retry-After: 5\r\n");
     }
     page_of(status, fields, page.into_bytes())
 }
@@ -70,9 +68,18 @@ pub(crate) fn slash_location(target: &Target<'_>) -> Vec<u8> {
     location
 }
 
+/// The methods that a site may forward; others are too, but these are the ones to name.
+pub(crate) const FORWARDED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 /// The answer to `OPTIONS *`.
 pub(crate) fn server_options() -> Answer {
-    page_of(204, b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n".to_vec(), Vec::new())
+    let fields = format!("Allow: {FORWARDED_METHODS}\r\n").into_bytes();
+    page_of(204, fields, Vec::new())
+}
+
+/// 405, whose page is left to the sender.
+pub(crate) fn not_allowed(methods: &str) -> Answer {
+    page_of(405, format!("Allow: {methods}\r\n").into_bytes(), Vec::new())
 }
 
 /// The pages below `/api/health`.

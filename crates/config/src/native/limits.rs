@@ -11,7 +11,7 @@ const HEAD_SIZE_MAX: u64 = u16::MAX as u64;
 /// A request line and a Host field need some room.
 const HEAD_SIZE_MIN: u64 = 1024;
 /// Every field takes some bytes of a head that has at most [`HEAD_SIZE_MAX`].
-const FIELDS_MAX: i64 = 10_000;
+const FIELDS_MAX: i64 = 256;
 /// What is held for a tunnel that may never open stays small.
 const EARLY_UPGRADE_MAX: u64 = 1 << 20;
 /// Highest rate that may be demanded of a client.

@@ -136,7 +136,7 @@ static IDLE: Section = Section {
         now(
             "max",
             Kind::Integer(0, IDLE_MAX),
-            "128",
+            "1024",
             "For each endpoint and worker; 0 keeps none.",
         ),
         now("timeout", Kind::Duration(false), "60", "An idle connection is closed after this."),
@@ -353,7 +353,7 @@ fn timeouts(proxy: &Table<'_>) -> Timeouts {
 
 fn idle(proxy: &Table<'_>) -> IdleConnections {
     let mut idle = IdleConnections {
-        max: 128,
+        max: 1024,
         timeout: Duration::from_secs(60),
         max_age: Duration::from_secs(3600),
     };

@@ -44,7 +44,12 @@ enum Method {
 
 impl Balancer {
     /// A balancer over `members`, which must not be empty, using `turn`.
-    pub fn new(method: Balance, members: Vec<Member>, turn: Arc<Turn>) -> Self {
+    ///
+    /// Where weights count, an entry of weight 0 gets no request, not even when others fail.
+    pub fn new(method: Balance, mut members: Vec<Member>, turn: Arc<Turn>) -> Self {
+        if method == Balance::Weighted && members.iter().any(|member| member.weight > 0) {
+            members.retain(|member| member.weight > 0);
+        }
         let method = match method {
             Balance::RoundRobin => Method::RoundRobin,
             Balance::Weighted => {

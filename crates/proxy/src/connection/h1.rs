@@ -94,7 +94,11 @@ async fn busy(connection: &Connection) -> Then {
             }
             Head::Refused(error) => {
                 let status = error.status();
-                let cause = if status == 400 { Cause::Malformed } else { Cause::Limit };
+                let cause = match status {
+                    400 => Cause::Malformed,
+                    414 | 431 => Cause::Limit,
+                    _ => Cause::Unsupported,
+                };
                 local::refuse(connection, &mut scratch, &buffer, status, cause).await;
                 break Then::Linger;
             }

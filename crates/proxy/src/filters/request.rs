@@ -78,9 +78,11 @@ const X_FORWARDED: FieldSet = FieldSet::of(&[
 pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
     write_request_line(parts, out);
     let forwarding = &parts.proxy.forwarding;
-    let keep_host = forwarding.preserve_host && !parts.absolute_form;
+    // HTTP/1.0 may come without Host, HTTP/1.1 may not go without it (RFC 9112 §3.2).
+    let has_host = !parts.authority.is_empty();
+    let keep_host = forwarding.preserve_host && has_host && !parts.absolute_form;
     if !keep_host {
-        let host = match forwarding.preserve_host {
+        let host = match forwarding.preserve_host && has_host {
             true => parts.authority,
             false => parts.endpoint_host.as_bytes(),
         };

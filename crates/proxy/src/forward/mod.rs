@@ -126,6 +126,7 @@ pub async fn forward<'a>(
                     heads.out = sending.pump.into_parts().0;
                     continue;
                 }
+                record.request_bytes = sending.pump.payload();
                 let rest = sending.rest(inbound, heads);
                 let broken = awaited.broken;
                 return give_up(inbound, matched, broken, rest, heads, request_id, record).await;
@@ -158,6 +159,7 @@ pub async fn forward<'a>(
             && relayed.unsent
         {
             // The client has not seen a byte, so it can still be told.
+            record.request_bytes = sending.pump.payload();
             let rest = sending.rest(inbound, heads);
             let broken = Broken::new(Party::Upstream, Phase::Transfer, cause);
             return give_up(inbound, matched, broken, rest, heads, request_id, record).await;
@@ -251,7 +253,9 @@ fn send_request<'a>(
     let framing = inbound.head.framing;
     let chunked = framing == Framing::Chunked;
     let context = &inbound.connection.worker.context;
-    Sending { pump: Pump::new(framing, chunked, out, early, context), over: false, refused: None }
+    let pump = Pump::new(framing, chunked, out, early, context)
+        .with_payload_max(inbound.snapshot.max_request_size);
+    Sending { pump, over: false, refused: None }
 }
 
 /// Waits for the final response head, passing interim ones on. The buffer begins with the head.

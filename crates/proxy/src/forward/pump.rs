@@ -56,6 +56,8 @@ pub struct Pump<'a> {
     lead: Vec<u8>,
     segment: Segment,
     payload: u64,
+    /// Most payload that may be passed on.
+    payload_max: u64,
     progress: u64,
     has_written: bool,
     /// How many times in a row at least an ordinary buffer's worth came at once.
@@ -131,6 +133,7 @@ impl<'a> Pump<'a> {
             lead,
             segment: Segment::default(),
             payload: 0,
+            payload_max: u64::MAX,
             progress: 0,
             has_written: false,
             long_reads: 0,
@@ -140,6 +143,13 @@ impl<'a> Pump<'a> {
     /// The same, where the early bytes are the filled part of `buffer`.
     pub fn with_buffer(mut self, buffer: Buffer) -> Self {
         self.buffer = Some(buffer);
+        self
+    }
+
+    /// The same, for a body of at most `max` bytes if that is given: of a longer one, nothing from
+    /// the piece on that exceeds it is passed on.
+    pub fn with_payload_max(mut self, max: Option<u64>) -> Self {
+        self.payload_max = max.unwrap_or(u64::MAX);
         self
     }
 
@@ -153,6 +163,9 @@ impl<'a> Pump<'a> {
         loop {
             ready!(self.poll_drain(cx, to)).map_err(|e| PumpError::Sink(Cause::of(&e)))?;
             self.prepare().map_err(|_| PumpError::Source(Cause::Malformed))?;
+            if self.payload > self.payload_max {
+                return Poll::Ready(Err(PumpError::Source(Cause::Limit)));
+            }
             if self.has_output() {
                 ready!(self.poll_flush(cx, to)).map_err(|e| PumpError::Sink(Cause::of(&e)))?;
             } else if self.ended {

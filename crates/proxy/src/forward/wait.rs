@@ -54,14 +54,7 @@ impl Sending<'_> {
                 return Some(cause);
             }
         }
-        match inbound.snapshot.max_request_size {
-            Some(max) if self.pump.payload() > max => {
-                self.over = true;
-                self.refused = Some(Cause::Limit);
-                Some(Cause::Limit)
-            }
-            _ => None,
-        }
+        None
     }
 }
 

@@ -159,6 +159,7 @@ impl Cause {
             Self::Unreachable => "host or network unreachable",
             Self::Unresolved => "host name does not resolve",
             Self::Malformed => "broken HTTP",
+            Self::Unsupported => "not supported",
             Self::NoEndpoint => "no endpoint available",
             Self::Limit => "over a configured limit",
             Self::Denied => "denied by the configuration",

@@ -78,13 +78,15 @@ fn client(out: &mut Vec<u8>, record: &Record<'_>) {
 
 /// A head that could not be read has no request line: `-`.
 fn request_line(out: &mut Vec<u8>, record: &Record<'_>) {
-    quoted(out, record.method);
-    if !record.method.is_empty() {
-        out.push(b' ');
-        quoted(out, record.target);
-        out.push(b' ');
-        quoted(out, record.version.as_bytes());
+    if record.method.is_empty() {
+        // A head that could not be read: its first line as it came.
+        return quoted(out, record.target);
     }
+    quoted(out, record.method);
+    out.push(b' ');
+    quoted(out, record.target);
+    out.push(b' ');
+    quoted(out, record.version.as_bytes());
 }
 
 fn proxied(out: &mut Vec<u8>, record: &Record<'_>) {

@@ -58,7 +58,7 @@ pub struct Times {
     pub head: Option<u64>,
     /// From asking for an upstream connection to having one; `None` for a kept one.
     pub connect: Option<u64>,
-    /// From choosing an endpoint to the response head.
+    /// From the end of the request head to the first response head, interim ones included.
     pub first_byte: Option<u64>,
     /// From the request's first byte to the response's last, or to the end of the tunnel.
     pub total: u64,
@@ -132,6 +132,8 @@ pub enum Cause {
     Unresolved,
     /// What was received breaks the protocol.
     Malformed,
+    /// Right, but not something that Ravelin offers.
+    Unsupported,
     /// No endpoint could take the request.
     NoEndpoint,
     /// A limit of the configuration was exceeded.
@@ -186,6 +188,7 @@ impl Cause {
             Self::Unreachable => "unreachable",
             Self::Unresolved => "unresolved",
             Self::Malformed => "malformed",
+            Self::Unsupported => "unsupported",
             Self::NoEndpoint => "no_endpoint",
             Self::Limit => "limit",
             Self::Denied => "denied",
