@@ -7,7 +7,7 @@
 //! first allocated, and not on reuse (a buffer only ever shows bytes that were filled since it was
 //! taken); the free list is bounded, what does not fit in it goes back to the allocator.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::mem;
 use std::ops::{Deref, DerefMut};
@@ -15,8 +15,12 @@ use std::rc::Rc;
 
 /// Bytes of an ordinary buffer: holds a usual head together with a small body.
 pub const BUFFER_SIZE: usize = 16 * 1024;
-/// Bytes of a bulk buffer: beyond this, a copied body gains nothing from a larger one.
-pub const BULK_BUFFER_SIZE: usize = 64 * 1024;
+/// Bytes of a bulk buffer: 64 KiB of content together with the head or frame header before it.
+/// Beyond that, a copied body gains nothing from a larger one.
+pub const BULK_BUFFER_SIZE: usize = 68 * 1024;
+/// Bulk buffers lent by one worker at once (17 MiB). When slow peers hold so many, others make do
+/// with ordinary ones.
+pub const LENT_BULK_BUFFERS_MAX: usize = 256;
 /// Ordinary buffers kept free by one worker (4 MiB).
 pub const FREE_BUFFERS_MAX: usize = 256;
 /// Bulk buffers kept free by one worker (2 MiB).
@@ -32,6 +36,7 @@ pub struct Pool {
 struct Free {
     small: RefCell<Vec<Box<[u8]>>>,
     bulk: RefCell<Vec<Box<[u8]>>>,
+    bulk_lent: Cell<usize>,
 }
 
 /// A buffer on loan from a [`Pool`]; dropping it gives it back. Derefs to its filled bytes.
@@ -53,8 +58,16 @@ impl Pool {
         Buffer::new(self.free.small.borrow_mut().pop(), BUFFER_SIZE, &self.free)
     }
 
-    /// An empty buffer of [`BULK_BUFFER_SIZE`].
+    /// An empty buffer of [`BULK_BUFFER_SIZE`], or an ordinary one if too many of those are lent.
     pub fn get_bulk(&self) -> Buffer {
+        match self.free.bulk_lent.get() < LENT_BULK_BUFFERS_MAX {
+            true => self.bulk(),
+            false => self.get(),
+        }
+    }
+
+    fn bulk(&self) -> Buffer {
+        self.free.bulk_lent.set(self.free.bulk_lent.get() + 1);
         Buffer::new(self.free.bulk.borrow_mut().pop(), BULK_BUFFER_SIZE, &self.free)
     }
 }
@@ -117,7 +130,7 @@ impl Buffer {
         if self.data.len() >= BULK_BUFFER_SIZE {
             return false;
         }
-        let mut bulk = Pool { free: Rc::clone(&self.free) }.get_bulk();
+        let mut bulk = Pool { free: Rc::clone(&self.free) }.bulk();
         bulk.append(self.filled());
         *self = bulk;
         true
@@ -162,6 +175,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let data = mem::take(&mut self.data);
         let (free, max) = if data.len() >= BULK_BUFFER_SIZE {
+            self.free.bulk_lent.set(self.free.bulk_lent.get().saturating_sub(1));
             (&self.free.bulk, FREE_BULK_BUFFERS_MAX)
         } else {
             (&self.free.small, FREE_BUFFERS_MAX)
