@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod decide;
 mod idle;
 mod lab;
 mod measure;
@@ -72,9 +73,11 @@ struct Options {
     origin_core: Option<usize>,
 }
 
-/// Parts of the bench that it runs as processes of their own.
+/// What else it can do; all but the first are parts that it runs as processes of their own.
 #[derive(Subcommand)]
 enum Part {
+    /// Measure what one decision costs among a thousand sites
+    Decide,
     /// Answer POST requests and echo WebSocket messages
     #[command(hide = true)]
     Origin {
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let _clean_up = lab::CleanUp;
     let outcome = match cli.part {
+        Some(Part::Decide) => decide::measure().map(|()| true),
         Some(Part::Origin { listen }) => origin::serve(listen).map(|()| true),
         Some(Part::WsLoad { connect, connections, size, seconds }) => {
             ws::load(connect, connections, size, seconds).map(|()| true)
