@@ -23,7 +23,7 @@ const MEASUREMENTS: usize = 7;
 
 /// Prints what a decision costs among a thousand sites with ten routes each, and what it costs to
 /// make the request canonical before it.
-pub fn measure() -> Result<()> {
+pub(crate) fn measure() -> Result<()> {
     let loaded = config::load(&[("sites.toml".into(), configuration())], &Options::default());
     let model = loaded.model.as_ref().ok_or_else(|| loaded.render(false))?;
     let (snapshot, _) = Snapshot::compile(model, &Live::default());
