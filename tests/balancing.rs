@@ -83,7 +83,8 @@ fn weight_0_gets_nothing_even_when_the_others_fail() {
     let toml = site(&[&dead, &spare.url()], WEIGHTED);
     let second = toml.rfind("[[sites.proxy.upstreams]]").unwrap();
     let (before, after) = toml.split_at(second);
-    let after = after.replacen("[[sites.proxy.upstreams]]", "[[sites.proxy.upstreams]]\nweight = 0", 1);
+    let after =
+        after.replacen("[[sites.proxy.upstreams]]", "[[sites.proxy.upstreams]]\nweight = 0", 1);
     let ravelin = Ravelin::start(&format!("{before}{after}"));
     ravelin.get("/").expect(502);
 }
