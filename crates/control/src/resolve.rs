@@ -156,11 +156,8 @@ impl Resolver {
 
 fn unresolved(host: &str, reason: &str, endpoints: &[Arc<Endpoint>]) -> String {
     let known = endpoints.iter().any(|endpoint| !endpoint.addresses().is_empty());
-    let meanwhile = if known {
-        "the last known addresses stay in use"
-    } else {
-        "requests to it get 503"
-    };
+    let meanwhile =
+        if known { "the last known addresses stay in use" } else { "requests to it get 503" };
     let retry = RETRY.as_secs();
     format!(
         "resolve: upstream host \"{host}\" does not resolve ({reason}); {meanwhile}, \
