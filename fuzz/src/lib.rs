@@ -298,7 +298,7 @@ fn check_values(data: &[u8]) {
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let client = wire::forwarded::client_address(peer, data.split(|byte| *byte == b'\n'), |_| true);
     let mut out = Vec::new();
-    wire::forwarded::write_forwarded(&mut out, client, "http", data, None);
+    wire::forwarded::write_forwarded(&mut out, Some(client), "http", data);
     assert!(!out.contains(&b'\r') && !out.contains(&b'\n') && !out.contains(&0));
     check_frames(data);
 }

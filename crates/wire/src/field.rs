@@ -170,28 +170,6 @@ pub fn field_id(name: &[u8]) -> FieldId {
     if token::eq_ignoring_case(name, expected) { id } else { FieldId::Other }
 }
 
-/// Whether a field of this name speaks about one connection only and is never forwarded
-/// (RFC 9110 §7.6.1), besides the ones that `Connection` nominates.
-///
-/// `Trailer` is not end-to-end here because Ravelin chooses itself which trailers it forwards.
-/// `HTTP2-Settings` belongs to the h2c upgrade (RFC 7540 §3.2.1), which is never forwarded.
-/// `Proxy-Authenticate` and `Proxy-Authorization` were hop-by-hop in RFC 2616; RFC 9110 §11.7 lets
-/// a proxy relay them where proxies co-operate. nginx and HAProxy, both reverse proxies, pass them
-/// on, and applications behind them rely on that; Ravelin does the same.
-#[inline]
-pub fn is_hop_by_hop(id: FieldId) -> bool {
-    HOP_BY_HOP & id.bit() != 0
-}
-
-const HOP_BY_HOP: u64 = FieldId::Connection.bit()
-    | FieldId::ProxyConnection.bit()
-    | FieldId::KeepAlive.bit()
-    | FieldId::Te.bit()
-    | FieldId::Trailer.bit()
-    | FieldId::TransferEncoding.bit()
-    | FieldId::Upgrade.bit()
-    | FieldId::Http2Settings.bit();
-
 /// Sets of ids are `u64`s.
 const _: () = assert!(NAMES.len() < 64);
 
@@ -262,17 +240,5 @@ mod tests {
         assert_eq!(Span::new(2, 3).of(b"0123456"), b"234");
         assert_eq!(Span::new(2, 3).of(b"0123"), b"");
         assert_eq!(Span::new(70_000, 1), Span::default());
-    }
-
-    #[test]
-    fn rfc9110_7_6_1_connection_fields_are_hop_by_hop() {
-        for id in [FieldId::Connection, FieldId::Te, FieldId::Upgrade, FieldId::TransferEncoding] {
-            assert!(is_hop_by_hop(id));
-        }
-        for id in
-            [FieldId::Other, FieldId::Host, FieldId::ProxyAuthorization, FieldId::AcceptRanges]
-        {
-            assert!(!is_hop_by_hop(id));
-        }
     }
 }

@@ -57,21 +57,14 @@ fn is_port(text: &str) -> bool {
     matches!(text.len(), 1..=5) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Appends one `Forwarded` element (RFC 7239 §4), `for=...;host=...;proto=...`, and `by=` if given.
-/// `proto` is a token, `http` or `https`; `host` is a value that [`crate::host::Host::parse`] accepts,
+/// Appends one `Forwarded` element (RFC 7239 §4), `for=...;host=...;proto=...`. A client without an
+/// address is `unknown` (§6.2). `proto` is a token, `http` or `https`; `host` is a value that [`crate::host::Host::parse`] accepts,
 /// or empty to leave it out.
-pub fn write_forwarded(
-    out: &mut Vec<u8>,
-    for_: IpAddr,
-    proto: &str,
-    host: &[u8],
-    by: Option<IpAddr>,
-) {
+pub fn write_forwarded(out: &mut Vec<u8>, for_: Option<IpAddr>, proto: &str, host: &[u8]) {
     out.extend_from_slice(b"for=");
-    write_node(out, for_);
-    if let Some(by) = by {
-        out.extend_from_slice(b";by=");
-        write_node(out, by);
+    match for_ {
+        Some(address) => write_node(out, address),
+        None => out.extend_from_slice(b"unknown"),
     }
     if !host.is_empty() {
         out.extend_from_slice(b";host=");
