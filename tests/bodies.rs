@@ -537,3 +537,41 @@ fn a_chunked_body_over_the_limit_never_reaches_the_upstream_whole() {
     ravelin.ask(request).expect(413);
     assert!(!next(&came, "the origin to see the request end"), "the upstream got a whole request");
 }
+
+#[test]
+fn a_refusal_reaches_a_client_that_sends_its_whole_upload_first() {
+    let origin = Origin::saying("never");
+    let toml = format!("[security]\nmax_request_size = \"1KB\"\n{}", site(&[&origin.url()], ""));
+    let ravelin = Ravelin::start(&toml);
+    let mut client = ravelin.client();
+    let length = 30 << 20;
+    let head = format!("POST / HTTP/1.1\r\nHost: example.com\r\nContent-Length: {length}\r\n\r\n");
+    client.send(head);
+    let sent = client.wire.sock.write_all(&vec![0; length]);
+    assert!(sent.is_ok(), "the upload was cut off: {sent:?}");
+    assert_eq!(client.response("POST").status, 413);
+}
+
+#[test]
+fn an_upload_that_goes_on_during_the_answer_is_no_silence() {
+    const PIECES: usize = 30;
+    let origin = Origin::script(|conn| {
+        conn.wire.head().unwrap();
+        conn.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n");
+        conn.wire.bytes(PIECES * 1000).unwrap();
+        conn.send("done");
+        conn.wait_closed();
+    });
+    let ravelin = Ravelin::before_with(&origin, "[sites.proxy.timeout]\nread = 1\n");
+    let mut client = ravelin.client();
+    let length = PIECES * 1000;
+    client
+        .send(format!("POST / HTTP/1.1\r\nHost: example.com\r\nContent-Length: {length}\r\n\r\n"));
+    client.wire.head().unwrap();
+    for _ in 0..PIECES {
+        client.send("x".repeat(1000));
+        // The pace, three times the time limit in all.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!(client.wire.bytes(4).unwrap(), b"done");
+}

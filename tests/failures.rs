@@ -371,3 +371,38 @@ fn an_upstream_that_comes_back_is_used_again() {
     });
     assert_eq!(client.get("/").text(), "second life");
 }
+
+#[test]
+fn every_request_of_a_burst_has_its_time_limit() {
+    // Requests that are there before their connection is first looked at must be timed as well. A
+    // worker that is held up and has much to do meets such connections.
+    let origin = Origin::script(|conn| {
+        conn.request();
+        conn.wait_closed();
+    });
+    let toml = site(&[&origin.url()], "[sites.proxy.timeout]\nread = 1\n");
+    let ravelin = Ravelin::start(&format!("[performance]\nworker_threads = 1\n{toml}"));
+    let health = "GET /api/health/live HTTP/1.1\r\nHost: example.com\r\n\r\n".repeat(20);
+    let mut busy: Vec<Client> = (0..400).map(|_| ravelin.client()).collect();
+    let mut burst = Vec::new();
+    for _ in 0..5 {
+        ravelin.signal("STOP");
+        busy.iter_mut().for_each(|client| _ = client.send(&health));
+        burst.extend((0..30).map(|_| {
+            let mut client = ravelin.client();
+            client.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n");
+            client
+        }));
+        ravelin.signal("CONT");
+        for client in &mut busy {
+            let answer = b"HTTP/1.1 200 OK";
+            let mut got = Vec::new();
+            while got.windows(answer.len()).filter(|part| part == answer).count() < 20 {
+                got.extend(client.wire.some().unwrap());
+            }
+        }
+    }
+    for client in &mut burst {
+        assert_eq!(client.response("GET").status, 504);
+    }
+}

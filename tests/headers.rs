@@ -365,3 +365,22 @@ fn rfc9112_3_2_a_request_without_host_goes_upstream_with_the_endpoints() {
     ravelin.ask("GET / HTTP/1.0\r\n\r\n").expect(200);
     assert_eq!(origin.request(0).get("host"), Some(origin.addr().to_string().as_str()));
 }
+
+#[test]
+fn a_forged_field_with_underscores_does_not_pass_for_one_of_ours() {
+    let origin = Origin::saying("x");
+    let rules = "[sites.proxy.request_headers]\nset = { \"X-User\" = \"nobody\" }\n";
+    let ravelin = Ravelin::before_with(&origin, rules);
+    ravelin
+        .ask(
+            "GET / HTTP/1.1\r\nHost: example.com\r\nX_Forwarded_For: 6.6.6.6\r\n\
+             x-forwarded_proto: https\r\nContent_Length: 7\r\nX_User: root\r\nMy_Own: x\r\n\r\n",
+        )
+        .expect(200);
+    let request = origin.request(0);
+    for name in ["X_Forwarded_For", "x-forwarded_proto", "Content_Length", "X_User"] {
+        assert!(!request.head.has(name), "{:?}", request.head);
+    }
+    assert_eq!(request.get("x-user"), Some("nobody"));
+    assert_eq!(request.get("my_own"), Some("x"));
+}

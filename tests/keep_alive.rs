@@ -102,23 +102,23 @@ fn rfc9112_2_2_an_empty_line_before_a_request_is_ignored() {
 }
 
 #[test]
-fn a_client_that_half_closes_after_its_request_still_gets_the_answer() {
-    let gate = Gate::new();
-    let origin = Origin::script({
-        let gate = gate.clone();
-        move |conn| {
-            conn.request();
-            gate.pass();
-            conn.send(ok("late"));
-            conn.wait_closed();
-        }
+fn a_client_that_half_closes_before_its_answer_is_taken_for_gone() {
+    // The end of what a client sends looks the same whether it still reads or not. As in nginx, the
+    // upstream is spared the work.
+    let (gone, closed) = channel();
+    let origin = Origin::script(move |conn| {
+        conn.request();
+        conn.wait_closed();
+        gone.send(()).unwrap();
     });
     let ravelin = Ravelin::before(&origin);
     let mut client = ravelin.client();
     client.send("GET / HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n");
     origin.request(0);
-    gate.open();
-    assert_eq!(client.response("GET").text(), "late");
+    client.finish();
+    next(&closed, "the upstream request to be given up");
+    client.expect_close();
+    ravelin.stdout.line_with(&["\" 499 ", "ended=client"]);
 }
 
 #[test]
@@ -394,4 +394,22 @@ fn no_idle_upstream_connections_are_kept_when_none_may_be() {
         client.get("/").expect(200);
     }
     assert_eq!(origin.connections(), 3);
+}
+
+#[test]
+fn a_faulty_interim_response_costs_its_own_connection_only() {
+    let origin = Origin::serve(|request| match request.target.as_str() {
+        "/faulty" => {
+            [b"HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\n\r\n", &ok("x")[..]].concat()
+        }
+        _ => ok("x"),
+    });
+    let toml = site(&[&origin.url()], "");
+    let ravelin = Ravelin::start(&format!("[performance]\nworker_threads = 1\n{toml}"));
+    let mut client = ravelin.client();
+    for target in ["/", "/faulty", "/", "/", "/", "/"] {
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: example.com\r\n\r\n"));
+        while client.response("GET").status == 103 {}
+    }
+    assert_eq!(origin.connections(), 2);
 }

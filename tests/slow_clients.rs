@@ -142,3 +142,26 @@ fn a_thousand_slow_connections_do_not_hold_up_an_honest_one() {
     let rss = memory_kib(ravelin.pid(), "VmRSS");
     assert!(rss < 100 * 1024, "{rss} KiB resident");
 }
+
+#[test]
+fn an_honest_reader_on_a_slow_line_is_not_cut_off() {
+    // Megabytes are in the kernel's buffers before the reader's pace is felt, and more is taken from
+    // the proxy only when a good part of them is gone: for far longer than the grace time.
+    let (gone, closed) = channel();
+    let origin = Origin::script(move |conn| {
+        conn.request();
+        conn.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
+        let piece = vec![0; 1 << 20];
+        while conn.try_send(&piece).is_ok() {}
+        let _ = gone.send(());
+    });
+    let ravelin = limits("body_min_rate = 1000\nbody_grace = 1", &origin);
+    let mut client = ravelin.client();
+    client.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    client.wire.head().unwrap();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(5) {
+        client.wire.bytes(20_000).unwrap();
+        assert!(closed.recv_timeout(Duration::from_millis(100)).is_err(), "{:?}", start.elapsed());
+    }
+}

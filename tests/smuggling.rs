@@ -652,3 +652,50 @@ fn a_tls_client_on_a_plain_port_is_refused() {
     }
     assert_eq!(origin.connections(), 0);
 }
+
+#[test]
+fn a_body_that_the_upstream_stopped_taking_is_not_the_next_request() {
+    // The upstream answers without reading the body. Of a body of the right size, the last bytes are
+    // in the proxy's hands then, read whole from the client and not written to the upstream.
+    use std::io::{Read, Write};
+    let dir = TempDir::new();
+    let path = dir.path().join("app.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let (sent, is_sent) = std::sync::mpsc::channel();
+    let (seen, saw) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {
+                head.push(byte[0]);
+            }
+            let start = head.split(|&b| b == b'\r').next().unwrap_or_default();
+            let _ = seen.send(String::from_utf8_lossy(start).into_owned());
+            if start.starts_with(b"POST") && is_sent.recv().is_err() {
+                return;
+            }
+            let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nearly";
+            let _ = stream.write_all(answer.as_bytes());
+            open.push(stream);
+        }
+    });
+    let ravelin = Ravelin::start(&site(&[&format!("unix:{}", path.display())], ""));
+    let smuggled = format!("GET /smuggled HTTP/1.1\r\n{HOST}\r\n");
+    let chunk = smuggled.repeat(100);
+    let chunk = format!("{:x}\r\n{chunk}\r\n", chunk.len());
+    for chunks in 10..140 {
+        let mut client = ravelin.client();
+        client.send(format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n"));
+        client.send(chunk.repeat(chunks)).send("0\r\n\r\n");
+        sent.send(()).unwrap();
+        assert_eq!(client.response("POST").text(), "early");
+        client.finish();
+        let rest = client.wire.rest();
+        assert!(rest.as_ref().map_or(true, Vec::is_empty), "{chunks} chunks: {rest:?}");
+    }
+    let starts: Vec<String> = saw.try_iter().collect();
+    assert!(starts.iter().all(|start| start == "POST / HTTP/1.1"), "{starts:?}");
+}

@@ -13,6 +13,7 @@
 //! - Each `poll_*` function waits for readiness through tokio, which spends the task's budget: a
 //!   peer that always has bytes ready cannot keep other tasks from running.
 
+use std::ffi::c_int;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,11 +21,16 @@ use std::path::Path;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
+use rustix::ioctl::{Getter, Opcode};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
+
+/// Bytes in a socket's send queue (tcp(7), unix(7)): the number is the same everywhere but on MIPS,
+/// PowerPC and SPARC.
+const SIOCOUTQ: Opcode = 0x5411;
 
 /// A connected stream socket, registered with the worker that made it.
 #[derive(Debug)]
@@ -244,6 +250,16 @@ impl Stream {
             // It can only fail for a socket that is no longer connected, where it has no meaning.
             let _ = stream.set_zero_linger();
         }
+    }
+
+    /// How many bytes written here the peer's system has not taken yet. `None` where the kernel does
+    /// not say.
+    #[allow(unsafe_code)]
+    pub fn untaken(&self) -> Option<u64> {
+        // SAFETY: this request stores one C int, on every architecture that has it under this number;
+        // elsewhere the kernel refuses the number for a socket.
+        let queued = unsafe { rustix::ioctl::ioctl(self, Getter::<SIOCOUTQ, c_int>::new()) };
+        queued.ok().and_then(|bytes| u64::try_from(bytes).ok())
     }
 
     /// Whether this is TCP.

@@ -108,7 +108,7 @@ pub(crate) async fn respond(
         request_id,
     };
     let timeouts = no_upstream_timeouts();
-    let mut patience = Patience::new(&connection.deadline, &snapshot.limits, &timeouts);
+    let mut patience = Patience::new(connection, &snapshot.limits, &timeouts);
     record.status = answer.status;
     let sent = send_answer(connection, &mut patience, out, &answer, &manner).await;
     let consumed = inbound.head.len;
@@ -152,7 +152,7 @@ pub(crate) async fn refuse(
         request_id,
     };
     let timeouts = no_upstream_timeouts();
-    let mut patience = Patience::new(&connection.deadline, &snapshot.limits, &timeouts);
+    let mut patience = Patience::new(connection, &snapshot.limits, &timeouts);
     let page = respond::error(status, b"", request_id);
     // Whether the client still gets it changes nothing: the connection ends.
     let sent = send_answer(connection, &mut patience, &mut heads.out, &page, &manner).await;

@@ -21,6 +21,7 @@ use crate::worker::Scratch;
 
 /// Serves a connection until it ends.
 pub async fn serve(connection: Connection) {
+    watch_deadline(&connection).await;
     let mut fresh = true;
     loop {
         if !wait_for_request(&connection, fresh).await {
@@ -34,6 +35,16 @@ pub async fn serve(connection: Connection) {
             Then::Reset => return connection.stream.reset_on_close(),
         }
     }
+}
+
+/// Lets the deadline wake this task from here on. Later waits that meet a socket which is ready
+/// never poll the deadline, and every time limit of their exchange relies on being woken by it.
+async fn watch_deadline(connection: &Connection) {
+    poll_fn(|cx| {
+        let _ = connection.deadline.poll_expired(cx);
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// What follows a spell of requests.

@@ -7,27 +7,40 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
+use net::timer::Tick;
+
 use super::Connection;
 
-/// How long a client is listened to after the last response.
-const LINGER_TIME: Duration = Duration::from_secs(2);
+/// How long a client may be silent after the last response.
+const QUIET_TIME: Duration = Duration::from_secs(2);
+/// How long it is listened to in all: many clients look for a response only when they have sent all
+/// of the request, so an upload that was turned down is given time to end.
+const LINGER_TIME: Duration = Duration::from_secs(10);
 /// How much of what it sends is dropped.
-const LINGER_BYTES: usize = 256 * 1024;
+const LINGER_BYTES: usize = 256 * 1024 * 1024;
 
-/// Says that nothing more comes, then drops what the client sends until it closes, time is up or it
-/// has sent too much.
+/// Says that nothing more comes, then drops what the client sends until it closes, is silent, time is
+/// up or it has sent too much.
 pub(crate) async fn linger(connection: &Connection) {
     if connection.stream.shutdown_write().is_err() {
         return;
     }
-    connection.deadline.set(LINGER_TIME);
+    let since = Tick::now();
+    connection.deadline.set(QUIET_TIME);
     let mut buffer = connection.worker.context.buffers.get();
     let mut dropped = 0;
     poll_fn(|cx| {
         while dropped < LINGER_BYTES && !connection.deadline.expired() {
             match connection.stream.poll_read(cx, buffer.spare_mut()) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(count)) => dropped += count,
+                Poll::Ready(Ok(count)) => {
+                    dropped += count;
+                    let left = LINGER_TIME.saturating_sub(Tick::now().since(since));
+                    if left.is_zero() {
+                        return Poll::Ready(());
+                    }
+                    connection.deadline.set(left.min(QUIET_TIME));
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -66,7 +66,7 @@ impl Edits {
                     && self
                         .drop_other
                         .iter()
-                        .any(|name| name.as_bytes().eq_ignore_ascii_case(field.name.of(head)))
+                        .any(|name| means(field.name.of(head), name.as_bytes()))
             }
             id => self.drop_known.contains(id),
         }
@@ -112,6 +112,15 @@ impl Edits {
             }
         }
     }
+}
+
+/// A field called `sent` is what the rule for `name` is about: gateways further on make hyphens of
+/// underscores or the other way round, so `X_User` must not pass where `X-User` may not.
+fn means(sent: &[u8], name: &[u8]) -> bool {
+    let same = |(sent, name): (&u8, &u8)| {
+        sent.eq_ignore_ascii_case(name) || (*sent == b'_' && *name == b'-')
+    };
+    sent.len() == name.len() && sent.iter().zip(name).all(same)
 }
 
 /// A set of known field names.

@@ -4,7 +4,7 @@
 //! are gone before any field of ours is added (so a client cannot make us drop ours); the length of
 //! the body is announced by what [`wire`] decided and by nothing else.
 
-use wire::field::{Field, FieldId};
+use wire::field::{Field, FieldId, field_id};
 use wire::head::{Framing, RequestHead, Version};
 
 use super::edits::FieldSet;
@@ -104,7 +104,9 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
     }
     copy_fields(out, parts.bytes, &parts.head.fields, |field| {
         !dropped.contains(field.id)
-            && (field.id != FieldId::Other || !parts.proxy.request.drops(field, parts.bytes))
+            && (field.id != FieldId::Other
+                || !(parts.proxy.request.drops(field, parts.bytes)
+                    || is_alias(field.name.of(parts.bytes), dropped)))
             && (NEVER_NOMINATED.contains(field.id)
                 || !parts.head.nominated(parts.bytes, field.name.of(parts.bytes)))
     });
@@ -125,6 +127,22 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
     }
     parts.proxy.request.write(parts.request_id, out);
     out.extend_from_slice(b"\r\n");
+}
+
+/// A name that gateways further on, which turn "-" into "_", take for one of `dropped`, or for a
+/// field that says how long the message is or whom it is for.
+fn is_alias(name: &[u8], dropped: FieldSet) -> bool {
+    if !name.contains(&b'_') {
+        return false;
+    }
+    // Longer than any name that is known.
+    let mut hyphenated = [b'-'; 32];
+    for (to, from) in hyphenated.iter_mut().zip(name) {
+        *to = if *from == b'_' { b'-' } else { *from };
+    }
+    let Some(hyphenated) = hyphenated.get(..name.len()) else { return false };
+    let id = field_id(hyphenated);
+    id != FieldId::Other && (dropped.contains(id) || NEVER_NOMINATED.contains(id))
 }
 
 /// Copies the lines of the fields that `keep` picks, neighbours in one piece.
@@ -188,20 +206,7 @@ fn write_x_forwarded(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
 /// RFC 7239: one element for this hop, after those of earlier hops.
 fn write_forwarded(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
     appended(parts, out, b"Forwarded", FieldId::Forwarded, |out| {
-        out.extend_from_slice(b"for=");
-        let client = parts.client.text();
-        // IPv6 contains ":", which a token may not: bracketed and quoted (RFC 7239 §6).
-        match client.contains(&b':') {
-            true => [b"\"[", client, b"]\""].iter().for_each(|part| out.extend_from_slice(part)),
-            false => out.extend_from_slice(client),
-        }
-        if !parts.authority.is_empty() {
-            let quote: &[u8] = if parts.authority.contains(&b':') { b"\"" } else { b"" };
-            for part in [b";host=", quote, parts.authority, quote] {
-                out.extend_from_slice(part);
-            }
-        }
-        out.extend_from_slice(b";proto=http");
+        wire::forwarded::write_forwarded(out, parts.client.ip(), "http", parts.authority);
     });
 }
 

@@ -93,11 +93,8 @@ pub async fn forward<'a>(
     if matched.proxy.wants_request_id {
         inbound.ensure_id(request_id);
     }
-    let mut patience = Patience::new(
-        &inbound.connection.deadline,
-        &inbound.snapshot.limits,
-        &matched.proxy.timeout,
-    );
+    let mut patience =
+        Patience::new(inbound.connection, &inbound.snapshot.limits, &matched.proxy.timeout);
     let mut fresh_only = false;
     loop {
         let reached = match reach(inbound, matched, fresh_only, record).await {
@@ -203,7 +200,8 @@ impl Sending<'_> {
     }
 
     /// What is left of the request on the client's connection.
-    fn rest(self, inbound: &Inbound<'_>, heads: &mut Heads) -> Rest {
+    fn rest(mut self, inbound: &Inbound<'_>, heads: &mut Heads) -> Rest {
+        self.pump.abandon();
         let whole = self.pump.source_done();
         let early_used = inbound.early.len() - self.pump.early_left();
         let untouched = self.pump.is_untouched();
@@ -269,6 +267,7 @@ async fn response_head(
     record: &mut Record<'_>,
 ) -> Result<Buffer, Awaited> {
     let mut buffer: Option<Buffer> = None;
+    heads.interim_at_fault = false;
     let malformed = |what: &str| Broken {
         detail: what.to_owned(),
         ..Broken::new(Party::Upstream, Phase::FirstByte, Cause::Malformed)
@@ -383,7 +382,8 @@ async fn relay<'a>(
             Blocked::OnSource => (Waiting::UpstreamToSend, PumpError::Source(Cause::Timeout)),
             Blocked::OnSink => (Waiting::ClientToReceive, PumpError::Sink(Cause::Timeout)),
         };
-        match patience.ends(whom, reply.progress()) {
+        // An upstream that takes the request while it answers is not silent.
+        match patience.ends(whom, reply.progress() + sending.pump.progress()) {
             true => Poll::Ready(Err(late)),
             false => Poll::Pending,
         }

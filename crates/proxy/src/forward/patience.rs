@@ -8,7 +8,8 @@
 use std::time::Duration;
 
 use config::model::{Limits, Timeouts};
-use net::timer::Deadline;
+
+use crate::connection::Connection;
 
 /// Whom an exchange waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,21 +37,22 @@ pub fn no_upstream_timeouts() -> Timeouts {
 const TUNNEL_PARTS: u32 = 8;
 
 /// The patience of one exchange.
-#[derive(Debug)]
 pub struct Patience<'a> {
-    deadline: &'a Deadline,
+    connection: &'a Connection,
     limits: &'a Limits,
     timeouts: &'a Timeouts,
-    /// Whom the deadline is set for, and how many bytes had moved when it was.
+    /// Whom the deadline of the connection is set for, and how many bytes had moved when it was.
     mark: Option<(Waiting, u64)>,
     /// How many times in a row the deadline passed and too little had moved.
     quiet: u32,
+    /// How many bytes the client's system had taken when the deadline last passed.
+    taken: Option<u64>,
 }
 
 impl<'a> Patience<'a> {
     /// Patience by these limits.
-    pub fn new(deadline: &'a Deadline, limits: &'a Limits, timeouts: &'a Timeouts) -> Self {
-        Self { deadline, limits, timeouts, mark: None, quiet: 0 }
+    pub fn new(connection: &'a Connection, limits: &'a Limits, timeouts: &'a Timeouts) -> Self {
+        Self { connection, limits, timeouts, mark: None, quiet: 0, taken: None }
     }
 
     /// Waits for `whom` after `moved` bytes have moved in all. True when patience has ended.
@@ -58,13 +60,14 @@ impl<'a> Patience<'a> {
         let moves_on = matches!(whom, Waiting::UpstreamToSend | Waiting::UpstreamToReceive);
         match self.mark {
             Some((marked, bytes)) if marked == whom && !(moves_on && bytes != moved) => {
-                if !self.deadline.expired() {
+                if !self.connection.deadline.expired() {
                     return false;
                 }
                 let since = moved.saturating_sub(bytes);
                 let (enough, quiet_max) = match whom {
-                    Waiting::ClientToSend | Waiting::ClientToReceive => {
-                        (since >= self.least_bytes(), 1)
+                    Waiting::ClientToSend => (since >= self.least_bytes(), 1),
+                    Waiting::ClientToReceive => {
+                        (since >= self.least_bytes() || self.client_takes(moved), 1)
                     }
                     Waiting::Tunnel => (since > 0, TUNNEL_PARTS),
                     Waiting::UpstreamToSend | Waiting::UpstreamToReceive => (false, 1),
@@ -74,11 +77,24 @@ impl<'a> Patience<'a> {
                     return true;
                 }
             }
-            _ => self.quiet = 0,
+            _ => {
+                self.quiet = 0;
+                self.taken = None;
+            }
         }
         self.mark = Some((whom, moved));
-        self.deadline.set(self.time_for(whom));
+        self.connection.deadline.set(self.time_for(whom));
         false
+    }
+
+    /// The client keeps up the least rate, though the kernel takes nothing more for it: that waits
+    /// until a good part of a send buffer of up to megabytes is free, for which a client on an honest
+    /// but slow line needs longer than its grace. How much it takes is known from the second look on.
+    fn client_takes(&mut self, moved: u64) -> bool {
+        let Some(untaken) = self.connection.stream.untaken() else { return false };
+        let taken = moved.saturating_sub(untaken);
+        let before = self.taken.replace(taken);
+        before.is_none_or(|before| taken.saturating_sub(before) >= self.least_bytes())
     }
 
     /// Forgets whom it waited for: the next wait starts anew.

@@ -217,6 +217,12 @@ impl<'a> Pump<'a> {
         self.early.len()
     }
 
+    /// Drops what was taken from the source and not written: the sink takes no more. Otherwise bytes
+    /// of this message would be left to be read as the next one.
+    pub fn abandon(&mut self) {
+        self.use_up();
+    }
+
     /// Gives back the lead for reuse, and the buffer if bytes behind the message are in it.
     pub fn into_parts(self) -> (Vec<u8>, Option<Buffer>) {
         (self.lead, self.buffer.filter(|buffer| !buffer.is_empty()))
