@@ -413,3 +413,22 @@ fn a_faulty_interim_response_costs_its_own_connection_only() {
     }
     assert_eq!(origin.connections(), 2);
 }
+
+#[test]
+fn a_get_is_not_sent_again_after_an_interim_response() {
+    let origin = Origin::script(|conn| {
+        conn.request();
+        conn.send(ok("first"));
+        if conn.try_request().is_ok() {
+            conn.send("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
+        }
+    });
+    let toml = site(&[&origin.url()], "");
+    let ravelin = Ravelin::start(&format!("[performance]\nworker_threads = 1\n{toml}"));
+    let mut client = ravelin.client();
+    client.get("/").expect(200);
+    client.send("GET /again HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    assert!(client.wire.head().unwrap().start.contains(" 103 "));
+    assert_eq!(client.response("GET").status, 502);
+    assert_eq!(origin.requests().iter().filter(|r| r.target == "/again").count(), 1);
+}

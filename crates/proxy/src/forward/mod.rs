@@ -275,7 +275,12 @@ async fn response_head(
     for passed_on in 0..=INTERIM_MAX {
         let upstream = &reached.connection.stream;
         let head = &mut heads.response;
-        await_response(inbound, upstream, sending, head, &mut buffer, patience).await?;
+        let awaited = await_response(inbound, upstream, sending, head, &mut buffer, patience).await;
+        // An upstream that sent an interim response did not close an idle connection.
+        awaited.map_err(|awaited| match passed_on {
+            0 => awaited,
+            _ => Awaited::final_(awaited.broken),
+        })?;
         let Some(mut bytes) = buffer.take() else { break };
         if record.times.first_byte.is_none() {
             record.times.first_byte = inbound.elapsed();
