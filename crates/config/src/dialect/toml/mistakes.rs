@@ -67,28 +67,87 @@ pub(super) fn report(source: &Source, file: usize, errors: &[Error], out: &Diagn
     broken
 }
 
-/// Refuses a text that is not TOML but some other system's configuration, in one finding.
+/// Refuses a text that is not TOML but some other language, or some other system's configuration, in
+/// one finding.
 pub(super) fn foreign(source: &Source, file: usize) -> Option<Diagnostic> {
-    let (mut lines, mut odd, mut first) = (0_usize, 0_usize, None);
+    let mut seen = Seen::default();
     let mut start = 0;
     for line in source.text().split_inclusive('\n') {
         let words = line.trim();
         if !words.is_empty() && !words.starts_with('#') {
-            lines += 1;
-            if words.ends_with([';', '{']) || words == "}" {
-                odd += 1;
-                first.get_or_insert((start + line.len() - line.trim_start().len(), words.len()));
-            }
+            seen.line(words, start + line.len() - line.trim_start().len());
         }
         start += line.len();
     }
-    let (at, length) = first.filter(|_| odd * 2 > lines)?;
+    let (what, (at, length)) = seen.language()?;
     let span = Span { file, start: at, end: at + length };
     Some(
         Diagnostic::error(Code::UnknownDialect, span, "this is not TOML")
-            .label("looks like the configuration of nginx")
+            .label(format!("looks like {what}"))
             .help("Ravelin reads native TOML now: a site starts with `[[sites]]`"),
     )
+}
+
+/// What tells other languages from TOML with mistakes in it. A place is an offset and a length.
+#[derive(Default)]
+struct Seen<'a> {
+    lines: usize,
+    first: Option<(&'a str, (usize, usize))>,
+    /// Lines that end as in languages with blocks in braces.
+    braced: usize,
+    first_braced: Option<(usize, usize)>,
+    semicolons: usize,
+    /// Lines as in YAML.
+    colons: usize,
+    /// Something that is TOML and not YAML.
+    toml: bool,
+}
+
+impl<'a> Seen<'a> {
+    fn line(&mut self, words: &'a str, at: usize) {
+        let place = (at, words.len());
+        self.lines += 1;
+        self.first.get_or_insert((words, place));
+        if words.ends_with([';', '{']) || words == "}" {
+            self.braced += 1;
+            self.first_braced.get_or_insert(place);
+            self.semicolons += usize::from(words.ends_with(';'));
+        }
+        let item = words.strip_prefix("- ");
+        let key = item.unwrap_or(words).split_once(':').filter(|(key, rest)| {
+            let word = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+            key.chars().all(word) && (rest.is_empty() || rest.starts_with(' '))
+        });
+        self.colons += usize::from(item.is_some() || key.is_some() || words == "---");
+        self.toml |= words.starts_with('[');
+    }
+
+    fn language(self) -> Option<(&'static str, (usize, usize))> {
+        const OF_HAPROXY: &[&str] = &["global", "defaults", "frontend", "backend", "listen"];
+        let (first, place) = self.first?;
+        if first.starts_with('{') {
+            return Some(("JSON", place));
+        }
+        if first.starts_with('<') && !first.starts_with("<<") {
+            return Some(("XML, or the configuration of Apache", place));
+        }
+        if self.braced * 2 > self.lines {
+            let what = match self.semicolons {
+                0 => "the configuration of another system",
+                _ => "the configuration of nginx",
+            };
+            return Some((what, self.first_braced?));
+        }
+        if self.toml {
+            return None;
+        }
+        if self.colons * 2 > self.lines {
+            return Some(("YAML", place));
+        }
+        let word = first.split_whitespace().next()?;
+        let section = OF_HAPROXY.contains(&word) && !first.contains('=');
+        section.then_some(("the configuration of HAProxy", place))
+    }
 }
 
 struct Text<'a> {
@@ -167,14 +226,16 @@ impl<'a> Text<'a> {
             return self.unquoted(span);
         }
         if message.starts_with("key with no value") {
+            let (start, _) = self.words(self.source.line_of(span.start));
+            let before = self.source.text().get(start..span.start).unwrap_or("").trim_end();
+            if let Some(key) = before.strip_suffix(':') {
+                let at = start + key.len();
+                return self.colon(self.span(at, at + 1));
+            }
             return error("`=` is missing after a key").label("expected `=` here");
         }
         if message.starts_with("invalid unquoted key") && self.written(span).starts_with(':') {
-            return error("a key is followed by `:`").label("TOML has `=` here").suggest(
-                span,
-                " =",
-                "write an equals sign",
-            );
+            return self.colon(span);
         }
         if message.starts_with("invalid basic string") && message.contains("expected `\"`") {
             return error("a string is not closed").label("the closing quote is missing").suggest(
@@ -192,9 +253,10 @@ impl<'a> Text<'a> {
         }
         if message.starts_with("unexpected key or value") {
             let rest = self.source.text().get(span.start..).unwrap_or("");
-            return match rest.starts_with(';') {
-                true => self.semicolon(span),
-                false => error("more than one thing on a line").label("the line should end here"),
+            return match rest {
+                _ if rest.starts_with(';') => self.semicolon(span),
+                _ if rest.starts_with("//") => self.comment(span.start),
+                _ => error("more than one thing on a line").label("the line should end here"),
             };
         }
         if message.starts_with("recursion limit") || message.starts_with("cannot recurse") {
@@ -236,6 +298,9 @@ impl<'a> Text<'a> {
         if written.ends_with(';') {
             return self.semicolon(self.span(span.end.saturating_sub(1), span.end));
         }
+        if let Some(at) = written.find(" //") {
+            return self.comment(span.start + at + 1);
+        }
         let message = match written.starts_with(|c: char| c.is_ascii_digit()) {
             true => "a number with something after it must stand in quotes",
             false => "a string must stand in quotes",
@@ -244,6 +309,20 @@ impl<'a> Text<'a> {
         let bare = written.trim_matches(curly);
         let label = if bare == written { "stands without quotes" } else { "these are no quotes" };
         error(message).label(label).suggest(span, quoted(bare), "quote it")
+    }
+
+    fn colon(&self, span: Span) -> Diagnostic {
+        Diagnostic::error(Code::Syntax, span, "a key is followed by `:`")
+            .label("TOML has `=` here")
+            .suggest(span, " =", "write an equals sign")
+    }
+
+    /// A comment in the way of other languages, at this offset.
+    fn comment(&self, at: usize) -> Diagnostic {
+        let span = self.span(at, at + 2);
+        Diagnostic::error(Code::Syntax, span, "a comment starts with `//`")
+            .label("TOML has `#` here")
+            .suggest(span, "#", "write a number sign")
     }
 
     fn semicolon(&self, span: Span) -> Diagnostic {
