@@ -57,6 +57,11 @@ impl Context<'_> {
         let message = format!("`{name}` has the wrong type");
         let label = format!("expected {}, found {}", kind.expected(), node.value.noun());
         let error = Diagnostic::error(Code::WrongType, node.span, message).label(label);
+        let several_hosts = name == "hostname" && matches!(node.value, Value::Array(_));
+        let error = match several_hosts {
+            true => error.help("one stands here; put the others into `hostnames = [\"…\"]`"),
+            false => error,
+        };
         self.push(self.retype(error, node, kind));
         None
     }

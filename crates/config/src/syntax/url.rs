@@ -21,6 +21,14 @@ pub(crate) fn upstream(url: &str) -> Result<(UpstreamAddress, String), Rejected>
         return Ok((UpstreamAddress::Unix(path), String::new()));
     }
     let Some((scheme, rest)) = url.split_once("://") else {
+        if let Some((scheme @ ("http" | "ws"), rest)) = url.split_once(':')
+            && !rest.starts_with(|c: char| c.is_ascii_digit())
+        {
+            let reason = format!("two slashes follow `{scheme}:`");
+            let instead = format!("{scheme}://{}", rest.trim_start_matches('/'));
+            let instead = upstream(&instead).is_ok().then_some(instead);
+            return Err(Rejected::Because { reason, instead });
+        }
         let reason = "the scheme is missing".to_owned();
         let instead = authority(url.split('/').next().unwrap_or("")).is_ok();
         return Err(Rejected::Because {
