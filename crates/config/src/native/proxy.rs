@@ -222,7 +222,13 @@ fn route(table: Table<'_>, pools: &Pools) -> Option<Route> {
     let context = table.context();
     table.require("path", "\"/api/\"");
     table.require("upstream", "\"backend\"");
-    let prefix = table.text("path").and_then(|text| checked_path(context, "path", text));
+    let prefix = table.text("path").and_then(|text| {
+        let path = checked_path(context, "path", text)?;
+        if path.contains('*') {
+            wildcard(context, text);
+        }
+        Some(path)
+    });
     let pool = table.text("upstream").and_then(|name| {
         let pool = pools.find(name.value);
         if pool.is_none() && !pools.incomplete {
@@ -261,6 +267,19 @@ fn checked_path(context: &Context<'_>, key: &str, text: Spanned<&str>) -> Option
             None
         }
     }
+}
+
+/// In other systems `*` is a wildcard; here such a route would silently take nothing.
+fn wildcard(context: &Context<'_>, text: Spanned<&str>) {
+    let message = "`*` in a path stands for itself";
+    let warning = Diagnostic::warning(Code::Unused, text.span, message)
+        .label("only takes requests with a `*` at this place");
+    context.push(match text.value.trim_end_matches('*') {
+        prefix if prefix.ends_with('/') && !prefix.contains('*') => {
+            warning.suggest(text.span, quoted(prefix), "a path takes everything below it without")
+        }
+        _ => warning.help("a path is a prefix: it takes everything below it"),
+    });
 }
 
 fn unknown_upstream(context: &Context<'_>, name: Spanned<&str>, pools: &Pools) {
