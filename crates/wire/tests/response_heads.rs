@@ -63,7 +63,8 @@ fn rfc9112_4_status_lines() {
         ("HTTP/1.1  200 OK", Fault::StartLine),
         ("HTTP/1.1 200 O\0K", Fault::StartLine),
         ("HTTP/2.0 200 OK", Fault::Version),
-        ("ICY 200 OK", Fault::Version),
+        ("ICY 200 OK", Fault::StartLine),
+        ("SSH-2.0-OpenSSH_9.2", Fault::StartLine),
         ("\r\nHTTP/1.1 200 OK", Fault::LeadingLines),
     ] {
         refused(&format!("{line}\r\n\r\n"), fault);

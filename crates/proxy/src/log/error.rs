@@ -157,7 +157,7 @@ impl Cause {
             Self::Timeout => "timed out",
             Self::Refused => "connection refused",
             Self::Unreachable => "host or network unreachable",
-            Self::Unresolved => "host name does not resolve",
+            Self::Unresolved => "address not found",
             Self::Malformed => "broken HTTP",
             Self::Unsupported => "not supported",
             Self::NoEndpoint => "no endpoint available",

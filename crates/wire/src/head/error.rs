@@ -81,6 +81,9 @@ impl HeadError {
     pub fn reason(&self) -> &'static str {
         let (HeadError::Request(fault) | HeadError::Response(fault)) = self;
         match fault {
+            Fault::StartLine if matches!(self, HeadError::Response(_)) => {
+                "does not begin with an HTTP status line"
+            }
             Fault::StartLine => "malformed start line",
             Fault::LeadingLines => "unexpected empty line before the head",
             Fault::LineEnd => "line does not end in CRLF",

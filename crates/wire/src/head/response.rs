@@ -96,7 +96,7 @@ impl ResponseHead {
         match config.parse_response_with_uninit_headers(&mut parsed, window, room) {
             Ok(httparse::Status::Complete(len)) => self.take(window, len, &parsed, to_head)?,
             Ok(httparse::Status::Partial) => return unfinished,
-            Err(error) => return Err(fault_of(error)),
+            Err(error) => return Err(fault_of(error, window)),
         }
         Ok(Parse::Complete)
     }
@@ -138,13 +138,15 @@ fn reason(buf: &[u8]) -> Span {
 }
 
 #[cold]
-fn fault_of(error: httparse::Error) -> Fault {
+fn fault_of(error: httparse::Error, head: &[u8]) -> Fault {
     match error {
         httparse::Error::HeaderName => Fault::FieldName,
         httparse::Error::HeaderValue => Fault::FieldValue,
         httparse::Error::NewLine => Fault::LineEnd,
         httparse::Error::TooManyHeaders => Fault::TooManyFields,
-        httparse::Error::Version => Fault::Version,
-        httparse::Error::Status | httparse::Error::Token => Fault::StartLine,
+        httparse::Error::Version if head.starts_with(b"HTTP/") => Fault::Version,
+        httparse::Error::Version | httparse::Error::Status | httparse::Error::Token => {
+            Fault::StartLine
+        }
     }
 }
