@@ -186,3 +186,60 @@ fn a_tunnel_is_logged_when_it_ends() {
     assert_eq!(line.get("response_bytes").number(), 8.0, "{line:?}");
     assert_eq!(line.get("request_bytes").number(), 3.0, "{line:?}");
 }
+
+#[test]
+fn at_debug_the_error_log_says_why_a_request_was_refused() {
+    let origin = Origin::saying("");
+    let ravelin = logging("level = \"debug\"", &origin).start();
+    ravelin.ask("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").expect(400);
+    let line = ravelin.stderr.line_with(&[" debug client 127.0.0.1: ", "more than one Host"]);
+    let id = line.rsplit("id=").next().unwrap();
+    ravelin.stdout.line_with(&[" 400 ", id]);
+    ravelin.ask("GET /a%2fb HTTP/1.1\r\nHost: a\r\n\r\n").expect(400);
+    ravelin.stderr.line_with(&[" debug client 127.0.0.1: ", "encoded slash"]);
+}
+
+#[test]
+fn a_head_that_took_too_long_has_the_time_it_took() {
+    let origin = Origin::saying("");
+    let keys = "format = \"json\"\n[limits]\nhead_timeout = \"500ms\"";
+    let ravelin = logging(keys, &origin).start();
+    ravelin.ask("GET / HTTP/1.1\r\nHost: exam").expect(408);
+    let line = Json::parse(&ravelin.stdout.line_with(&["408"]));
+    assert!(line.get("total_us").number() >= 500_000.0, "{line:?}");
+}
+
+#[test]
+fn what_is_cut_off_at_the_end_has_a_line_with_its_phase_and_time() {
+    let origin = Origin::script(|conn| {
+        let request = conn.request();
+        if request.head.has("Upgrade") {
+            conn.send(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+            );
+        }
+        conn.wait_closed();
+    });
+    let toml =
+        format!("[logging]\nformat = \"json\"\n{}", site(&[&origin.url()], "websocket = true\n"));
+    let ravelin = Ravelin::start(&toml);
+    let mut tunnel = ravelin.client();
+    tunnel
+        .ask(
+            "GET /tunnel HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .expect(101);
+    let mut waiting = ravelin.client();
+    waiting.send("GET /waiting HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    origin.request(1);
+    ravelin.signal("QUIT");
+    for (target, phase) in [("/tunnel", "tunnel"), ("/waiting", "first_byte")] {
+        let line = Json::parse(&ravelin.stdout.line_with(&[target]));
+        assert_eq!(line.get("cause").text(), "aborted", "{line:?}");
+        assert_eq!(line.get("phase").text(), phase, "{line:?}");
+        assert!(line.get("total_us").number() > 0.0, "{line:?}");
+    }
+}

@@ -26,7 +26,7 @@ use crate::decide::{Action, Request, decide};
 use crate::drain::{Left, body_left};
 use crate::files::Answer;
 use crate::filters::{ConnectionSays, Edits};
-use crate::local::{Reply, Rest};
+use crate::local::{Refusal, Reply, Rest};
 use crate::log::{AccessLog, Cause, Ended, Party, Phase, Record};
 use crate::snapshot::Snapshot;
 use crate::worker::Scratch;
@@ -157,7 +157,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
     let (bytes, early) = buffer.split_at_checked(head.len).unwrap_or((buffer, &[]));
     let method = head.method.of(bytes);
     let target = parse_target(method, head.target.of(bytes), snapshot.allow_encoded_slashes);
-    let malformed = target.is_err();
+    let fault = target.as_ref().err().copied();
     let inbound = Inbound {
         connection,
         snapshot: &snapshot,
@@ -169,7 +169,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
     };
     request_id.clear();
     let log = snapshot.log_requests.then_some(&worker.access_log);
-    let mut line = Line { record: record(&inbound, *head_micros), log };
+    let mut line = Line { record: record(&inbound, *head_micros), log, started: inbound.started };
     let record = &mut line.record;
     let host = Host::parse(inbound.authority()).ok();
     let host = host.as_ref().map_or("", Host::name);
@@ -188,13 +188,17 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
     let no_edits = Edits::default();
     let edits = site.map_or(&no_edits, |site| &site.response);
     let done = match decision.map(|decision| decision.action) {
-        Some(Action::Proxy(matched)) if !malformed => {
+        Some(Action::Proxy(matched)) if fault.is_none() => {
             record.route = Some(&matched.route.path);
             forward::forward(&inbound, &matched, heads, request_id, record).await
         }
         action => {
-            let reply = if malformed {
+            let reply = if let Some(fault) = fault {
                 record.ended = failed(Party::Client, Phase::Head, Cause::Malformed);
+                inbound.ensure_id(request_id);
+                let why = fault.reason();
+                let refusal = Refusal { status: 400, cause: Cause::Malformed, why };
+                local::explain_refusal(connection, &refusal, request_id);
                 Reply { answer: Answer::error(400), site, edits, rest: Rest::of(Left::TooMuch) }
             } else {
                 let answer = local::answer(&inbound, action.as_ref(), site, host);
@@ -203,7 +207,6 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
             local::respond(&inbound, reply, &mut heads.out, request_id, record).await
         }
     };
-    record.times.total = inbound.elapsed().unwrap_or(0) + record.times.head.unwrap_or(0);
     line.write(request_id);
     done
 }
@@ -213,20 +216,32 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
 struct Line<'a> {
     record: Record<'a>,
     log: Option<&'a AccessLog>,
+    started: Option<Instant>,
 }
 
 impl Line<'_> {
     fn write(mut self, request_id: &[u8]) {
         if let Some(log) = self.log.take() {
+            self.record.times.total = self.total();
             log.record(&Record { request_id, ..self.record });
         }
+    }
+
+    fn total(&self) -> u64 {
+        let exchange = self.started.map_or(0, |started| started.elapsed().as_micros() as u64);
+        exchange + self.record.times.head.unwrap_or(0)
     }
 }
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
         if let Some(log) = self.log {
-            let phase = if self.record.status == 0 { Phase::FirstByte } else { Phase::Transfer };
+            let phase = match self.record.status {
+                0 => Phase::FirstByte,
+                101 => Phase::Tunnel,
+                _ => Phase::Transfer,
+            };
+            self.record.times.total = self.total();
             let ended = failed(Party::Proxy, phase, Cause::Aborted);
             log.record(&Record { ended, ..self.record });
         }

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use config::model::Level;
 use net::buffer::Buffer;
 use net::timer::unix_millis;
 use wire::field::FieldId;
@@ -14,7 +15,7 @@ use crate::exchange::{After, Done, Inbound, failed};
 use crate::files::{Answer, Body, FileRequest};
 use crate::filters::{ConnectionSays, Edits};
 use crate::forward::{Patience, no_upstream_timeouts};
-use crate::log::{Cause, Party, Phase, Record};
+use crate::log::{Cause, Party, Phase, Record, Times};
 use crate::respond;
 use crate::send::{Manner, send_answer};
 use crate::snapshot::Site;
@@ -132,18 +133,43 @@ pub(crate) async fn respond(
     }
 }
 
+/// Why a request's head cannot be used.
+pub(crate) struct Refusal {
+    /// The status to answer with.
+    pub(crate) status: u16,
+    /// For the access log.
+    pub(crate) cause: Cause,
+    /// In words, for the error log.
+    pub(crate) why: &'static str,
+}
+
+/// Tells, to those who look for a fault, why a request was refused: `cause=malformed` covers much.
+pub(crate) fn explain_refusal(connection: &Connection, refusal: &Refusal, id: &[u8]) {
+    let log = &connection.worker.error_log;
+    if log.enabled(Level::Debug) {
+        let id = String::from_utf8_lossy(id);
+        let Refusal { status, why, .. } = refusal;
+        match connection.client.ip() {
+            Some(ip) => log.debug(format_args!("client {ip}: {why}; answered {status} id={id}")),
+            None => log.debug(format_args!("client: {why}; answered {status} id={id}")),
+        }
+    }
+}
+
 /// Answers a request whose head could not be read, and logs it. The connection has to end.
 pub(crate) async fn refuse(
     connection: &Connection,
     scratch: &mut Scratch,
     received: &[u8],
-    status: u16,
-    cause: Cause,
+    refusal: Refusal,
 ) {
+    let Refusal { status, cause, .. } = refusal;
     let worker = &connection.worker;
     let snapshot = worker.snapshot();
-    let Scratch { heads, request_id, .. } = scratch;
+    let Scratch { heads, request_id, head_micros, .. } = scratch;
+    let head_micros = *head_micros;
     worker.new_request_id(request_id);
+    explain_refusal(connection, &refusal, request_id);
     let manner = Manner {
         head_only: false,
         connection: ConnectionSays::Close,
@@ -161,13 +187,14 @@ pub(crate) async fn refuse(
         let line = line.unwrap_or_default();
         worker.access_log.record(&Record {
             response_bytes: sent.unwrap_or(0),
-            wall_us: unix_millis() * 1000,
+            wall_us: (unix_millis() * 1000).saturating_sub(head_micros),
             client: connection.client.ip(),
             client_port: connection.client.port(),
             target: line.get(..SHOWN_MAX).unwrap_or(line),
             status,
             request_id,
             ended: failed(Party::Client, Phase::Head, cause),
+            times: Times { total: head_micros, head: Some(head_micros), ..Times::default() },
             ..Record::default()
         });
     }

@@ -10,12 +10,12 @@ use std::task::Poll;
 use std::time::Instant;
 
 use net::buffer::Buffer;
-use wire::head::{HeadError, HeadLimits, Parse};
+use wire::head::{HeadError, HeadLimits, Parse, RequestHead};
 
 use super::Connection;
 use super::linger::linger;
 use crate::exchange::{After, exchange};
-use crate::local;
+use crate::local::{self, Refusal};
 use crate::log::Cause;
 use crate::worker::Scratch;
 
@@ -100,7 +100,9 @@ async fn busy(connection: &Connection) -> Then {
             Head::Nothing => break Then::Nothing,
             Head::Closed => break Then::Close,
             Head::TimedOut => {
-                local::refuse(connection, &mut scratch, &buffer, 408, Cause::Timeout).await;
+                let why = "the request head took too long";
+                let refusal = Refusal { status: 408, cause: Cause::Timeout, why };
+                local::refuse(connection, &mut scratch, &buffer, refusal).await;
                 break Then::Linger;
             }
             Head::Refused(error) => {
@@ -110,7 +112,8 @@ async fn busy(connection: &Connection) -> Then {
                     414 | 431 => Cause::Limit,
                     _ => Cause::Unsupported,
                 };
-                local::refuse(connection, &mut scratch, &buffer, status, cause).await;
+                let refusal = Refusal { status, cause, why: error.reason() };
+                local::refuse(connection, &mut scratch, &buffer, refusal).await;
                 break Then::Linger;
             }
         }
@@ -145,18 +148,26 @@ enum Head {
 /// Reads until the head at the front of `buffer` is whole. Its time runs from its first byte, so that
 /// a client that sends a byte now and then does not hold the connection (slowloris).
 async fn read_head(connection: &Connection, buffer: &mut Buffer, scratch: &mut Scratch) -> Head {
+    let mut since = None;
+    let read = read_head_since(connection, buffer, &mut scratch.request, &mut since).await;
+    scratch.head_micros = since.map_or(0, |at| at.elapsed().as_micros() as u64);
+    read
+}
+
+/// `since` becomes when the client was first waited for.
+async fn read_head_since(
+    connection: &Connection,
+    buffer: &mut Buffer,
+    head: &mut RequestHead,
+    since: &mut Option<Instant>,
+) -> Head {
     let snapshot = connection.worker.snapshot();
     let limits = HeadLimits { bytes: snapshot.limits.head_size, fields: snapshot.limits.fields };
-    let head = &mut scratch.request;
     let mut scanned = 0;
-    let mut since: Option<Instant> = None;
     loop {
         if buffer.len() > scanned {
             match head.parse(buffer, scanned, &limits) {
-                Ok(Parse::Complete) => {
-                    scratch.head_micros = since.map_or(0, |at| at.elapsed().as_micros() as u64);
-                    return Head::Complete;
-                }
+                Ok(Parse::Complete) => return Head::Complete,
                 Ok(Parse::Partial) => scanned = buffer.len(),
                 Err(error) => return Head::Refused(error),
             }
@@ -172,7 +183,7 @@ async fn read_head(connection: &Connection, buffer: &mut Buffer, scratch: &mut S
                 }
                 if since.is_none() {
                     connection.deadline.set(snapshot.limits.head_timeout);
-                    since = Some(Instant::now());
+                    *since = Some(Instant::now());
                 }
                 if !wait_readable(connection).await {
                     return Head::TimedOut;
