@@ -26,6 +26,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 use crate::announce;
+use crate::configuration::count;
 use crate::signals::{Event, Signals};
 use crate::terminal::{self, Failure};
 
@@ -159,8 +160,8 @@ impl Service {
         if connections > 0 && !grace.is_zero() {
             let seconds = grace.as_secs();
             self.log.info(format_args!(
-                "stopping: {connections} connections open, waiting up to {seconds} s for requests \
-                 under way"
+                "stopping: {} open, waiting up to {seconds} s for requests under way",
+                count(connections, "connection")
             ));
         }
         self.workers.stop(grace);

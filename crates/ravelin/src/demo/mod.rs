@@ -48,7 +48,10 @@ pub(crate) fn demo(arguments: &DemoArguments, common: &Common) -> Result<(), Fai
         return Ok(());
     }
     let files = assets::Directory::create().map_err(|error| {
-        Failure::new(format!("cannot write the demo's index page: {error}"), "")
+        let parent = std::env::temp_dir();
+        let what =
+            format!("cannot write the demo's index page below {}: {error}", parent.display());
+        Failure::new(what, "set TMPDIR to a directory that can be written to")
     })?;
     let runtime = control_runtime()?;
     let done = runtime.block_on(serve(listen, files.path(), common));
