@@ -24,6 +24,8 @@ pub enum Waiting {
     UpstreamToReceive,
     /// Either side of a tunnel.
     Tunnel,
+    /// The side of a tunnel that has not closed, after the other has.
+    TunnelEnd,
 }
 
 /// The time limits of an exchange without an upstream.
@@ -35,6 +37,10 @@ pub fn no_upstream_timeouts() -> Timeouts {
 /// The idle time of a tunnel is watched in so many parts, so that the deadline need not be moved for
 /// every message. A tunnel ends at most one part late.
 const TUNNEL_PARTS: u32 = 8;
+
+/// How long one side of a tunnel may go on in silence when the other has closed: the peer it talked
+/// to is most likely gone.
+const TUNNEL_END: Duration = Duration::from_secs(30);
 
 /// The patience of one exchange.
 pub struct Patience<'a> {
@@ -69,7 +75,7 @@ impl<'a> Patience<'a> {
                     Waiting::ClientToReceive => {
                         (since >= self.least_bytes() || self.client_takes(moved), 1)
                     }
-                    Waiting::Tunnel => (since > 0, TUNNEL_PARTS),
+                    Waiting::Tunnel | Waiting::TunnelEnd => (since > 0, TUNNEL_PARTS),
                     Waiting::UpstreamToSend | Waiting::UpstreamToReceive => (false, 1),
                 };
                 self.quiet = if enough { 0 } else { self.quiet + 1 };
@@ -108,6 +114,7 @@ impl<'a> Patience<'a> {
             Waiting::UpstreamToSend => self.timeouts.read,
             Waiting::UpstreamToReceive => self.timeouts.write,
             Waiting::Tunnel => self.timeouts.tunnel / TUNNEL_PARTS,
+            Waiting::TunnelEnd => self.timeouts.tunnel.min(TUNNEL_END) / TUNNEL_PARTS,
         }
     }
 

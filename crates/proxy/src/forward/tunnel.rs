@@ -78,7 +78,8 @@ pub(super) async fn tunnel(
         if up_over && down_over {
             return Poll::Ready(Ok(()));
         }
-        match patience.ends(Waiting::Tunnel, up.progress() + down.progress()) {
+        let whom = if up_over || down_over { Waiting::TunnelEnd } else { Waiting::Tunnel };
+        match patience.ends(whom, up.progress() + down.progress()) {
             true => Poll::Ready(Err((Party::Proxy, Cause::Timeout))),
             false => Poll::Pending,
         }
