@@ -86,11 +86,6 @@ impl RouteTable {
         None
     }
 
-    /// Every route, sorted by path.
-    pub fn iter(&self) -> impl Iterator<Item = &Target> {
-        self.entries.iter().map(|entry| &entry.target)
-    }
-
     fn asks_for_slash(&self, path: &[u8]) -> bool {
         let found = self.entries.binary_search_by(|entry| {
             entry.target.path.bytes().cmp(path.iter().copied().chain([b'/']))

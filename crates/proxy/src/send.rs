@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use net::sendfile::poll_sendfile;
 use net::stream::Stream;
@@ -85,28 +85,15 @@ pub(crate) async fn write_all(
     patience: &mut Patience<'_>,
     parts: &[&[u8]],
 ) -> Result<(), Cause> {
-    let total: usize = parts.iter().map(|part| part.len()).sum();
-    let mut written = 0;
-    poll_fn(|cx| {
-        while written < total {
-            let mut skip = written;
-            let mut slices = [IoSlice::new(&[]); 4];
-            for (slice, part) in slices.iter_mut().zip(parts) {
-                *slice = IoSlice::new(part.get(skip..).unwrap_or_default());
-                skip = skip.saturating_sub(part.len());
-            }
-            let slices = slices.get(..parts.len()).unwrap_or_default();
-            match stream.poll_write_vectored(cx, slices) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Cause::Closed)),
-                Poll::Ready(Ok(count)) => written += count,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Cause::of(&error))),
-                Poll::Pending if patience.ends(Waiting::ClientToReceive, written as u64) => {
-                    return Poll::Ready(Err(Cause::Timeout));
-                }
-                Poll::Pending => return Poll::Pending,
-            }
+    let total = parts.iter().map(|part| part.len()).sum();
+    write_until(patience, total, |cx, written| {
+        let mut skip = written;
+        let mut slices = [IoSlice::new(&[]); 4];
+        for (slice, part) in slices.iter_mut().zip(parts) {
+            *slice = IoSlice::new(part.get(skip..).unwrap_or_default());
+            skip = skip.saturating_sub(part.len());
         }
-        Poll::Ready(Ok(()))
+        stream.poll_write_vectored(cx, slices.get(..parts.len()).unwrap_or_default())
     })
     .await
 }
@@ -117,10 +104,23 @@ async fn write_more(
     patience: &mut Patience<'_>,
     head: &[u8],
 ) -> Result<(), Cause> {
+    write_until(patience, head.len(), |cx, written| {
+        stream.poll_write_more(cx, head.get(written..).unwrap_or_default())
+    })
+    .await
+}
+
+/// Calls `write` with how much is written until that is `total`.
+async fn write_until(
+    patience: &mut Patience<'_>,
+    total: usize,
+    mut write: impl FnMut(&mut Context<'_>, usize) -> Poll<io::Result<usize>>,
+) -> Result<(), Cause> {
     let mut written = 0;
     poll_fn(|cx| {
-        while let Some(rest) = head.get(written..).filter(|rest| !rest.is_empty()) {
-            match stream.poll_write_more(cx, rest) {
+        while written < total {
+            match write(cx, written) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Cause::Closed)),
                 Poll::Ready(Ok(count)) => written += count,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Cause::of(&error))),
                 Poll::Pending if patience.ends(Waiting::ClientToReceive, written as u64) => {

@@ -40,7 +40,7 @@ pub struct Worker {
     pub error_log: ErrorLog,
     /// The port of each listener.
     pub ports: Rc<[u16]>,
-    snapshot: RefCell<LocalSnapshot>,
+    snapshot: LocalSnapshot,
     scratch: RefCell<Vec<Scratch>>,
     date: RefCell<DateLine>,
     random: Cell<u64>,
@@ -95,7 +95,7 @@ impl Worker {
             access_log,
             error_log,
             ports,
-            snapshot: RefCell::new(Rc::new(snapshot)),
+            snapshot: Rc::new(snapshot),
             scratch: RefCell::default(),
             date: RefCell::default(),
             random: Cell::new(seed()),
@@ -106,12 +106,7 @@ impl Worker {
 
     /// The snapshot in force. A request keeps the one it began with.
     pub fn snapshot(&self) -> LocalSnapshot {
-        self.snapshot.borrow().clone()
-    }
-
-    /// Lets requests that begin from now on use `snapshot`.
-    pub fn publish(&self, snapshot: Arc<Snapshot>) {
-        *self.snapshot.borrow_mut() = Rc::new(snapshot);
+        Rc::clone(&self.snapshot)
     }
 
     /// Working memory for a connection that has a request.

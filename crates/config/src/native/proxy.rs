@@ -123,7 +123,7 @@ static TIMEOUT: Section = Section {
             "tunnel",
             Kind::Duration(false),
             "\"1h\"",
-            "For a WebSocket without a byte in either direction.",
+            "For a WebSocket without a byte in either direction; 30 s at most once one side has closed.",
         ),
     ],
 };

@@ -52,11 +52,6 @@ impl Edits {
         !self.id_names.is_empty()
     }
 
-    /// Sets a field called `Name`.
-    pub fn sets(&self, name: &str) -> bool {
-        self.set.iter().any(|(set, _)| set.eq_ignore_ascii_case(name))
-    }
-
     /// The field is dropped.
     #[inline]
     pub fn drops(&self, field: &Field, head: &[u8]) -> bool {

@@ -68,16 +68,6 @@ impl IdlePool {
             idle.retain(|idle| idle.is_fresh(now) && idle.connection.stream.idle_check());
         }
     }
-
-    /// How many connections are idle.
-    pub fn len(&self) -> usize {
-        self.endpoints.iter().map(Vec::len).sum()
-    }
-
-    /// None is.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 impl Idle {
