@@ -64,17 +64,124 @@ pub struct Site {
     /// Takes requests of its listeners that no other site's host matches. At most one site of each
     /// listener has this set; [`Model::default_site`] also knows the listeners where none has.
     pub default: bool,
-    /// `ssl.enabled = true`. Until TLS termination exists such a site is not served at all: its
-    /// listener must never speak plain HTTP.
-    pub tls: bool,
-    /// 301 every request to the same URL under `https`.
-    pub redirect_to_https: bool,
+    /// TLS at its listeners (`ssl.enabled = true`), which then never speak plain HTTP. All sites of
+    /// a listener have it or none.
+    pub tls: Option<Tls>,
+    /// Take HTTP/2 with prior knowledge (RFC 9113 §3.3) at its plain listeners. Default false.
+    pub http2_cleartext: bool,
+    /// Each connection to its listeners begins with a PROXY protocol header, which only
+    /// [`Security::trusted_proxies`] may send; others are closed. All sites of a listener agree.
+    pub proxy_protocol: bool,
+    /// Redirect every plain request to the same URL under `https`, with this status (301 or 308).
+    pub redirect_to_https: Option<u16>,
     /// Files to serve for paths that no route takes.
     pub files: Option<Files>,
     /// Fields set on every response of the site.
     pub response_headers: Vec<(String, String)>,
     /// The proxy part, when enabled.
     pub proxy: Option<Proxy>,
+}
+
+/// TLS for a site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// Where the certificate comes from.
+    pub certificate: CertificateSource,
+    /// DER file with an OCSP response to staple.
+    pub ocsp_file: Option<PathBuf>,
+    /// What a connection must agree to.
+    pub policy: TlsPolicy,
+}
+
+/// Where a site's certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// PEM files, read at start and whenever they change.
+    Files {
+        /// The chain, leaf first; may hold the key as well.
+        certificate: PathBuf,
+        /// The key. `None`: it is in the certificate's file.
+        key: Option<PathBuf>,
+    },
+    /// An ACME authority.
+    Acme(Acme),
+}
+
+/// How to get a certificate by ACME (RFC 8555).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acme {
+    /// Names in the certificate: the site's exact host names and `domains`, lower-case, each once.
+    pub names: Vec<String>,
+    /// Address the authority may write to.
+    pub email: String,
+    /// URL of the authority's directory. Default Let's Encrypt, or its test service with `staging`.
+    pub directory_url: String,
+    /// PEM file with the root of the directory's own certificate, for a private authority.
+    pub ca_file: Option<PathBuf>,
+    /// Challenge files are also written below this directory, if it is given, for a web server that
+    /// answers in Ravelin's place.
+    pub challenge_dir: Option<PathBuf>,
+    /// Key id and base64url HMAC key that bind the account to one the authority knows.
+    pub external_account: Option<ExternalAccount>,
+    /// Certificate profile to ask for, if the authority has profiles.
+    pub profile: Option<String>,
+    /// Port at which HTTP-01 challenges are answered; opened if no site listens there. Default 80.
+    pub http_port: u16,
+    /// Directory for the account key, certificates and their keys. Default `ravelin-state`.
+    pub state_dir: PathBuf,
+}
+
+/// External account binding (RFC 8555 §7.3.4).
+#[derive(Clone, PartialEq, Eq)]
+pub struct ExternalAccount {
+    /// Key identifier.
+    pub key_id: String,
+    /// HMAC key, base64url as the authority gives it. Secret.
+    pub hmac_key: String,
+}
+
+impl std::fmt::Debug for ExternalAccount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExternalAccount").field("key_id", &self.key_id).finish_non_exhaustive()
+    }
+}
+
+/// What a TLS connection must agree to. A connection made under one policy cannot be used for a site
+/// with another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TlsPolicy {
+    /// Oldest version taken. Default TLS 1.2.
+    pub min_version: TlsVersion,
+    /// Newest version taken. Default TLS 1.3.
+    pub max_version: TlsVersion,
+    /// Names of cipher suites, by preference; empty: all that are safe. IANA names (`TLS_...`).
+    pub ciphers: Vec<String>,
+    /// Names of key exchange groups, by preference; empty: X25519MLKEM768 and the usual curves.
+    pub groups: Vec<String>,
+    /// Certificates of clients.
+    pub client_auth: Option<ClientAuth>,
+    /// Offer HTTP/2. Default true.
+    pub http2: bool,
+    /// Resume sessions by tickets. Default true; never with client certificates.
+    pub tickets: bool,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246)
+    Tls12,
+    /// TLS 1.3 (RFC 8446)
+    Tls13,
+}
+
+/// Certificates of clients.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ClientAuth {
+    /// PEM file with the authorities whose certificates are taken.
+    pub ca_file: PathBuf,
+    /// A client without one is refused. Default true.
+    pub required: bool,
 }
 
 /// A host name a site answers to.
@@ -157,9 +264,54 @@ pub struct Upstream {
     pub base_path: String,
     /// Share of requests relative to the other entries, for `weighted`. Default 1.
     pub weight: u32,
+    /// What is spoken to it.
+    pub transport: Transport,
 }
 
-/// Where an upstream is reached, over plain TCP or a Unix socket.
+/// What is spoken to an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Transport {
+    /// The version of HTTP.
+    pub http: UpstreamHttp,
+    /// TLS, for `https`, `wss` and `h2` URLs.
+    pub tls: Option<UpstreamTls>,
+    /// Begin each connection with a PROXY protocol header that names the client.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// Versions of HTTP spoken to upstreams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum UpstreamHttp {
+    /// HTTP/1.1: `http`, `https`, `ws`, `wss`, `unix`.
+    #[default]
+    Http1,
+    /// HTTP/2, many exchanges on one connection: `h2` (over TLS) and `h2c` (prior knowledge).
+    Http2,
+}
+
+/// TLS to an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UpstreamTls {
+    /// Check the upstream's certificate and its name. Default true.
+    pub verify: bool,
+    /// PEM file with the authorities that are trusted. `None`: those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// Name in SNI and in the certificate. `None`: the URL's host.
+    pub server_name: Option<String>,
+    /// PEM files of a certificate chain and its key to show the upstream.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// Versions of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProxyProtocol {
+    /// One line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// Where an upstream is reached: TCP or a Unix socket.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum UpstreamAddress {
     /// A host name or IP literal (no brackets) and port.
@@ -359,4 +511,10 @@ pub struct Limits {
     /// Bytes of an unwanted request body read and dropped so that a connection can be kept.
     /// Default 64 KiB.
     pub drain: u64,
+    /// From accepting a connection to the end of its TLS handshake. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// TLS handshakes under way at once in one worker; more wait their turn. Default 1024.
+    pub handshakes: usize,
+    /// Streams of one HTTP/2 connection at once. Default 128.
+    pub http2_streams: u32,
 }

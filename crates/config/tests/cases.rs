@@ -104,8 +104,8 @@ fn describe_site(out: &mut String, site: &Site) {
     _ = write!(out, "site {:?} {:?} at {:?}", site.name, site.hosts, site.listen);
     for (on, word) in [
         (site.default, "default"),
-        (site.tls, "tls"),
-        (site.redirect_to_https, "redirect_to_https"),
+        (site.tls.is_some(), "tls"),
+        (site.redirect_to_https.is_some(), "redirect_to_https"),
     ] {
         if on {
             _ = write!(out, " {word}");

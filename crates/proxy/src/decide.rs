@@ -104,7 +104,7 @@ fn action<'s>(site: &'s Site, request: &Request<'_>) -> Action<'s> {
             return Action::Health(health);
         }
     }
-    if site.redirect_to_https && !request.secure {
+    if site.redirect_to_https.is_some() && !request.secure {
         return Action::ToHttps;
     }
     match found {

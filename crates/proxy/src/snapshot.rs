@@ -64,7 +64,7 @@ pub struct Site {
     /// The operator's name for it.
     pub name: String,
     /// 301 everything to https.
-    pub redirect_to_https: bool,
+    pub redirect_to_https: Option<u16>,
     /// Static files, if the site has a directory.
     pub files: Option<Arc<FileServer>>,
     /// Edits of responses that Ravelin makes itself.
@@ -168,7 +168,7 @@ impl Listener {
 /// TLS is left out whole: nothing may speak plain HTTP there.
 fn listeners(sites: &[model::Site]) -> Vec<Listener> {
     let mut listeners: Vec<Listener> = Vec::new();
-    let wants_tls = |listen: &Listen| sites.iter().any(|s| s.tls && s.listen.contains(listen));
+    let wants_tls = |listen: &Listen| sites.iter().any(|s| s.tls.is_some() && s.listen.contains(listen));
     for (index, site) in sites.iter().enumerate() {
         for listen in site.listen.iter().filter(|listen| !wants_tls(listen)) {
             let at = listeners.iter().position(|known| known.listen == *listen);

@@ -29,7 +29,7 @@ pub(crate) fn start(
     let version = env!("CARGO_PKG_VERSION");
     let mut lines = vec![format!("ravelin {version}: {}, {connections}", count(workers, "worker"))];
     lines.extend(addresses.iter().map(|address| format!("listening on {}", shown(address))));
-    let served = || model.sites.iter().filter(|site| !site.tls);
+    let served = || model.sites.iter().filter(|site| site.tls.is_none());
     lines.extend(served().take(SITES_SHOWN).map(about_site));
     let more = served().count().saturating_sub(SITES_SHOWN);
     if more > 0 {
@@ -47,7 +47,7 @@ pub(crate) fn unserved(model: &Model, snapshot: &Snapshot) -> Vec<String> {
     };
     let sites = model.sites.iter().filter_map(|site| {
         let name = &site.name;
-        if site.tls {
+        if site.tls.is_some() {
             return Some(format!(
                 "site \"{name}\" is not served: it wants TLS (`ssl.enabled = true`), which is not \
                  built yet, and must not be served without"
@@ -92,7 +92,7 @@ fn about_site(site: &Site) -> String {
         HostPattern::Any => "any host".to_owned(),
     }));
     let mut parts: Vec<String> = Vec::new();
-    if site.redirect_to_https {
+    if site.redirect_to_https.is_some() {
         parts.push("redirects to https".to_owned());
     }
     if let Some(proxy) = &site.proxy {

@@ -78,6 +78,9 @@ pub(super) fn decode(table: Option<Table<'_>>) -> Limits {
         connections_per_address: None,
         early_upgrade: 16 * 1024,
         drain: 64 * 1024,
+        handshake_timeout: std::time::Duration::from_secs(10),
+        handshakes: 1024,
+        http2_streams: 128,
     };
     let Some(table) = table else { return limits };
     let small = |name| table.size(name).and_then(|size| usize::try_from(size).ok());

@@ -82,7 +82,7 @@ fn mixed_tls(context: &Context<'_>, listen: &Listen, sites: &[(usize, Span)], dr
     let tls = |wanted: bool| {
         sites
             .iter()
-            .find(|(index, _)| drafts.get(*index).is_some_and(|draft| draft.site.tls == wanted))
+            .find(|(index, _)| drafts.get(*index).is_some_and(|draft| draft.site.tls.is_some() == wanted))
     };
     if let (Some((_, secure)), Some((_, plain))) = (tls(true), tls(false)) {
         let message = format!("sites with and without TLS at {}", shown(listen));

@@ -126,13 +126,15 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
         listen: listeners,
         default: default.is_some(),
         tls: ssl::decode(&table, &name),
-        redirect_to_https: table.boolean("redirect_to_https").unwrap_or(false),
+        http2_cleartext: false,
+        proxy_protocol: false,
+        redirect_to_https: table.boolean("redirect_to_https").unwrap_or(false).then_some(301),
         files: files::decode(&table),
         response_headers: headers::plain(&table, "headers"),
         proxy: proxy::decode(&table),
         name,
     };
-    if !table.has_or_means("static_dir") && !table.has_or_means("proxy") && !site.redirect_to_https
+    if !table.has_or_means("static_dir") && !table.has_or_means("proxy") && site.redirect_to_https.is_none()
     {
         context.push(
             Diagnostic::warning(

@@ -2,6 +2,7 @@
 
 use crate::decode::Table;
 use crate::diagnostic::{Code, Diagnostic};
+use crate::model::{CertificateSource, Tls, TlsPolicy, TlsVersion};
 use crate::schema::{Kind, Section, later, now};
 
 pub(super) static SSL: Section = Section {
@@ -51,8 +52,8 @@ static ACME: Section = Section {
 };
 
 /// Whether the site asks for TLS.
-pub(super) fn decode(table: &Table<'_>, site: &str) -> bool {
-    let Some(ssl) = table.table("ssl") else { return false };
+pub(super) fn decode(table: &Table<'_>, site: &str) -> Option<Tls> {
+    let ssl = table.table("ssl")?;
     let enabled = ssl.boolean("enabled").unwrap_or(false);
     let acme = ssl.peek_boolean("auto_cert");
     if enabled {
@@ -78,6 +79,22 @@ pub(super) fn decode(table: &Table<'_>, site: &str) -> bool {
                 .help("certificate authorities want an address: `[sites.ssl.acme]` with `email = \"admin@example.com\"`"),
         );
     }
+    let certificate = CertificateSource::Files {
+        certificate: ssl.text("cert_file").map_or("", |text| text.value).into(),
+        key: ssl.text("key_file").map(|text| text.value.into()),
+    };
     ssl.finish_quietly();
-    enabled
+    enabled.then(|| Tls {
+        certificate,
+        ocsp_file: None,
+        policy: TlsPolicy {
+            min_version: TlsVersion::Tls12,
+            max_version: TlsVersion::Tls13,
+            ciphers: Vec::new(),
+            groups: Vec::new(),
+            client_auth: None,
+            http2: true,
+            tickets: true,
+        },
+    })
 }

@@ -106,7 +106,7 @@ fn named(context: &Context<'_>, name: &Spanned<&str>) -> bool {
 fn entry(context: &Context<'_>, url: Spanned<&str>, weight: u32) -> Option<Upstream> {
     match upstream(url.value) {
         Ok((address, base_path)) => {
-            Some(Upstream { url: url.value.to_owned(), address, base_path, weight })
+            Some(Upstream { url: url.value.to_owned(), address, base_path, weight, transport: Default::default() })
         }
         Err(Rejected::Tls) => {
             context.push(
