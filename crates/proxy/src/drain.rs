@@ -59,7 +59,7 @@ pub(crate) async fn drain(
     let mut dropped = 0;
     poll_fn(|cx| {
         while dropped < left {
-            match connection.stream.poll_read(cx, buffer.spare_mut()) {
+            match connection.carrier.poll_read(cx, buffer.spare_mut()) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
                 Poll::Ready(Ok(count)) => {
                     let of_body = (left - dropped).min(count as u64);

@@ -103,9 +103,9 @@ impl<'a> Inbound<'a> {
     /// What to tell the client of its connection.
     pub fn says(&self, persist: bool) -> ConnectionSays {
         match (persist, self.head.version) {
+            (_, Version::Http2) | (true, Version::Http11) => ConnectionSays::Nothing,
             (false, _) => ConnectionSays::Close,
             (true, Version::Http10) => ConnectionSays::KeepAlive,
-            (true, Version::Http11) => ConnectionSays::Nothing,
         }
     }
 
@@ -277,6 +277,7 @@ fn record<'a>(inbound: &Inbound<'a>, head_micros: u64) -> Record<'a> {
         version: match inbound.head.version {
             Version::Http10 => "HTTP/1.0",
             Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2.0",
         },
         referer: inbound.value(FieldId::Referer),
         user_agent: inbound.value(FieldId::UserAgent),

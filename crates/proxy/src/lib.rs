@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod balance;
+pub mod carrier;
 pub mod connection;
 pub mod decide;
 mod drain;

@@ -1,13 +1,15 @@
-//! Sending a response that Ravelin makes itself to an HTTP/1 client.
+//! Sending a response that Ravelin makes itself to a client.
 
+use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::task::{Context, Poll};
 
 use net::sendfile::poll_sendfile;
-use net::stream::Stream;
 
+use crate::carrier::Carrier;
 use crate::connection::Connection;
 use crate::files::{Answer, Body, Part};
 use crate::filters::{ConnectionSays, Edits};
@@ -46,42 +48,44 @@ pub(crate) async fn send_answer(
 ) -> Result<u64, Cause> {
     out.clear();
     write_head(connection, answer, manner, out);
-    let stream = &connection.stream;
+    let carrier = &connection.carrier;
     if manner.head_only {
-        write_all(stream, patience, &[out]).await?;
+        write_all(carrier, patience, &[out]).await?;
+        finish(carrier, patience).await?;
         return Ok(0);
     }
     match &answer.body {
-        Body::Empty => write_all(stream, patience, &[out]).await?,
+        Body::Empty => write_all(carrier, patience, &[out]).await?,
         Body::Memory { bytes, range } => {
             let body = bytes.get(range.clone()).unwrap_or_default();
-            write_all(stream, patience, &[out, body]).await?;
+            write_all(carrier, patience, &[out, body]).await?;
         }
         Body::File { file, start, len } => {
-            write_more(stream, patience, out).await?;
-            send_file(stream, patience, file, *start, *len).await?;
+            write_more(carrier, patience, out).await?;
+            send_file(connection, patience, file, *start, *len).await?;
         }
         Body::Parts(parts) => {
-            write_more(stream, patience, out).await?;
+            write_more(carrier, patience, out).await?;
             for part in parts {
                 match part {
                     Part::Memory { bytes, range } => {
                         let text = bytes.get(range.clone()).unwrap_or_default();
-                        write_all(stream, patience, &[text]).await?;
+                        write_all(carrier, patience, &[text]).await?;
                     }
                     Part::File { file, start, len } => {
-                        send_file(stream, patience, file, *start, *len).await?;
+                        send_file(connection, patience, file, *start, *len).await?;
                     }
                 }
             }
         }
     }
+    finish(carrier, patience).await?;
     Ok(answer.body.len())
 }
 
 /// Writes all of `parts`, waiting for the client as long as `patience` allows.
 pub(crate) async fn write_all(
-    stream: &Stream,
+    carrier: &Carrier,
     patience: &mut Patience<'_>,
     parts: &[&[u8]],
 ) -> Result<(), Cause> {
@@ -93,19 +97,19 @@ pub(crate) async fn write_all(
             *slice = IoSlice::new(part.get(skip..).unwrap_or_default());
             skip = skip.saturating_sub(part.len());
         }
-        stream.poll_write_vectored(cx, slices.get(..parts.len()).unwrap_or_default())
+        carrier.poll_write_vectored(cx, slices.get(..parts.len()).unwrap_or_default())
     })
     .await
 }
 
 /// Writes a head that a file follows at once, so that the two can share a segment.
 async fn write_more(
-    stream: &Stream,
+    carrier: &Carrier,
     patience: &mut Patience<'_>,
     head: &[u8],
 ) -> Result<(), Cause> {
     write_until(patience, head.len(), |cx, written| {
-        stream.poll_write_more(cx, head.get(written..).unwrap_or_default())
+        carrier.poll_write_more(cx, head.get(written..).unwrap_or_default())
     })
     .await
 }
@@ -134,14 +138,29 @@ async fn write_until(
     .await
 }
 
+/// Says that the answer is complete, where its carrier does not know.
+async fn finish(carrier: &Carrier, patience: &mut Patience<'_>) -> Result<(), Cause> {
+    poll_fn(|cx| match carrier.poll_finish(cx, b"") {
+        Poll::Ready(result) => Poll::Ready(result.map_err(|error| Cause::of(&error))),
+        Poll::Pending if patience.ends(Waiting::ClientToReceive, 0) => {
+            Poll::Ready(Err(Cause::Timeout))
+        }
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
 async fn send_file(
-    stream: &Stream,
+    connection: &Connection,
     patience: &mut Patience<'_>,
-    file: &std::fs::File,
+    file: &File,
     start: u64,
     len: u64,
 ) -> Result<(), Cause> {
     let end = start.saturating_add(len);
+    let Some(stream) = connection.carrier.plain() else {
+        return copy_file(connection, patience, file, start, end).await;
+    };
     let mut offset = start;
     poll_fn(|cx| {
         while offset < end {
@@ -163,6 +182,34 @@ async fn send_file(
         Poll::Ready(Ok(()))
     })
     .await
+}
+
+/// Sends the bytes of `file` from `offset` to `end` through a buffer: they have to be encrypted or
+/// framed.
+async fn copy_file(
+    connection: &Connection,
+    patience: &mut Patience<'_>,
+    file: &File,
+    mut offset: u64,
+    end: u64,
+) -> Result<(), Cause> {
+    let mut buffer = connection.worker.context.buffers.get_bulk();
+    while offset < end {
+        buffer.make_room();
+        let room = buffer.spare_mut();
+        let most = usize::try_from(end - offset).unwrap_or(usize::MAX).min(room.len());
+        let count = match file.read_at(room.get_mut(..most).unwrap_or_default(), offset) {
+            // The file has become shorter than announced, or it cannot be read any more.
+            Ok(0) | Err(_) => return Err(Cause::Internal),
+            Ok(count) => count,
+        };
+        buffer.advance(count);
+        write_all(&connection.carrier, patience, &[buffer.filled()]).await?;
+        buffer.consume(count);
+        offset += count as u64;
+        patience.renew();
+    }
+    Ok(())
 }
 
 fn write_head(connection: &Connection, answer: &Answer, manner: &Manner<'_>, out: &mut Vec<u8>) {

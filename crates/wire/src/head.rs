@@ -58,7 +58,8 @@ impl Default for HeadLimits {
     }
 }
 
-/// The versions Ravelin speaks in this syntax.
+/// The versions of HTTP. A head in this syntax has one of the first two; it has another if it was
+/// made from a message of that version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Version {
     /// HTTP/1.0
@@ -66,6 +67,8 @@ pub enum Version {
     /// HTTP/1.1
     #[default]
     Http11,
+    /// HTTP/2
+    Http2,
 }
 
 /// Whether a head was there.

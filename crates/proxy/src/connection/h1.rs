@@ -32,7 +32,7 @@ pub async fn serve(connection: Connection) {
             Then::Nothing => {}
             Then::Close => return,
             Then::Linger => return linger(&connection).await,
-            Then::Reset => return connection.stream.reset_on_close(),
+            Then::Reset => return connection.carrier.reset_on_close(),
         }
     }
 }
@@ -70,7 +70,7 @@ async fn wait_for_request(connection: &Connection, fresh: bool) -> bool {
         false => worker.snapshot().keep_alive,
     });
     poll_fn(|cx| {
-        if connection.stream.poll_read_ready(cx).is_ready() {
+        if connection.carrier.poll_read_ready(cx).is_ready() {
             return Poll::Ready(true);
         }
         // A connection that has not had its first request is owed an answer to it.
@@ -176,7 +176,7 @@ async fn read_head_since(
             // The parser refuses before that; this is for limits beyond the largest buffer.
             return Head::TimedOut;
         }
-        let read = match connection.stream.try_read(buffer.spare_mut()) {
+        let read = match connection.carrier.try_read(buffer.spare_mut()) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 if buffer.is_empty() {
                     return Head::Nothing;
@@ -202,7 +202,7 @@ async fn read_head_since(
 /// False if the deadline passes first.
 async fn wait_readable(connection: &Connection) -> bool {
     poll_fn(|cx| {
-        if connection.stream.poll_read_ready(cx).is_ready() {
+        if connection.carrier.poll_read_ready(cx).is_ready() {
             return Poll::Ready(true);
         }
         match connection.deadline.poll_expired(cx) {

@@ -22,7 +22,7 @@ const LINGER_BYTES: usize = 256 * 1024 * 1024;
 /// Says that nothing more comes, then drops what the client sends until it closes, is silent, time is
 /// up or it has sent too much.
 pub(crate) async fn linger(connection: &Connection) {
-    if connection.stream.shutdown_write().is_err() {
+    if connection.carrier.shutdown_write().is_err() {
         return;
     }
     let since = Tick::now();
@@ -31,7 +31,7 @@ pub(crate) async fn linger(connection: &Connection) {
     let mut dropped = 0;
     poll_fn(|cx| {
         while dropped < LINGER_BYTES && !connection.deadline.expired() {
-            match connection.stream.poll_read(cx, buffer.spare_mut()) {
+            match connection.carrier.poll_read(cx, buffer.spare_mut()) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(count)) => {
                     dropped += count;

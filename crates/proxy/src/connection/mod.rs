@@ -9,16 +9,16 @@ pub use client_address::ClientAddress;
 
 use std::rc::Rc;
 
-use net::stream::Stream;
 use net::timer::Deadline;
 use net::worker::{Accepted, ConnectionGuard};
 
+use crate::carrier::Carrier;
 use crate::worker::Worker;
 
 /// A client connection and what is known of it for its whole life.
 pub struct Connection {
-    /// The socket.
-    pub stream: Stream,
+    /// What requests and responses travel on.
+    pub carrier: Carrier,
     /// The worker that serves it.
     pub worker: Rc<Worker>,
     /// Who is at the other end.
@@ -34,7 +34,7 @@ impl Connection {
     /// The connection that was accepted.
     pub fn new(worker: Rc<Worker>, accepted: Accepted) -> Self {
         Self {
-            stream: accepted.stream,
+            carrier: Carrier::Socket(accepted.stream),
             client: ClientAddress::new(&accepted.peer),
             listener: accepted.listener,
             deadline: worker.context.timers.deadline(),

@@ -110,7 +110,8 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
             && (NEVER_NOMINATED.contains(field.id)
                 || !parts.head.nominated(parts.bytes, field.name.of(parts.bytes)))
     });
-    if parts.head.framing == Framing::Chunked {
+    // A body of unknown length; an HTTP/2 client does not have to announce it.
+    if matches!(parts.head.framing, Framing::Chunked | Framing::UntilClose) {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     if parts.upgrade {

@@ -104,7 +104,7 @@ pub async fn forward<'a>(
                 return give_up(inbound, matched, broken, rest, heads, request_id, record).await;
             }
         };
-        let mut sending = send_request(inbound, matched, reached.member, heads, request_id);
+        let mut sending = send_request(inbound, matched, &reached, heads, request_id);
         let awaited =
             response_head(inbound, matched, &reached, &mut sending, heads, &mut patience, record)
                 .await;
@@ -215,14 +215,15 @@ impl Sending<'_> {
     }
 }
 
-/// Makes the request ready to go to `member`.
+/// Makes the request ready to go to the endpoint that was reached.
 fn send_request<'a>(
     inbound: &Inbound<'a>,
     matched: &Matched<'_>,
-    member: &Member,
+    reached: &Reached<'_>,
     heads: &mut Heads,
     request_id: &[u8],
 ) -> Sending<'a> {
+    let member = reached.member;
     let mut out = std::mem::take(&mut heads.out);
     out.clear();
     let parts = RequestHeadParts {
@@ -249,7 +250,8 @@ fn send_request<'a>(
     // What follows an upgrade request belongs to the other protocol, if there will be one.
     let early = if matched.upgrade { &[] } else { inbound.early };
     let framing = inbound.head.framing;
-    let chunked = framing == Framing::Chunked;
+    let unknown_length = matches!(framing, Framing::Chunked | Framing::UntilClose);
+    let chunked = unknown_length && !reached.connection.carrier.delimits();
     let context = &inbound.connection.worker.context;
     let pump = Pump::new(framing, chunked, out, early, context)
         .with_payload_max(inbound.snapshot.max_request_size);
@@ -273,7 +275,7 @@ async fn response_head(
         ..Broken::new(Party::Upstream, Phase::FirstByte, Cause::Malformed)
     };
     for passed_on in 0..=INTERIM_MAX {
-        let upstream = &reached.connection.stream;
+        let upstream = &reached.connection.carrier;
         let head = &mut heads.response;
         let awaited = await_response(inbound, upstream, sending, head, &mut buffer, patience).await;
         // An upstream that sent an interim response did not close an idle connection.
@@ -298,10 +300,10 @@ async fn response_head(
         if !head.keep_alive {
             heads.interim_at_fault = true;
         }
-        if inbound.head.version == Version::Http11 {
+        if inbound.head.version != Version::Http10 {
             heads.spare.clear();
             write_informational(head, &bytes, &mut heads.spare);
-            let client = &inbound.connection.stream;
+            let client = &inbound.connection.carrier;
             write_all(client, patience, &[&heads.spare]).await.map_err(|cause| {
                 Awaited::final_(Broken::new(Party::Client, Phase::FirstByte, cause))
             })?;
@@ -363,7 +365,9 @@ async fn relay<'a>(
 ) -> Relayed {
     let framing = heads.response.framing;
     let chunked = goes_out_chunked(inbound, &heads.response);
-    let until_close = !chunked && matches!(framing, Framing::Chunked | Framing::UntilClose);
+    let until_close = !chunked
+        && !inbound.connection.carrier.delimits()
+        && matches!(framing, Framing::Chunked | Framing::UntilClose);
     // Bytes sent ahead of an upgrade that did not happen are not a request.
     let stray = matched.upgrade && !inbound.early.is_empty();
     let persist = inbound.may_persist() && !until_close && !stray && sending.pump.source_done();
@@ -371,8 +375,8 @@ async fn relay<'a>(
     buffer.consume(heads.response.len);
     let context = &inbound.connection.worker.context;
     let mut reply = Pump::new(framing, chunked, lead, &[], context).with_buffer(buffer);
-    let client = &inbound.connection.stream;
-    let upstream = &reached.connection.stream;
+    let client = &inbound.connection.carrier;
+    let upstream = &reached.connection.carrier;
     let mut watch = ClientWatch::new();
     let result = poll_fn(|cx| {
         sending.drive(cx, inbound, upstream);
@@ -407,7 +411,10 @@ async fn relay<'a>(
         Err(_) if until_close => After::Reset,
         Err(_) => After::Close,
     };
-    let reusable = whole && heads.response.keep_alive && !heads.interim_at_fault;
+    let reusable = whole
+        && heads.response.keep_alive
+        && !heads.interim_at_fault
+        && !reached.connection.carrier.delimits();
     Relayed { after, reusable, error: result.err(), unsent }
 }
 

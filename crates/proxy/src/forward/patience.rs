@@ -97,7 +97,7 @@ impl<'a> Patience<'a> {
     /// until a good part of a send buffer of up to megabytes is free, for which a client on an honest
     /// but slow line needs longer than its grace. How much it takes is known from the second look on.
     fn client_takes(&mut self, moved: u64) -> bool {
-        let Some(untaken) = self.connection.stream.untaken() else { return false };
+        let Some(untaken) = self.connection.carrier.untaken() else { return false };
         let taken = moved.saturating_sub(untaken);
         let before = self.taken.replace(taken);
         before.is_none_or(|before| taken.saturating_sub(before) >= self.least_bytes())

@@ -1,4 +1,4 @@
-//! One body from one socket to another.
+//! One body from one carrier to another.
 //!
 //! A pump decodes where the body ends, and writes it on with the sink's coding. The head of the
 //! message leaves in the same write as the first body bytes. It is a poll function, so that the two
@@ -18,6 +18,7 @@ use net::worker::WorkerContext;
 use wire::body::{BodyDecoder, chunk_prefix};
 use wire::head::Framing;
 
+use crate::carrier::Carrier;
 use crate::log::Cause;
 
 /// Pieces of one buffer that go out in one write; more chunks than that are rare in 16 KiB.
@@ -41,6 +42,10 @@ pub struct Pump<'a> {
     chunked: bool,
     /// The last chunk is written, or none is needed.
     ended: bool,
+    /// Trailers that came otherwise than in the body's coding.
+    trailers: Option<Vec<u8>>,
+    /// All is written but the end, which the sink marks itself.
+    finishing: bool,
     /// Bytes read together with the head, not decoded yet.
     early: &'a [u8],
     buffer: Option<Buffer>,
@@ -123,6 +128,8 @@ impl<'a> Pump<'a> {
             decoder: BodyDecoder::new(framing),
             chunked: chunked && framing != Framing::None,
             ended: false,
+            trailers: None,
+            finishing: false,
             early,
             buffer: None,
             buffers: context.buffers.clone(),
@@ -157,11 +164,14 @@ impl<'a> Pump<'a> {
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &Stream,
-        to: &Stream,
+        from: &Carrier,
+        to: &Carrier,
     ) -> Poll<Result<(), PumpError>> {
         loop {
             ready!(self.poll_drain(cx, to)).map_err(|e| PumpError::Sink(Cause::of(&e)))?;
+            if self.trailers.is_none() && from.delimits() && self.decoder.is_done() {
+                self.trailers = Some(from.trailers());
+            }
             self.prepare().map_err(|_| PumpError::Source(Cause::Malformed))?;
             if self.payload > self.payload_max {
                 return Poll::Ready(Err(PumpError::Source(Cause::Limit)));
@@ -169,8 +179,12 @@ impl<'a> Pump<'a> {
             if self.has_output() {
                 ready!(self.poll_flush(cx, to)).map_err(|e| PumpError::Sink(Cause::of(&e)))?;
             } else if self.ended {
-                return Poll::Ready(Ok(()));
-            } else if self.may_splice() {
+                self.finishing = true;
+                let trailers = self.trailers.as_deref().unwrap_or(self.decoder.trailers());
+                return to.poll_finish(cx, trailers).map_err(|e| PumpError::Sink(Cause::of(&e)));
+            } else if self.may_splice()
+                && let (Some(from), Some(_)) = (from.plain(), to.plain())
+            {
                 ready!(self.poll_splice(cx, from))?;
             } else {
                 ready!(self.poll_fill(cx, from))?;
@@ -204,7 +218,10 @@ impl<'a> Pump<'a> {
     /// Who it waits for; only meaningful after `poll` was pending.
     pub fn blocked(&self) -> Blocked {
         let in_pipe = self.splice.as_ref().is_some_and(|splice| splice.in_pipe() > 0);
-        if in_pipe || self.has_output() { Blocked::OnSink } else { Blocked::OnSource }
+        match in_pipe || self.has_output() || self.finishing {
+            true => Blocked::OnSink,
+            false => Blocked::OnSource,
+        }
     }
 
     /// The source has sent its whole message.
@@ -230,7 +247,7 @@ impl<'a> Pump<'a> {
 
     /// Writes what was just read as it is. What the sink does not take at once is left in the buffer
     /// for [`Pump::prepare`].
-    fn write_through(&mut self, cx: &mut Context<'_>, to: &Stream) -> Result<(), PumpError> {
+    fn write_through(&mut self, cx: &mut Context<'_>, to: &Carrier) -> Result<(), PumpError> {
         let Some(buffer) = &mut self.buffer else { return Ok(()) };
         let remaining = self.decoder.remaining().unwrap_or(u64::MAX);
         let len = usize::try_from(remaining).unwrap_or(usize::MAX).min(buffer.len());
@@ -295,7 +312,7 @@ impl<'a> Pump<'a> {
         if self.decoder.is_done() {
             self.ended = true;
             if self.chunked {
-                let trailers = self.decoder.trailers();
+                let trailers = self.trailers.as_deref().unwrap_or(self.decoder.trailers());
                 match (total, trailers) {
                     (0, trailers) => {
                         for part in [b"0\r\n", trailers, b"\r\n"] {
@@ -330,7 +347,7 @@ impl<'a> Pump<'a> {
         }
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>, to: &Stream) -> Poll<io::Result<()>> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>, to: &Carrier) -> Poll<io::Result<()>> {
         loop {
             let written = match self.segment.count {
                 0 => {
@@ -353,7 +370,7 @@ impl<'a> Pump<'a> {
         }
     }
 
-    fn poll_write_segment(&self, cx: &mut Context<'_>, to: &Stream) -> Poll<io::Result<usize>> {
+    fn poll_write_segment(&self, cx: &mut Context<'_>, to: &Carrier) -> Poll<io::Result<usize>> {
         let input = match &self.buffer {
             _ if !self.early.is_empty() => self.early,
             Some(buffer) => buffer.filled(),
@@ -383,7 +400,7 @@ impl<'a> Pump<'a> {
         self.lead.len() + slices.sum::<usize>() + segment.tail.len()
     }
 
-    fn poll_fill(&mut self, cx: &mut Context<'_>, from: &Stream) -> Poll<Result<(), PumpError>> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, from: &Carrier) -> Poll<Result<(), PumpError>> {
         let lost = |error: io::Error| PumpError::Source(Cause::of(&error));
         loop {
             if from.poll_read_ready(cx).map_err(lost)?.is_pending() {
@@ -479,7 +496,8 @@ impl<'a> Pump<'a> {
     }
 
     /// Empties the pipe into the sink.
-    fn poll_drain(&mut self, cx: &mut Context<'_>, to: &Stream) -> Poll<io::Result<()>> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>, to: &Carrier) -> Poll<io::Result<()>> {
+        let Some(to) = to.plain() else { return Poll::Ready(Ok(())) };
         while let Some(splice) = self.splice.as_mut().filter(|splice| splice.in_pipe() > 0) {
             let moved = ready!(splice.poll_drain(cx, to))?;
             self.progress += moved as u64;

@@ -37,8 +37,8 @@ pub(super) async fn tunnel(
     let Taken { connection, mut buffer, lead } = taken;
     buffer.consume(heads.response.len);
     let context = &inbound.connection.worker.context;
-    let client = &inbound.connection.stream;
-    let upstream = &connection.stream;
+    let client = &inbound.connection.carrier;
+    let upstream = &connection.carrier;
     let mut up = Pump::new(Framing::UntilClose, false, Vec::new(), inbound.early, context);
     let mut down = Pump::new(Framing::UntilClose, false, lead, &[], context).with_buffer(buffer);
     let (mut up_over, mut down_over) = (false, false);

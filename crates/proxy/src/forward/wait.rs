@@ -5,10 +5,10 @@ use std::io;
 use std::task::{Context, Poll};
 
 use net::buffer::Buffer;
-use net::stream::Stream;
 use wire::head::{HeadLimits, Parse, ResponseHead};
 
 use super::{Blocked, Broken, Patience, PumpError, Sending, Waiting};
+use crate::carrier::Carrier;
 use crate::exchange::Inbound;
 use crate::log::{Cause, Party, Phase};
 
@@ -35,12 +35,12 @@ impl Sending<'_> {
         &mut self,
         cx: &mut Context<'_>,
         inbound: &Inbound<'_>,
-        upstream: &Stream,
+        upstream: &Carrier,
     ) -> Option<Cause> {
         if self.over {
             return None;
         }
-        match self.pump.poll(cx, &inbound.connection.stream, upstream) {
+        match self.pump.poll(cx, &inbound.connection.carrier, upstream) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => self.over = true,
             Poll::Ready(Err(PumpError::Sink(cause))) => {
@@ -61,14 +61,14 @@ impl Sending<'_> {
 /// Waits until `buffer` begins with a response head, and indexes it in `head`.
 pub(super) async fn await_response(
     inbound: &Inbound<'_>,
-    upstream: &Stream,
+    upstream: &Carrier,
     sending: &mut Sending<'_>,
     head: &mut ResponseHead,
     buffer: &mut Option<Buffer>,
     patience: &mut Patience<'_>,
 ) -> Result<(), Awaited> {
     let to_head = inbound.is_head();
-    let client = &inbound.connection.stream;
+    let client = &inbound.connection.carrier;
     let mut watch = ClientWatch::new();
     let mut scanned = 0;
     // A head may be there already, behind an interim one.
@@ -123,7 +123,7 @@ pub(super) async fn await_response(
 /// Reads from the upstream once, into a buffer that is only taken when there is something.
 fn read(
     cx: &mut Context<'_>,
-    upstream: &Stream,
+    upstream: &Carrier,
     inbound: &Inbound<'_>,
     buffer: &mut Option<Buffer>,
 ) -> Poll<io::Result<()>> {
@@ -169,7 +169,7 @@ impl ClientWatch {
 
     /// The client has closed or reset its connection. A client that sends more (its next request)
     /// is no longer watched: what it sends stays in the kernel until its turn.
-    pub(super) fn is_gone(&mut self, cx: &mut Context<'_>, client: &Stream) -> bool {
+    pub(super) fn is_gone(&mut self, cx: &mut Context<'_>, client: &Carrier) -> bool {
         while self.watching && client.poll_read_ready(cx).is_ready() {
             match client.try_peek() {
                 Ok(0) => return true,

@@ -9,11 +9,13 @@ pub use pool::IdlePool;
 use net::stream::Stream;
 use net::timer::Tick;
 
+use crate::carrier::Carrier;
+
 /// A connection to an endpoint, in use by one exchange.
 #[derive(Debug)]
 pub struct UpstreamConnection {
-    /// The socket.
-    pub stream: Stream,
+    /// What the request and the response travel on.
+    pub carrier: Carrier,
     /// It carried an earlier exchange, so its peer may have closed it meanwhile.
     pub reused: bool,
     established: Tick,
@@ -22,6 +24,6 @@ pub struct UpstreamConnection {
 impl UpstreamConnection {
     /// A connection that was just made.
     pub fn new(stream: Stream) -> Self {
-        Self { stream, reused: false, established: Tick::now() }
+        Self { carrier: Carrier::Socket(stream), reused: false, established: Tick::now() }
     }
 }

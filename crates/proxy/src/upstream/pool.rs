@@ -31,7 +31,7 @@ impl IdlePool {
         let idle = self.endpoints.get_mut(id)?;
         let now = Tick::now();
         while let Some(candidate) = idle.pop() {
-            if candidate.is_fresh(now) && candidate.connection.stream.idle_check() {
+            if candidate.is_fresh(now) && candidate.connection.carrier.idle_check() {
                 return Some(UpstreamConnection { reused: true, ..candidate.connection });
             }
         }
@@ -65,7 +65,7 @@ impl IdlePool {
     pub fn sweep(&mut self) {
         let now = Tick::now();
         for idle in &mut self.endpoints {
-            idle.retain(|idle| idle.is_fresh(now) && idle.connection.stream.idle_check());
+            idle.retain(|idle| idle.is_fresh(now) && idle.connection.carrier.idle_check());
         }
     }
 }

@@ -70,7 +70,7 @@ impl Options {
     #[inline]
     pub(super) fn persistent(self, version: Version) -> bool {
         match version {
-            Version::Http11 => !self.close,
+            Version::Http11 | Version::Http2 => !self.close,
             Version::Http10 => self.keep_alive && !self.close,
         }
     }
