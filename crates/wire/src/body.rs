@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use crate::head::Framing;
 use trailers::Trailers;
-pub use trailers::{TRAILER_BYTES_MAX, TRAILER_FIELDS_MAX};
+pub use trailers::{TRAILER_BYTES_MAX, TRAILER_FIELDS_MAX, may_be_trailer};
 
 /// Bytes of chunk extensions accepted over a whole body, white space and semicolons included. Real
 /// traffic has none; without a bound, single-byte chunks could each carry kilobytes

@@ -9,16 +9,23 @@
 //! What always holds: a carrier belongs to one task; it takes bytes in the order they are written;
 //! `poll_*` functions wake the task that polled them last.
 
+pub mod http2_client;
+mod request_text;
+
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
 use net::stream::Stream;
+
+use self::http2_client::ClientStream;
 
 /// One way to carry a message.
 #[derive(Debug)]
 pub enum Carrier {
     /// HTTP/1 on a connection of its own, with or without TLS.
     Socket(Stream),
+    /// A stream of an HTTP/2 connection to an upstream.
+    Http2Client(Box<ClientStream>),
 }
 
 /// Calls the method of the same name, whatever carries the message.
@@ -26,6 +33,7 @@ macro_rules! each {
     ($self:ident, $carrier:ident => $call:expr) => {
         match $self {
             Carrier::Socket($carrier) => $call,
+            Carrier::Http2Client($carrier) => $call,
         }
     };
 }
@@ -104,9 +112,10 @@ impl Carrier {
     ///
     /// # Errors
     /// What broke the stream.
-    pub fn poll_finish(&self, _cx: &mut Context<'_>, _trailers: &[u8]) -> Poll<io::Result<()>> {
+    pub fn poll_finish(&self, cx: &mut Context<'_>, trailers: &[u8]) -> Poll<io::Result<()>> {
         match self {
             Self::Socket(_) => Poll::Ready(Ok(())),
+            Self::Http2Client(stream) => stream.poll_finish(cx, trailers),
         }
     }
 
@@ -115,6 +124,7 @@ impl Carrier {
     pub fn trailers(&self) -> Vec<u8> {
         match self {
             Self::Socket(_) => Vec::new(),
+            Self::Http2Client(stream) => stream.trailers(),
         }
     }
 
@@ -122,6 +132,15 @@ impl Carrier {
     pub fn delimits(&self) -> bool {
         match self {
             Self::Socket(_) => false,
+            Self::Http2Client(_) => true,
+        }
+    }
+
+    /// It broke, and the peer surely did nothing with the message. Never known of a socket.
+    pub fn was_refused(&self) -> bool {
+        match self {
+            Self::Socket(_) => false,
+            Self::Http2Client(stream) => stream.was_refused(),
         }
     }
 
@@ -148,6 +167,7 @@ impl Carrier {
     pub fn idle_check(&self) -> bool {
         match self {
             Self::Socket(stream) => stream.idle_check(),
+            Self::Http2Client(_) => false,
         }
     }
 
@@ -155,6 +175,7 @@ impl Carrier {
     pub fn plain(&self) -> Option<&Stream> {
         match self {
             Self::Socket(stream) => Some(stream),
+            Self::Http2Client(_) => None,
         }
     }
 }

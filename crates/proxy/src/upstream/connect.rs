@@ -13,7 +13,7 @@ use crate::log::Cause;
 const ADDRESSES_MAX: usize = 3;
 
 /// Why no connection could be opened.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ConnectError {
     /// The kind of failure.
     pub cause: Cause,

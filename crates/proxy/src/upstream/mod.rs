@@ -1,9 +1,11 @@
 //! Upstream connections: made, kept idle for reuse, taken again.
 
 mod connect;
+mod http2;
 mod pool;
 
 pub use connect::{ConnectError, connect};
+pub use http2::{Http2Pool, Place};
 pub use pool::IdlePool;
 
 use net::stream::Stream;

@@ -86,9 +86,9 @@ impl Trailers {
     }
 }
 
-/// Whether a field of this name may be forwarded in trailers. Underscores count as hyphens, because
-/// gateways further on make them one.
-fn may_be_trailer(name: &[u8]) -> bool {
+/// Whether a field of this name may be forwarded in trailers (RFC 9110 §6.5.1). Underscores count as
+/// hyphens, because gateways further on make them one.
+pub fn may_be_trailer(name: &[u8]) -> bool {
     let name: Vec<u8> = name
         .iter()
         .map(|byte| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() })
