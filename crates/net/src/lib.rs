@@ -16,6 +16,7 @@ pub mod sendfile;
 pub mod splice;
 pub mod stream;
 pub mod timer;
+pub mod tls;
 pub mod worker;
 
 mod accept;

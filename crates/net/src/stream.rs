@@ -28,6 +28,8 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::tls::{Facts, TlsStream};
+
 /// Bytes in a socket's send queue (tcp(7), unix(7)): the number is the same everywhere but on MIPS,
 /// PowerPC and SPARC.
 const SIOCOUTQ: Opcode = 0x5411;
@@ -39,6 +41,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A Unix stream socket.
     Unix(UnixStream),
+    /// Either of them with TLS.
+    Tls(Box<TlsStream>),
 }
 
 /// Who is at the other end of an accepted connection.
@@ -143,6 +147,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Tls(stream) => stream.poll_read_ready(cx),
         }
     }
 
@@ -154,6 +159,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.poll_write_ready(cx),
             Self::Unix(stream) => stream.poll_write_ready(cx),
+            Self::Tls(stream) => stream.poll_write_ready(cx),
         }
     }
 
@@ -163,6 +169,9 @@ impl Stream {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when nothing is there; else what the kernel says.
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        if let Self::Tls(stream) = self {
+            return stream.try_read(buf);
+        }
         let mut short = None;
         let result = self.try_io(Interest::READABLE, || {
             let room = buf.len();
@@ -182,6 +191,9 @@ impl Stream {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when nothing is there; else what the kernel says.
     pub fn try_peek(&self) -> io::Result<usize> {
+        if let Self::Tls(stream) = self {
+            return stream.try_peek();
+        }
         self.try_io(Interest::READABLE, || {
             let (_, read) = rustix::net::recv(self, &mut [0], RecvFlags::PEEK)?;
             Ok(read)
@@ -193,6 +205,9 @@ impl Stream {
     /// # Errors
     /// What the kernel says about the connection.
     pub fn poll_write_more(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Self::Tls(stream) = self {
+            return stream.poll_write_vectored(cx, &[IoSlice::new(bytes)]);
+        }
         let flags = SendFlags::NOSIGNAL | SendFlags::MORE;
         self.poll_send(cx, bytes.len(), || rustix::net::send(self, bytes, flags))
     }
@@ -202,6 +217,9 @@ impl Stream {
     /// # Errors
     /// What the kernel says about the connection.
     pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Self::Tls(stream) = self {
+            return stream.poll_write_vectored(cx, &[IoSlice::new(bytes)]);
+        }
         self.poll_send(cx, bytes.len(), || rustix::net::send(self, bytes, SendFlags::NOSIGNAL))
     }
 
@@ -214,6 +232,9 @@ impl Stream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Self::Tls(stream) = self {
+            return stream.poll_write_vectored(cx, slices);
+        }
         match slices {
             [one] => self.poll_write(cx, one),
             [one, rest] if rest.is_empty() => self.poll_write(cx, one),
@@ -229,6 +250,9 @@ impl Stream {
     /// nothing. Costs no system call unless the kernel has reported something about it; what it
     /// reports later than the worker's last look is not seen.
     pub fn idle_check(&self) -> bool {
+        if let Self::Tls(stream) = self {
+            return stream.idle_check();
+        }
         match self.try_read(&mut [0]) {
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
             Ok(_) => false,
@@ -240,15 +264,20 @@ impl Stream {
     /// # Errors
     /// [`io::ErrorKind::NotConnected`] when the peer has reset the connection.
     pub fn shutdown_write(&self) -> io::Result<()> {
+        if let Self::Tls(stream) = self {
+            return stream.shutdown_write();
+        }
         Ok(rustix::net::shutdown(self, Shutdown::Write)?)
     }
 
     /// Makes the close of a TCP connection a reset, so that the peer cannot take a cut-off message
     /// for a complete one. Bytes not yet sent are lost.
     pub fn reset_on_close(&self) {
-        if let Self::Tcp(stream) = self {
+        match self {
             // It can only fail for a socket that is no longer connected, where it has no meaning.
-            let _ = stream.set_zero_linger();
+            Self::Tcp(stream) => drop(stream.set_zero_linger()),
+            Self::Unix(_) => {}
+            Self::Tls(stream) => stream.reset_on_close(),
         }
     }
 
@@ -262,13 +291,31 @@ impl Stream {
         queued.ok().and_then(|bytes| u64::try_from(bytes).ok())
     }
 
-    /// Whether this is TCP.
+    /// Whether this is TCP, with or without TLS.
     pub fn is_tcp(&self) -> bool {
-        matches!(self, Self::Tcp(_))
+        match self {
+            Self::Tcp(_) => true,
+            Self::Unix(_) => false,
+            Self::Tls(stream) => stream.socket().is_tcp(),
+        }
+    }
+
+    /// The system may move its bytes (`splice`, `sendfile`): there is no TLS on it.
+    pub fn is_plain(&self) -> bool {
+        self.tls().is_none()
+    }
+
+    /// What the TLS handshake settled.
+    pub fn tls(&self) -> Option<&Facts> {
+        match self {
+            Self::Tls(stream) => Some(stream.facts()),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
     }
 
     /// Runs `operation`, which must be non-blocking input or output on this socket, if tokio has
-    /// seen readiness for `interest`. `WouldBlock` from it clears that readiness.
+    /// seen readiness for `interest`. `WouldBlock` from it clears that readiness. `InvalidInput` for
+    /// a stream with TLS.
     pub(crate) fn try_io<R>(
         &self,
         interest: Interest,
@@ -277,6 +324,8 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.try_io(interest, operation),
             Self::Unix(stream) => stream.try_io(interest, operation),
+            // Nobody but TLS itself may touch the socket.
+            Self::Tls(_) => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
 
@@ -311,6 +360,7 @@ impl AsFd for Stream {
         match self {
             Self::Tcp(stream) => stream.as_fd(),
             Self::Unix(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.socket().as_fd(),
         }
     }
 }

@@ -1,0 +1,129 @@
+//! What connections to an upstream have to agree to.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use config::model::{UpstreamHttp, UpstreamTls};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use super::server::authorities;
+use super::{PolicyError, provider};
+
+/// What connections to an upstream have to agree to, ready for handshakes. Cheap to clone; clones
+/// share the sessions that can be resumed.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    pub(super) config: Arc<rustls::ClientConfig>,
+}
+
+impl ClientConfig {
+    /// Reads the files that `tls` names, and the authorities of the system where it names none.
+    ///
+    /// # Errors
+    /// A file that cannot be read or used; the text names it.
+    pub fn new(tls: &UpstreamTls, http: UpstreamHttp) -> Result<Self, PolicyError> {
+        let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| PolicyError(error.to_string()))?;
+        let builder = match (tls.verify, &tls.ca_file) {
+            (false, _) => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified))
+            }
+            (true, Some(file)) => {
+                let roots = authorities(&read(file)?).map_err(|error| of_file(file, error))?;
+                builder.with_root_certificates(roots)
+            }
+            (true, None) => builder.with_root_certificates(Arc::clone(system_roots()?)),
+        };
+        let mut config = match &tls.client_certificate {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let chain: Result<Vec<_>, _> =
+                    CertificateDer::pem_slice_iter(&read(certificate)?).collect();
+                let chain = chain.map_err(|error| of_file(certificate, error))?;
+                let secret = PrivateKeyDer::from_pem_slice(&read(key)?);
+                let secret = secret.map_err(|error| of_file(key, error))?;
+                builder
+                    .with_client_auth_cert(chain, secret)
+                    .map_err(|error| of_file(certificate, error))?
+            }
+        };
+        config.alpn_protocols = match http {
+            UpstreamHttp::Http1 => vec![b"http/1.1".to_vec()],
+            UpstreamHttp::Http2 => vec![b"h2".to_vec()],
+        };
+        Ok(Self { config: Arc::new(config) })
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, PolicyError> {
+    std::fs::read(file).map_err(|error| of_file(file, error))
+}
+
+fn of_file(file: &Path, error: impl std::fmt::Display) -> PolicyError {
+    PolicyError(format!("{}: {error}", file.display()))
+}
+
+/// The authorities of the system, read once.
+fn system_roots() -> Result<&'static Arc<RootCertStore>, PolicyError> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let roots = ROOTS.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        // Some systems ship a certificate or two that rustls does not take; the others count.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(roots)
+    });
+    match roots.is_empty() {
+        true => Err(PolicyError(
+            "this system has no certificate authorities; install them (Debian: ca-certificates) or \
+             name a `ca_file`"
+                .to_owned(),
+        )),
+        false => Ok(roots),
+    }
+}
+
+/// Takes any certificate (`verify = false`), as long as the upstream has its key.
+#[derive(Debug)]
+struct Unverified;
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &provider().signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &provider().signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
