@@ -57,6 +57,7 @@ fn decide_one(snapshot: &Snapshot, host: &str, target: &str) -> bool {
         host: host.name(),
         path: &target.path,
         secure: false,
+        policy: None,
         upgrade: Upgrade::None,
     };
     black_box(decide(snapshot, &request)).is_some()

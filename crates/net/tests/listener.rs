@@ -43,7 +43,7 @@ fn accepted_connections_inherit_nodelay_from_the_listening_socket() {
     let (tell, told) = channel();
     let accepted = move |(): &(), accepted: Accepted| match &accepted.stream {
         Stream::Tcp(stream) => tell.send(stream.nodelay().unwrap()).unwrap(),
-        Stream::Unix(_) => panic!("not TCP"),
+        Stream::Unix(_) | Stream::Tls(_) => panic!("not TCP"),
     };
     let _workers = start(options, |_| (), accepted).unwrap();
     let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();

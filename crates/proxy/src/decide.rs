@@ -3,10 +3,11 @@
 //! Matching, authorisation, forwarding and logging all use the same canonical form, so nothing can
 //! match one spelling of a path and forward another. No I/O, no clock, no counter happens here.
 
+use net::tls::PolicyId;
 use wire::head::Upgrade;
 
 use crate::routes::{Found, Target};
-use crate::snapshot::{Pool, ProxySite, Site, Snapshot};
+use crate::snapshot::{Pool, ProxySite, Site, Snapshot, ToHttps};
 
 /// What a decision may depend on.
 #[derive(Debug, Clone, Copy)]
@@ -19,8 +20,10 @@ pub struct Request<'a> {
     pub host: &'a str,
     /// Canonical path; "*" for the asterisk form.
     pub path: &'a [u8],
-    /// The client reached a trusted proxy before us over TLS.
+    /// The client speaks TLS to us, or to a trusted proxy before us.
     pub secure: bool,
+    /// The policy under which the connection's TLS handshake was made; `None` without TLS.
+    pub policy: Option<PolicyId>,
     /// The request asks for a protocol switch.
     pub upgrade: Upgrade,
 }
@@ -44,7 +47,7 @@ pub enum Action<'s> {
     /// Answered by Ravelin itself.
     Health(Health),
     /// Redirected to https.
-    ToHttps,
+    ToHttps(ToHttps),
     /// Redirected to the same path with a final slash.
     AddSlash,
     /// `OPTIONS *`: what the server as a whole can do.
@@ -84,8 +87,15 @@ const HEALTH_PATH: &[u8] = b"/api/health";
 /// Decides `request` by `snapshot`. `None` only for a listener the snapshot does not have.
 pub fn decide<'s>(snapshot: &'s Snapshot, request: &Request<'_>) -> Option<Decision<'s>> {
     let listener = snapshot.listeners.get(request.listener)?;
-    let site = snapshot.sites.get(listener.site_for(request.host))?;
-    Some(Decision { site, action: action(site, request) })
+    let index = listener.site_for(request.host);
+    let site = snapshot.sites.get(index)?;
+    // What one policy let in must not reach what another guards: a connection is bound to the policy
+    // of the name it was opened for (RFC 9110 §7.4, §15.5.20).
+    let action = match request.policy != snapshot.policy_of(index) {
+        true => Action::Refuse(421),
+        false => action(site, request),
+    };
+    Some(Decision { site, action })
 }
 
 fn action<'s>(site: &'s Site, request: &Request<'_>) -> Action<'s> {
@@ -104,8 +114,10 @@ fn action<'s>(site: &'s Site, request: &Request<'_>) -> Action<'s> {
             return Action::Health(health);
         }
     }
-    if site.redirect_to_https.is_some() && !request.secure {
-        return Action::ToHttps;
+    if let Some(to_https) = site.redirect_to_https
+        && !request.secure
+    {
+        return Action::ToHttps(to_https);
     }
     match found {
         Some((proxy, Found::Route(route))) => match proxy.pools.get(route.pool) {

@@ -30,7 +30,7 @@ use crate::local::{Refusal, Reply, Rest};
 use crate::log::{AccessLog, Cause, Ended, Party, Phase, Record};
 use crate::snapshot::Snapshot;
 use crate::worker::Scratch;
-use crate::{forward, local};
+use crate::{forward, local, respond};
 
 /// What an exchange leaves behind.
 #[derive(Debug)]
@@ -178,8 +178,10 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         method,
         host,
         path: &inbound.target.path,
-        secure: inbound.peer_trusted()
-            && inbound.value(FieldId::XForwardedProto).eq_ignore_ascii_case(b"https"),
+        secure: connection.tls.is_some()
+            || inbound.peer_trusted()
+                && inbound.value(FieldId::XForwardedProto).eq_ignore_ascii_case(b"https"),
+        policy: connection.tls.as_ref().map(|tls| tls.policy),
         upgrade: head.upgrade,
     };
     let decision = decide(&snapshot, &request);
@@ -187,8 +189,10 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
     record.site = site.map_or("", |site| &site.name);
     let no_edits = Edits::default();
     let edits = site.map_or(&no_edits, |site| &site.response);
+    // Before any route: an authority asks for it at the path it chose (RFC 8555 §8.3).
+    let challenge = worker.challenges.answer(&inbound.target.path);
     let done = match decision.map(|decision| decision.action) {
-        Some(Action::Proxy(matched)) if fault.is_none() => {
+        Some(Action::Proxy(matched)) if fault.is_none() && challenge.is_none() => {
             record.route = Some(&matched.route.path);
             forward::forward(&inbound, &matched, heads, request_id, record).await
         }
@@ -201,7 +205,10 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
                 local::explain_refusal(connection, &refusal, request_id);
                 Reply { answer: Answer::error(400), site, edits, rest: Rest::of(Left::TooMuch) }
             } else {
-                let answer = local::answer(&inbound, action.as_ref(), site, host);
+                let answer = match challenge {
+                    Some(answer) => respond::challenge(answer),
+                    None => local::answer(&inbound, action.as_ref(), site, host),
+                };
                 Reply { answer, site, edits, rest: Rest::of(body_left(&inbound)) }
             };
             local::respond(&inbound, reply, &mut heads.out, request_id, record).await

@@ -9,6 +9,7 @@
 
 pub mod balance;
 pub mod carrier;
+pub mod challenges;
 pub mod connection;
 pub mod decide;
 mod drain;

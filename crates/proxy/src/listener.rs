@@ -9,11 +9,12 @@ use config::model::{Listen, LogFormat, Performance};
 use net::listener::{Bound, bind};
 use net::worker::{Options, Workers, start};
 
-use crate::connection::{Connection, h1};
+use crate::challenges::Challenges;
+use crate::connection::{self, Connection, h1};
 use crate::local;
 use crate::log::{AccessLog, ErrorLog, Sink};
 use crate::snapshot::Snapshot;
-use crate::worker::Worker;
+use crate::worker::{Shared, Worker};
 
 /// Where log lines go.
 #[derive(Debug, Clone)]
@@ -75,6 +76,7 @@ pub fn serve(
     bound: Vec<Bound>,
     workers: usize,
     performance: &Performance,
+    challenges: Arc<Challenges>,
     logs: Logs,
 ) -> io::Result<Workers> {
     local::started();
@@ -91,11 +93,21 @@ pub fn serve(
             let access_log = AccessLog::new(logs.format, logs.access.clone());
             let error_log = logs.error.clone();
             let ports: Rc<[u16]> = ports.as_slice().into();
-            Worker::new(context.clone(), Arc::clone(&snapshot), ports, access_log, error_log)
+            let shared =
+                Shared { snapshot: Arc::clone(&snapshot), challenges: Arc::clone(&challenges) };
+            Worker::new(context.clone(), shared, ports, access_log, error_log)
         },
         |worker, accepted| {
-            let connection = Connection::new(Rc::clone(worker), accepted);
-            tokio::task::spawn_local(h1::serve(connection));
+            let worker = Rc::clone(worker);
+            match worker.is_simple(accepted.listener) {
+                true => {
+                    let connection = Connection::new(worker, accepted);
+                    tokio::task::spawn_local(h1::serve(connection));
+                }
+                false => {
+                    tokio::task::spawn_local(connection::serve(worker, accepted));
+                }
+            }
         },
     )
 }

@@ -1,8 +1,8 @@
 //! What outlives a [`Snapshot`](crate::snapshot::Snapshot): the endpoints and what is known of them.
 //!
 //! A snapshot is thrown away at each reload; counters, resolved addresses and round-robin positions
-//! must not be. They live here, keyed by what identifies them to an operator (an address; a site and
-//! a pool name), and each new snapshot takes its references from here. All of it is shared by the
+//! must not be. They live here, keyed by what identifies them to an operator (an address and what is
+//! spoken there; a site and a pool name), and each new snapshot takes its references from here. All of it is shared by the
 //! workers, so everything that changes is atomic.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use config::model::UpstreamAddress;
+use config::model::{Transport, UpstreamAddress};
 
 /// The registry of everything that survives a reload.
 #[derive(Debug, Default)]
@@ -21,20 +21,19 @@ pub struct Live {
 
 #[derive(Debug, Default)]
 struct State {
-    endpoints: HashMap<UpstreamAddress, Arc<Endpoint>>,
+    endpoints: HashMap<(UpstreamAddress, Transport), Arc<Endpoint>>,
     turns: HashMap<(String, String), Arc<Turn>>,
 }
 
 impl Live {
-    /// The endpoint at `address`, made if it is new.
-    pub fn endpoint(&self, address: &UpstreamAddress) -> Arc<Endpoint> {
+    /// The endpoint at `address` where `transport` is spoken, made if it is new. Connections made
+    /// under other settings (another authority, another client certificate) are another endpoint's.
+    pub fn endpoint(&self, address: &UpstreamAddress, transport: &Transport) -> Arc<Endpoint> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let id = state.endpoints.len();
-        state
-            .endpoints
-            .entry(address.clone())
-            .or_insert_with(|| Arc::new(Endpoint::new(id, address.clone())))
-            .clone()
+        let made = || Arc::new(Endpoint::new(id, address.clone(), transport.clone()));
+        let key = (address.clone(), transport.clone());
+        Arc::clone(state.endpoints.entry(key).or_insert_with(made))
     }
 
     /// The balancing position of pool `pool` of site `site`, made if it is new.
@@ -50,13 +49,15 @@ impl Live {
     }
 }
 
-/// One upstream address and what is known of it.
+/// One upstream address, what is spoken there, and what is known of it.
 #[derive(Debug)]
 pub struct Endpoint {
     /// Dense number, fit to index a per-worker table. Never reused.
     pub id: usize,
     /// Where it is.
     pub address: UpstreamAddress,
+    /// What is spoken to it.
+    pub transport: Transport,
     /// `host:port` or `unix:/path`, for logs and for the Host field when the client's is not kept.
     pub label: String,
     /// What the host name resolved to; empty until it does. Unused for Unix sockets.
@@ -70,7 +71,7 @@ pub struct Endpoint {
 struct InFlightCount(AtomicU32);
 
 impl Endpoint {
-    fn new(id: usize, address: UpstreamAddress) -> Self {
+    fn new(id: usize, address: UpstreamAddress, transport: Transport) -> Self {
         let mut known = Vec::new();
         let label = match &address {
             UpstreamAddress::Tcp { host, port } => match host.parse::<IpAddr>() {
@@ -83,7 +84,7 @@ impl Endpoint {
             UpstreamAddress::Unix(path) => format!("unix:{}", path.display()),
         };
         let resolved = ArcSwap::from_pointee(known);
-        Self { id, address, label, resolved, in_flight: InFlightCount::default() }
+        Self { id, address, transport, label, resolved, in_flight: InFlightCount::default() }
     }
 
     /// The host name that has to be resolved, and the port; `None` for IP literals and Unix sockets.
@@ -93,6 +94,14 @@ impl Endpoint {
                 Some((host, *port))
             }
             _ => None,
+        }
+    }
+
+    /// The host as the operator wrote it; none for a Unix socket.
+    pub fn host(&self) -> Option<&str> {
+        match &self.address {
+            UpstreamAddress::Tcp { host, .. } => Some(host),
+            UpstreamAddress::Unix(_) => None,
         }
     }
 
@@ -137,5 +146,37 @@ impl Turn {
     /// Takes the next turn: 0, 1, 2, … wrapping at the end of `usize`.
     pub fn take(&self) -> usize {
         self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use config::model::{ProxyProtocol, UpstreamHttp, UpstreamTls};
+
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_the_same_only_if_the_same_is_spoken() {
+        let live = Live::default();
+        let address = UpstreamAddress::Tcp { host: "a.example".to_owned(), port: 443 };
+        let tls = |verify| UpstreamTls {
+            verify,
+            ca_file: None,
+            server_name: None,
+            client_certificate: None,
+        };
+        let transports = [
+            Transport::default(),
+            Transport { http: UpstreamHttp::Http2, ..Transport::default() },
+            Transport { tls: Some(tls(true)), ..Transport::default() },
+            Transport { tls: Some(tls(false)), ..Transport::default() },
+            Transport { proxy_protocol: Some(ProxyProtocol::V1), ..Transport::default() },
+        ];
+        for (id, transport) in transports.iter().enumerate() {
+            assert_eq!(live.endpoint(&address, transport).id, id);
+        }
+        for (id, transport) in transports.iter().enumerate() {
+            assert_eq!(live.endpoint(&address, transport).id, id);
+        }
     }
 }

@@ -41,16 +41,20 @@ pub(crate) fn answer(
             None => Answer::error(404),
         },
         Some(Action::Health(page)) => respond::health(*page, inbound.snapshot, started()),
-        Some(Action::ToHttps) if host.is_empty() => Answer::error(400),
-        Some(Action::ToHttps) => respond::redirect(&respond::https_location(host, &inbound.target)),
-        Some(Action::AddSlash) => respond::redirect(&respond::slash_location(&inbound.target)),
+        Some(Action::ToHttps(_)) if host.is_empty() => Answer::error(400),
+        Some(Action::ToHttps(to)) => {
+            respond::redirect(to.status, &respond::https_location(host, to.port, &inbound.target))
+        }
+        Some(Action::AddSlash) => respond::redirect(301, &respond::slash_location(&inbound.target)),
         Some(Action::ServerOptions) => respond::server_options(),
         Some(Action::Refuse(405)) if site.is_some_and(|site| site.proxy.is_none()) => {
             respond::not_allowed("GET, HEAD")
         }
         Some(Action::Refuse(405)) => respond::not_allowed(respond::FORWARDED_METHODS),
         Some(Action::Refuse(status)) => Answer::error(*status),
-        Some(Action::Proxy(_)) | None => Answer::error(503),
+        // A listener that is there for challenges only.
+        None => Answer::error(404),
+        Some(Action::Proxy(_)) => Answer::error(503),
     }
 }
 

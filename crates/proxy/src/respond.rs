@@ -42,19 +42,28 @@ pub(crate) fn error(status: u16, accept: &[u8], request_id: &[u8]) -> Answer {
     page_of(status, fields, page.into_bytes())
 }
 
-/// Moves a client to another URL with a 301. `location` must be free of control bytes.
-pub(crate) fn redirect(location: &[u8]) -> Answer {
-    let fields = [b"Location: ", location, b"\r\n"].concat();
-    page_of(301, fields, Vec::new())
+/// The answer to a certificate authority's HTTP-01 challenge (RFC 8555 §8.3).
+pub(crate) fn challenge(key_authorization: String) -> Answer {
+    let fields = b"Content-Type: application/octet-stream\r\n".to_vec();
+    page_of(200, fields, key_authorization.into_bytes())
 }
 
-/// `https://host/path?query` for a request that came in plain.
-pub(crate) fn https_location(host: &str, target: &Target<'_>) -> Vec<u8> {
+/// Moves a client to another URL with this status. `location` must be free of control bytes.
+pub(crate) fn redirect(status: u16, location: &[u8]) -> Answer {
+    let fields = [b"Location: ", location, b"\r\n"].concat();
+    page_of(status, fields, Vec::new())
+}
+
+/// `https://host[:port]/path?query` for a request that came in plain.
+pub(crate) fn https_location(host: &str, port: Option<u16>, target: &Target<'_>) -> Vec<u8> {
     let host = match host.contains(':') {
         true => format!("[{host}]"),
         false => host.to_owned(),
     };
     let mut location = format!("https://{host}").into_bytes();
+    if let Some(port) = port {
+        location.extend_from_slice(format!(":{port}").as_bytes());
+    }
     location.extend_from_slice(&target.path);
     push_query(&mut location, target);
     location
@@ -112,6 +121,7 @@ pub(crate) fn reason(status: u16) -> &'static str {
         206 => "Partial Content",
         301 => "Moved Permanently",
         304 => "Not Modified",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",

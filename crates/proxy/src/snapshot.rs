@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use config::model::{self, HostPattern, Listen, Model};
 use ipnet::IpNet;
+use net::tls::{PolicyId, ServerConfig};
 
 use crate::balance::{Balancer, Member};
 use crate::files::FileServer;
-use crate::filters::Edits;
+use crate::filters::{CLIENT_CERTIFICATE_FIELDS, Edits};
 use crate::live::Live;
 use crate::routes::{RouteTable, Target};
 
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub server_line: Vec<u8>,
     /// Write access-log lines.
     pub log_requests: bool,
+    /// What connections to each site agree to, by the site's index; `None` for a plain one.
+    tls: Vec<Option<ServerConfig>>,
 }
 
 /// The sites of one listening address.
@@ -45,6 +48,14 @@ pub struct Snapshot {
 pub struct Listener {
     /// Where it listens.
     pub listen: Listen,
+    /// It is there for ACME challenges only, and Ravelin can do without it.
+    pub for_challenges: bool,
+    /// Nothing but TLS is spoken here.
+    pub tls: bool,
+    /// Connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
+    /// HTTP/2 is taken without TLS from clients that begin with its preface.
+    pub http2: bool,
     hosts: HostTable,
 }
 
@@ -63,14 +74,23 @@ struct HostTable {
 pub struct Site {
     /// The operator's name for it.
     pub name: String,
-    /// 301 everything to https.
-    pub redirect_to_https: Option<u16>,
+    /// Send what comes in plain to https.
+    pub redirect_to_https: Option<ToHttps>,
     /// Static files, if the site has a directory.
     pub files: Option<Arc<FileServer>>,
     /// Edits of responses that Ravelin makes itself.
     pub response: Edits,
     /// The proxy part.
     pub proxy: Option<ProxySite>,
+}
+
+/// How plain requests are sent to https.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToHttps {
+    /// 301, or 308, which keeps the method.
+    pub status: u16,
+    /// Where the same host is served over TLS, if that is not at 443.
+    pub port: Option<u16>,
 }
 
 /// The proxy part of a site.
@@ -90,6 +110,8 @@ pub struct ProxySite {
     pub request: Edits,
     /// Edits of the upstream's response.
     pub response: Edits,
+    /// Clients are asked for certificates, and the upstream is told about them.
+    pub client_auth: bool,
     /// A rule asks for the request's id, so every request of the site has one.
     pub wants_request_id: bool,
 }
@@ -139,12 +161,61 @@ impl Snapshot {
                 false => format!("Server: {name}\r\n").into_bytes(),
             },
             log_requests: model.logging.log_requests,
+            tls: Vec::new(),
         };
         (snapshot, warnings)
     }
 }
 
+impl Snapshot {
+    /// The same with TLS: `configs` has an entry for each site, `None` for a plain one.
+    #[must_use]
+    pub fn with_tls(self, configs: Vec<Option<ServerConfig>>) -> Self {
+        Self { tls: configs, ..self }
+    }
+
+    /// The same, answering ACME challenges at these ports too where no site listens.
+    #[must_use]
+    pub fn with_challenge_ports(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
+        for port in ports {
+            let taken = self.listeners.iter().any(|listener| match &listener.listen {
+                Listen::Port(other) => *other == port,
+                Listen::Address(address) => address.port() == port,
+                Listen::Unix(_) => false,
+            });
+            if !taken {
+                self.listeners.push(Listener::for_challenges(port));
+            }
+        }
+        self
+    }
+
+    /// What a connection to the site of this index has to agree to.
+    pub fn tls_of(&self, site: usize) -> Option<&ServerConfig> {
+        self.tls.get(site)?.as_ref()
+    }
+
+    /// The policy of the site of this index; `None` for a plain one.
+    pub fn policy_of(&self, site: usize) -> Option<PolicyId> {
+        self.tls_of(site).map(ServerConfig::policy)
+    }
+}
+
 impl Listener {
+    /// A listener without sites, where only challenges are answered.
+    fn for_challenges(port: u16) -> Self {
+        let hosts = HostTable { default: usize::MAX, ..HostTable::default() };
+        let listen = Listen::Port(port);
+        Self {
+            listen,
+            for_challenges: true,
+            tls: false,
+            proxy_protocol: false,
+            http2: false,
+            hosts,
+        }
+    }
+
     /// The index of the site that answers for `host` (lower-case, without port) here: an exact name,
     /// else the longest wildcard, else a catch-all, else the default.
     pub fn site_for(&self, host: &str) -> usize {
@@ -164,20 +235,30 @@ impl Listener {
     }
 }
 
-/// The distinct listening addresses of `sites` with their host tables. An address where a site wants
-/// TLS is left out whole: nothing may speak plain HTTP there.
+/// The distinct listening addresses of `sites` with their host tables.
 fn listeners(sites: &[model::Site]) -> Vec<Listener> {
     let mut listeners: Vec<Listener> = Vec::new();
-    let wants_tls = |listen: &Listen| sites.iter().any(|s| s.tls.is_some() && s.listen.contains(listen));
     for (index, site) in sites.iter().enumerate() {
-        for listen in site.listen.iter().filter(|listen| !wants_tls(listen)) {
+        for listen in &site.listen {
             let at = listeners.iter().position(|known| known.listen == *listen);
             let at = at.unwrap_or_else(|| {
                 let hosts = HostTable { default: index, ..HostTable::default() };
-                listeners.push(Listener { listen: listen.clone(), hosts });
+                listeners.push(Listener {
+                    listen: listen.clone(),
+                    for_challenges: false,
+                    tls: false,
+                    proxy_protocol: false,
+                    http2: false,
+                    hosts,
+                });
                 listeners.len() - 1
             });
-            let hosts = &mut listeners[at].hosts;
+            let listener = &mut listeners[at];
+            // All sites of a listener agree on these; if they did not, TLS would win.
+            listener.tls |= site.tls.is_some();
+            listener.proxy_protocol |= site.proxy_protocol;
+            listener.http2 |= site.http2_cleartext;
+            let hosts = &mut listener.hosts;
             if site.default {
                 hosts.default = index;
             }
@@ -197,6 +278,22 @@ fn listeners(sites: &[model::Site]) -> Vec<Listener> {
     listeners
 }
 
+/// The port at which the first host of `site` is served over TLS, unless that is 443 or nowhere here.
+fn https_port(site: &model::Site, sites: &[model::Site]) -> Option<u16> {
+    let shares_host =
+        |other: &model::Site| site.hosts.iter().any(|host| other.hosts.contains(host));
+    let secure = sites.iter().filter(|other| other.tls.is_some() && shares_host(other));
+    let ports: Vec<u16> = secure
+        .flat_map(|other| &other.listen)
+        .filter_map(|listen| match listen {
+            Listen::Port(port) => Some(*port),
+            Listen::Address(address) => Some(address.port()),
+            Listen::Unix(_) => None,
+        })
+        .collect();
+    ports.first().copied().filter(|_| !ports.contains(&443))
+}
+
 impl Site {
     fn compile(site: &model::Site, model: &Model, live: &Live, warnings: &mut Vec<String>) -> Self {
         let files = site.files.as_ref().map(|files| {
@@ -209,7 +306,9 @@ impl Site {
         response.set_all(&site.response_headers);
         let proxy =
             site.proxy.as_ref().map(|proxy| ProxySite::compile(site, proxy, &response, live));
-        let redirect_to_https = site.redirect_to_https;
+        let redirect_to_https = site
+            .redirect_to_https
+            .map(|status| ToHttps { status, port: https_port(site, &model.sites) });
         Self { name: site.name.clone(), redirect_to_https, files, response, proxy }
     }
 }
@@ -217,7 +316,12 @@ impl Site {
 impl ProxySite {
     fn compile(site: &model::Site, proxy: &model::Proxy, response: &Edits, live: &Live) -> Self {
         let headers = &proxy.headers;
-        let request = Edits::compile(&headers.request);
+        let client_auth = site.tls.as_ref().is_some_and(|tls| tls.policy.client_auth.is_some());
+        let mut request = Edits::default();
+        if client_auth {
+            request.drop_all(CLIENT_CERTIFICATE_FIELDS);
+        }
+        request.apply(&headers.request);
         let mut response = response.clone();
         response.apply(&headers.response);
         let pools = proxy.pools.iter().map(|pool| {
@@ -249,6 +353,7 @@ impl ProxySite {
                 forwarded: headers.forwarded,
                 via: headers.via,
             },
+            client_auth,
             wants_request_id: request.uses_request_id() || response.uses_request_id(),
             request,
             response,

@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use net::timer::unix_millis;
 use net::worker::WorkerContext;
+use tokio::sync::Semaphore;
 use wire::head::{RequestHead, ResponseHead};
 
+use crate::challenges::Challenges;
 use crate::files::FileCache;
 use crate::log::{AccessLog, ErrorLog};
 use crate::snapshot::Snapshot;
@@ -40,10 +42,23 @@ pub struct Worker {
     pub error_log: ErrorLog,
     /// The port of each listener.
     pub ports: Rc<[u16]>,
+    /// Places for TLS handshakes under way.
+    pub handshakes: Semaphore,
+    /// Answers to the challenges of certificate authorities.
+    pub challenges: Arc<Challenges>,
     snapshot: LocalSnapshot,
     scratch: RefCell<Vec<Scratch>>,
     date: RefCell<DateLine>,
     random: Cell<u64>,
+}
+
+/// What all workers have in common.
+#[derive(Clone)]
+pub struct Shared {
+    /// The snapshot in force.
+    pub snapshot: Arc<Snapshot>,
+    /// Answers to the challenges of certificate authorities.
+    pub challenges: Arc<Challenges>,
 }
 
 /// Memory a request works in, reused for the next one.
@@ -83,13 +98,16 @@ impl Worker {
     /// The state of the worker that `context` belongs to; call it on that worker.
     pub fn new(
         context: WorkerContext,
-        snapshot: Arc<Snapshot>,
+        shared: Shared,
         ports: Rc<[u16]>,
         access_log: AccessLog,
         error_log: ErrorLog,
     ) -> Rc<Self> {
+        let Shared { snapshot, challenges } = shared;
         let worker = Rc::new(Self {
             context,
+            handshakes: Semaphore::new(snapshot.limits.handshakes),
+            challenges,
             idle: RefCell::default(),
             files: RefCell::default(),
             access_log,
@@ -107,6 +125,15 @@ impl Worker {
     /// The snapshot in force. A request keeps the one it began with.
     pub fn snapshot(&self) -> LocalSnapshot {
         Rc::clone(&self.snapshot)
+    }
+
+    /// Connections to this listener begin with an HTTP/1 request: there is no TLS, no PROXY header
+    /// and no HTTP/2.
+    pub fn is_simple(&self, listener: usize) -> bool {
+        self.snapshot
+            .listeners
+            .get(listener)
+            .is_some_and(|listener| !listener.tls && !listener.proxy_protocol && !listener.http2)
     }
 
     /// Working memory for a connection that has a request.

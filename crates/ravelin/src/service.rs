@@ -113,7 +113,7 @@ impl Service {
             error: log.clone(),
         };
         let unserved = announce::unserved(model, &snapshot);
-        let workers = serve(Arc::new(snapshot), bound, count, &performance, logs)
+        let workers = serve(Arc::new(snapshot), bound, count, &performance, Arc::default(), logs)
             .map_err(|error| no_resources("start the workers", &error))?;
 
         let lines = announce::start(model, &addresses, count, performance.max_connections);

@@ -174,7 +174,7 @@ impl Carrier {
     /// The socket, where the message is on it as it is written: then the system may move its bytes.
     pub fn plain(&self) -> Option<&Stream> {
         match self {
-            Self::Socket(stream) => Some(stream),
+            Self::Socket(stream) => Some(stream).filter(|stream| stream.is_plain()),
             Self::Http2Client(_) => None,
         }
     }

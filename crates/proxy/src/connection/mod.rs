@@ -4,12 +4,15 @@
 mod client_address;
 pub mod h1;
 mod linger;
+mod open;
 
 pub use client_address::ClientAddress;
+pub use open::serve;
 
 use std::rc::Rc;
 
 use net::timer::Deadline;
+use net::tls::Facts;
 use net::worker::{Accepted, ConnectionGuard};
 
 use crate::carrier::Carrier;
@@ -19,6 +22,10 @@ use crate::worker::Worker;
 pub struct Connection {
     /// What requests and responses travel on.
     pub carrier: Carrier,
+    /// What its TLS handshake settled; `None` for a plain connection.
+    pub tls: Option<Rc<Facts>>,
+    /// Field lines about the client's certificate; empty where none was asked for.
+    pub certificate_lines: Rc<[u8]>,
     /// The worker that serves it.
     pub worker: Rc<Worker>,
     /// Who is at the other end.
@@ -27,19 +34,22 @@ pub struct Connection {
     pub listener: usize,
     /// The one deadline of the connection: every time limit uses it in turn.
     pub deadline: Deadline,
-    _guard: ConnectionGuard,
+    /// Counts the connection for as long as it lasts; streams leave that to their connection.
+    pub guard: Option<ConnectionGuard>,
 }
 
 impl Connection {
-    /// The connection that was accepted.
+    /// A plain connection as it was accepted.
     pub fn new(worker: Rc<Worker>, accepted: Accepted) -> Self {
         Self {
             carrier: Carrier::Socket(accepted.stream),
+            tls: None,
+            certificate_lines: Rc::default(),
             client: ClientAddress::new(&accepted.peer),
             listener: accepted.listener,
             deadline: worker.context.timers.deadline(),
             worker,
-            _guard: accepted.guard,
+            guard: Some(accepted.guard),
         }
     }
 

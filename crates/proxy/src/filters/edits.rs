@@ -47,6 +47,13 @@ impl Edits {
         self.prepare();
     }
 
+    /// Drops each of `names`.
+    pub fn drop_all(&mut self, names: &[&str]) {
+        for name in names {
+            self.drop(name);
+        }
+    }
+
     /// A field's value is the request's id.
     pub fn uses_request_id(&self) -> bool {
         !self.id_names.is_empty()

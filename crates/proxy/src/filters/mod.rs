@@ -3,10 +3,12 @@
 //! A head is never turned into a map. It stays where it was read, and a filter writes a new head
 //! from an index over it plus a list of edits, so fields keep their order and case.
 
+mod client_certificate;
 mod edits;
 mod request;
 mod response;
 
+pub use client_certificate::{CLIENT_CERTIFICATE_FIELDS, client_certificate_lines};
 pub use edits::Edits;
 pub use request::{RequestHeadParts, write_request_head};
 pub use response::{ConnectionSays, ResponseHeadParts, write_informational, write_response_head};

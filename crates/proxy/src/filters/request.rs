@@ -39,6 +39,10 @@ pub struct RequestHeadParts<'a> {
     pub client: &'a ClientAddress,
     /// The peer is a trusted proxy: what it says of the client is kept.
     pub peer_trusted: bool,
+    /// The client's connection has TLS.
+    pub secure: bool,
+    /// Lines about the client's certificate, at a site that asks for one.
+    pub certificate_lines: &'a [u8],
     /// The port the request came in by.
     pub port: u16,
     /// Ask for WebSocket.
@@ -126,6 +130,7 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
     if forwarding.via {
         appended(parts, out, b"Via", FieldId::Via, |out| out.extend_from_slice(b"1.1 ravelin"));
     }
+    out.extend_from_slice(parts.certificate_lines);
     parts.proxy.request.write(parts.request_id, out);
     out.extend_from_slice(b"\r\n");
 }
@@ -195,7 +200,13 @@ fn write_x_forwarded(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
     appended(parts, out, b"X-Forwarded-For", FieldId::XForwardedFor, |out| {
         out.extend_from_slice(parts.client.text());
     });
-    said_or(parts, out, b"X-Forwarded-Proto", FieldId::XForwardedProto, b"http");
+    said_or(
+        parts,
+        out,
+        b"X-Forwarded-Proto",
+        FieldId::XForwardedProto,
+        if parts.secure { b"https" } else { b"http" },
+    );
     if !parts.authority.is_empty() {
         said_or(parts, out, b"X-Forwarded-Host", FieldId::XForwardedHost, parts.authority);
     }
@@ -206,8 +217,9 @@ fn write_x_forwarded(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
 
 /// RFC 7239: one element for this hop, after those of earlier hops.
 fn write_forwarded(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
+    let scheme = if parts.secure { "https" } else { "http" };
     appended(parts, out, b"Forwarded", FieldId::Forwarded, |out| {
-        wire::forwarded::write_forwarded(out, parts.client.ip(), "http", parts.authority);
+        wire::forwarded::write_forwarded(out, parts.client.ip(), scheme, parts.authority);
     });
 }
 

@@ -242,6 +242,11 @@ fn send_request<'a>(
         },
         client: &inbound.connection.client,
         peer_trusted: inbound.peer_trusted(),
+        secure: inbound.connection.tls.is_some(),
+        certificate_lines: match matched.proxy.client_auth {
+            true => &inbound.connection.certificate_lines,
+            false => &[],
+        },
         port: inbound.connection.port(),
         upgrade: matched.upgrade,
         request_id,

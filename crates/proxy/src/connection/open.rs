@@ -1,0 +1,119 @@
+//! From an accepted socket to a connection that can carry requests: the PROXY protocol header, the
+//! TLS handshake, and the choice between HTTP/1 and HTTP/2.
+//!
+//! What always holds: a TLS listener gives no byte of a response before the handshake is done, and a
+//! listener that expects PROXY headers takes none from a peer that is not trusted to send them; all
+//! of it ends with `limits.handshake_timeout`; what a peer does wrong here costs its own connection
+//! only and is told in the debug log.
+
+use std::fmt::Display;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use config::model::Level;
+use net::stream::{Peer, Stream};
+use net::timer::Deadline;
+use net::tls::{Alpn, Hello, ServerConfig};
+use net::worker::Accepted;
+use tokio::sync::SemaphorePermit;
+
+use super::{ClientAddress, Connection, h1};
+use crate::carrier::Carrier;
+use crate::filters::client_certificate_lines;
+use crate::snapshot::{Listener, Snapshot};
+use crate::worker::Worker;
+
+/// Serves what was accepted until it ends.
+pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
+    // Boxed for this step only: while a connection is idle it should cost little memory.
+    let Some(connection) = Box::pin(open(worker, accepted)).await else { return };
+    match connection.tls.as_ref().map(|tls| tls.alpn) {
+        // The certificate was all that the authority wanted to see (RFC 8737 §3).
+        Some(Alpn::AcmeTls) => {}
+        Some(Alpn::Http2 | Alpn::Http11 | Alpn::None) | None => h1::serve(connection).await,
+    }
+}
+
+async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
+    let snapshot = worker.snapshot();
+    let listener = snapshot.listeners.get(accepted.listener)?;
+    let deadline = worker.context.timers.deadline();
+    deadline.set(snapshot.limits.handshake_timeout);
+    let Accepted { mut stream, peer, .. } = accepted;
+    let client = ClientAddress::new(&peer);
+    if listener.tls {
+        stream = match within(&deadline, handshake(&worker, &snapshot, listener, stream)).await {
+            Some(Ok(stream)) => stream,
+            Some(Err(error)) => {
+                complain(&worker, &peer, &error);
+                return None;
+            }
+            None => {
+                complain(&worker, &peer, &"the TLS handshake took too long");
+                return None;
+            }
+        };
+    }
+    let tls = stream.tls().map(|facts| Rc::new(facts.clone()));
+    let certificate_lines = tls.as_ref().map(|facts| client_certificate_lines(facts).into());
+    Some(Connection {
+        tls,
+        certificate_lines: certificate_lines.unwrap_or_default(),
+        carrier: Carrier::Socket(stream),
+        client,
+        listener: accepted.listener,
+        deadline,
+        worker,
+        guard: Some(accepted.guard),
+    })
+}
+
+/// Shakes hands once the client has begun to speak and a place is free: a client that only connects
+/// takes nobody's place.
+async fn handshake(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    listener: &Listener,
+    stream: Stream,
+) -> Result<Stream, net::tls::HandshakeError> {
+    // What is wrong with the connection shows in the handshake.
+    let _ = poll_fn(|cx| stream.poll_read_ready(cx)).await;
+    let _place: Option<SemaphorePermit<'_>> = worker.handshakes.acquire().await.ok();
+    net::tls::accept(stream, |hello| choose(worker, snapshot, listener, hello)).await
+}
+
+/// What the client has to agree to: that of the site with the name it asks for (exact, then wildcard,
+/// then the listener's default).
+fn choose(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    listener: &Listener,
+    hello: &Hello<'_>,
+) -> Option<ServerConfig> {
+    let name = hello.server_name.unwrap_or_default();
+    if hello.acme {
+        return worker.challenges.tls(name);
+    }
+    snapshot.tls_of(listener.site_for(name)).cloned()
+}
+
+/// The result of `step`, unless the deadline passes first.
+async fn within<T>(deadline: &Deadline, step: impl Future<Output = T>) -> Option<T> {
+    let mut step = pin!(step);
+    poll_fn(|cx| match step.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => deadline.poll_expired(cx).map(|()| None),
+    })
+    .await
+}
+
+fn complain(worker: &Worker, peer: &Peer, what: &dyn Display) {
+    if worker.error_log.enabled(Level::Debug) {
+        match peer.ip() {
+            Some(ip) => worker.error_log.debug(format_args!("client {ip}: {what}")),
+            None => worker.error_log.debug(format_args!("client: {what}")),
+        }
+    }
+}
