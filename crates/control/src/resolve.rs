@@ -193,7 +193,7 @@ fn jittered(around: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use config::model::{Level, UpstreamAddress};
+    use config::model::{Level, Transport, UpstreamAddress};
     use proxy::log::{Order, Source, sink};
 
     use super::*;
@@ -201,7 +201,8 @@ mod tests {
     fn resolver(hosts: &[(&str, u16)], lookup: Lookup) -> (Resolver, Vec<Arc<Endpoint>>, Source) {
         let live = Arc::new(Live::default());
         let endpoints = hosts.iter().map(|&(host, port)| {
-            live.endpoint(&UpstreamAddress::Tcp { host: host.to_owned(), port })
+            let address = UpstreamAddress::Tcp { host: host.to_owned(), port };
+            live.endpoint(&address, &Transport::default())
         });
         let endpoints = endpoints.collect();
         let (sink, source) = sink(16);

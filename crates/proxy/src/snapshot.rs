@@ -4,6 +4,7 @@
 //! the one they started with. What must survive the change is in [`Live`].
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use config::model::{self, HostPattern, Listen, Model};
@@ -15,6 +16,7 @@ use crate::files::FileServer;
 use crate::filters::{CLIENT_CERTIFICATE_FIELDS, Edits};
 use crate::live::Live;
 use crate::routes::{RouteTable, Target};
+use crate::upstream::TlsConfigs;
 
 /// One configuration, ready to be asked.
 #[derive(Debug)]
@@ -141,11 +143,15 @@ pub struct Forwarding {
 impl Snapshot {
     /// Compiles `model`, taking endpoints and counters from `live`.
     ///
-    /// The strings are warnings for the operator: static directories that do not exist yet.
-    pub fn compile(model: &Model, live: &Live) -> (Self, Vec<String>) {
-        let mut warnings = Vec::new();
-        let sites = model.sites.iter().map(|site| Site::compile(site, model, live, &mut warnings));
-        let sites = sites.collect();
+    /// The strings are warnings for the operator: static directories that do not exist yet, upstreams
+    /// whose certificate nobody checks.
+    ///
+    /// # Errors
+    /// A file that TLS to an upstream needs cannot be read or used.
+    pub fn compile(model: &Model, live: &Live) -> Result<(Self, Vec<String>), CompileError> {
+        let mut parts = Parts { live, tls: TlsConfigs::default(), warnings: Vec::new() };
+        let sites = model.sites.iter().map(|site| Site::compile(site, model, &mut parts));
+        let sites = sites.collect::<Result<_, _>>()?;
         let name = &model.server.name;
         let snapshot = Self {
             listeners: listeners(&model.sites),
@@ -163,8 +169,27 @@ impl Snapshot {
             log_requests: model.logging.log_requests,
             tls: Vec::new(),
         };
-        (snapshot, warnings)
+        Ok((snapshot, parts.warnings))
     }
+}
+
+/// Why a configuration cannot be compiled. The text names the site and the upstream.
+#[derive(Debug)]
+pub struct CompileError(String);
+
+impl fmt::Display for CompileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CompileError {}
+
+/// What sites are compiled with.
+struct Parts<'a> {
+    live: &'a Live,
+    tls: TlsConfigs,
+    warnings: Vec<String>,
 }
 
 impl Snapshot {
@@ -295,26 +320,38 @@ fn https_port(site: &model::Site, sites: &[model::Site]) -> Option<u16> {
 }
 
 impl Site {
-    fn compile(site: &model::Site, model: &Model, live: &Live, warnings: &mut Vec<String>) -> Self {
+    fn compile(
+        site: &model::Site,
+        model: &Model,
+        parts: &mut Parts<'_>,
+    ) -> Result<Self, CompileError> {
         let files = site.files.as_ref().map(|files| {
             let (server, warning) = FileServer::open(files);
+            let warnings = &mut parts.warnings;
             warnings.extend(warning.map(|warning| format!("site \"{}\": {warning}", site.name)));
             Arc::new(server)
         });
         let mut response = Edits::default();
         response.set_all(&model.security.security_headers);
         response.set_all(&site.response_headers);
-        let proxy =
-            site.proxy.as_ref().map(|proxy| ProxySite::compile(site, proxy, &response, live));
+        let proxy = match &site.proxy {
+            Some(proxy) => Some(ProxySite::compile(site, proxy, &response, parts)?),
+            None => None,
+        };
         let redirect_to_https = site
             .redirect_to_https
             .map(|status| ToHttps { status, port: https_port(site, &model.sites) });
-        Self { name: site.name.clone(), redirect_to_https, files, response, proxy }
+        Ok(Self { name: site.name.clone(), redirect_to_https, files, response, proxy })
     }
 }
 
 impl ProxySite {
-    fn compile(site: &model::Site, proxy: &model::Proxy, response: &Edits, live: &Live) -> Self {
+    fn compile(
+        site: &model::Site,
+        proxy: &model::Proxy,
+        response: &Edits,
+        parts: &mut Parts<'_>,
+    ) -> Result<Self, CompileError> {
         let headers = &proxy.headers;
         let client_auth = site.tls.as_ref().is_some_and(|tls| tls.policy.client_auth.is_some());
         let mut request = Edits::default();
@@ -325,17 +362,14 @@ impl ProxySite {
         let mut response = response.clone();
         response.apply(&headers.response);
         let pools = proxy.pools.iter().map(|pool| {
-            let members = pool.upstreams.iter().map(|upstream| Member {
-                endpoint: live.endpoint(&upstream.address),
-                url: upstream.url.clone(),
-                base_path: upstream.base_path.clone(),
-                weight: upstream.weight,
-            });
-            let turn = live.turn(&site.name, &pool.name);
-            let balancer = Balancer::new(proxy.balance, members.collect(), turn);
-            Pool { name: pool.name.clone(), balancer }
+            let members = pool.upstreams.iter().map(|upstream| parts.member(site, upstream));
+            let members = members.collect::<Result<_, _>>()?;
+            let turn = parts.live.turn(&site.name, &pool.name);
+            let balancer = Balancer::new(proxy.balance, members, turn);
+            Ok(Pool { name: pool.name.clone(), balancer })
         });
-        Self {
+        let pools = pools.collect::<Result<_, CompileError>>()?;
+        Ok(Self {
             routes: RouteTable::new(proxy.routes.iter().map(|route| Target {
                 path: route.path.clone(),
                 pool: route.pool,
@@ -344,7 +378,7 @@ impl ProxySite {
                 websocket: route.websocket,
                 redirect_slash: route.redirect_slash,
             })),
-            pools: pools.collect(),
+            pools,
             timeout: proxy.timeout,
             idle: proxy.idle,
             forwarding: Forwarding {
@@ -357,6 +391,33 @@ impl ProxySite {
             wants_request_id: request.uses_request_id() || response.uses_request_id(),
             request,
             response,
+        })
+    }
+}
+
+impl Parts<'_> {
+    fn member(
+        &mut self,
+        site: &model::Site,
+        upstream: &model::Upstream,
+    ) -> Result<Member, CompileError> {
+        let (name, url) = (&site.name, &upstream.url);
+        let tls = self.tls.of(&upstream.transport);
+        let tls = tls.map_err(|error| {
+            CompileError(format!("site \"{name}\": upstream {url}: TLS: {error}"))
+        })?;
+        if upstream.transport.tls.as_ref().is_some_and(|tls| !tls.verify) {
+            self.warnings.push(format!(
+                "site \"{name}\": upstream {url}: its certificate is not checked (verify = false), \
+                 so anybody on the way can pose as it; name its authority with `ca_file` instead"
+            ));
         }
+        Ok(Member {
+            endpoint: self.live.endpoint(&upstream.address, &upstream.transport),
+            tls,
+            url: upstream.url.clone(),
+            base_path: upstream.base_path.clone(),
+            weight: upstream.weight,
+        })
     }
 }

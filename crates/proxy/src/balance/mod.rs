@@ -11,6 +11,7 @@ mod weighted;
 use std::sync::Arc;
 
 use config::model::Balance;
+use net::tls::ClientConfig;
 
 use crate::live::{Endpoint, Turn};
 
@@ -27,6 +28,8 @@ pub struct Balancer {
 pub struct Member {
     /// The endpoint requests go to; entries of several pools may share one.
     pub endpoint: Arc<Endpoint>,
+    /// What a TLS connection to it has to agree to; `None` where it is plain.
+    pub tls: Option<ClientConfig>,
     /// As the operator wrote it, for logs.
     pub url: String,
     /// Put before every path; empty or "/x".

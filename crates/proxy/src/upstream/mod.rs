@@ -3,10 +3,12 @@
 mod connect;
 mod http2;
 mod pool;
+mod tls;
 
 pub use connect::{ConnectError, connect};
 pub use http2::{Http2Pool, Place};
 pub use pool::IdlePool;
+pub use tls::TlsConfigs;
 
 use net::stream::Stream;
 use net::timer::Tick;
