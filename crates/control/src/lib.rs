@@ -1,8 +1,10 @@
-//! What watches and steers, beside the path of requests: the log writers and name resolution.
+//! What watches and steers, beside the path of requests: the log writers, name resolution,
+//! certificates.
 //!
 //! Everything here runs on threads and a runtime of its own and reaches the workers only through
 //! what `proxy` offers for it: a bounded queue for log blocks, published addresses for endpoints.
 #![forbid(unsafe_code)]
 
+pub mod certificates;
 pub mod resolve;
 pub mod writer;

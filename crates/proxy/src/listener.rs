@@ -13,7 +13,7 @@ use crate::challenges::Challenges;
 use crate::connection::{self, Connection, h1};
 use crate::local;
 use crate::log::{AccessLog, ErrorLog, Sink};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Listener, Snapshot};
 use crate::worker::{Shared, Worker};
 
 /// Where log lines go.
@@ -51,20 +51,38 @@ impl fmt::Display for BindError {
 impl std::error::Error for BindError {}
 
 /// Binds every address of `snapshot`, in its order, for `workers` workers. From here on connections
-/// queue up; [`serve`] takes them.
+/// queue up; [`serve`] takes them. A listener that is there for challenges only and cannot be bound
+/// is taken out of `snapshot` and returned with the reason.
 ///
 /// # Errors
 /// The first address that cannot be bound; what was bound is released.
-pub fn bind_all(snapshot: &Snapshot, workers: usize) -> Result<Vec<Bound>, BindError> {
-    let listeners = snapshot.listeners.iter().map(|listener| {
-        let listen = match &listener.listen {
-            Listen::Port(port) => net::listener::Listen::Port(*port),
-            Listen::Address(address) => net::listener::Listen::Address(*address),
-            Listen::Unix(path) => net::listener::Listen::Unix(path.clone()),
-        };
-        bind(&listen, workers).map_err(|error| BindError { listen: listener.listen.clone(), error })
-    });
-    listeners.collect()
+pub fn bind_all(
+    snapshot: &mut Snapshot,
+    workers: usize,
+) -> Result<(Vec<Bound>, Vec<BindError>), BindError> {
+    let mut bound = Vec::with_capacity(snapshot.listeners.len());
+    let mut missing = Vec::new();
+    let listeners = std::mem::take(&mut snapshot.listeners);
+    for listener in listeners {
+        match bind_one(&listener, workers) {
+            Ok(one) => {
+                bound.push(one);
+                snapshot.listeners.push(listener);
+            }
+            Err(error) if listener.for_challenges => missing.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((bound, missing))
+}
+
+fn bind_one(listener: &Listener, workers: usize) -> Result<Bound, BindError> {
+    let listen = match &listener.listen {
+        Listen::Port(port) => net::listener::Listen::Port(*port),
+        Listen::Address(address) => net::listener::Listen::Address(*address),
+        Listen::Unix(path) => net::listener::Listen::Unix(path.clone()),
+    };
+    bind(&listen, workers).map_err(|error| BindError { listen: listener.listen.clone(), error })
 }
 
 /// Starts `workers` workers that serve `snapshot` at `bound`.

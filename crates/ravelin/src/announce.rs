@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use config::Model;
-use config::model::{HostPattern, Listen, Pool, Proxy, Site};
+use config::model::{HostPattern, Pool, Proxy, Site};
 use net::listener::Local;
 use net::worker::Workers;
-use proxy::snapshot::Snapshot;
 
 use crate::configuration::count;
 
@@ -29,38 +28,13 @@ pub(crate) fn start(
     let version = env!("CARGO_PKG_VERSION");
     let mut lines = vec![format!("ravelin {version}: {}, {connections}", count(workers, "worker"))];
     lines.extend(addresses.iter().map(|address| format!("listening on {}", shown(address))));
-    let served = || model.sites.iter().filter(|site| site.tls.is_none());
+    let served = || model.sites.iter();
     lines.extend(served().take(SITES_SHOWN).map(about_site));
     let more = served().count().saturating_sub(SITES_SHOWN);
     if more > 0 {
         lines.push(format!("and {more} more sites"));
     }
     lines
-}
-
-/// A warning for each site that is not served, or not everywhere it should be.
-pub(crate) fn unserved(model: &Model, snapshot: &Snapshot) -> Vec<String> {
-    let served = |site: &Site| {
-        let at =
-            |listen: &Listen| snapshot.listeners.iter().any(|listener| listener.listen == *listen);
-        site.listen.iter().filter(|&listen| at(listen)).count()
-    };
-    let sites = model.sites.iter().filter_map(|site| {
-        let name = &site.name;
-        if site.tls.is_some() {
-            return Some(format!(
-                "site \"{name}\" is not served: it wants TLS (`ssl.enabled = true`), which is not \
-                 built yet, and must not be served without"
-            ));
-        }
-        (served(site) < site.listen.len()).then(|| {
-            format!(
-                "site \"{name}\" is not served at an address where another site wants TLS, which \
-                 is not built yet"
-            )
-        })
-    });
-    sites.collect()
 }
 
 /// The last line.

@@ -22,6 +22,7 @@ mod cli;
 mod configuration;
 mod demo;
 mod run;
+mod secure;
 mod service;
 mod signals;
 mod terminal;

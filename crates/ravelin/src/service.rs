@@ -13,11 +13,14 @@ use std::time::{Duration, Instant};
 
 use config::Model;
 use config::model::{Listen, LogTarget};
+use control::certificates::{CertificateError, Certificates, Upkeep};
 use control::resolve;
 use control::writer::LogWriters;
 use net::descriptors::raise_limit;
 use net::listener::{Bound, Local};
+use net::tls::Tickets;
 use net::worker::{Workers, worker_count};
+use proxy::challenges::Challenges;
 use proxy::listener::{BindError, Logs, bind_all, serve};
 use proxy::live::Live;
 use proxy::log::ErrorLog;
@@ -27,6 +30,7 @@ use tokio::task::JoinHandle;
 
 use crate::announce;
 use crate::configuration::count;
+use crate::secure;
 use crate::signals::{Event, Signals};
 use crate::terminal::{self, Failure};
 
@@ -48,6 +52,8 @@ pub(crate) struct Service {
     addresses: Vec<Local>,
     signals: Signals,
     started: Instant,
+    /// Renews certificates for as long as it is kept.
+    certificates: Upkeep,
 }
 
 /// The runtime for everything that is not the path of a request.
@@ -68,9 +74,9 @@ impl Service {
         let writers = LogWriters::start(&model.logging).map_err(|error| Failure::new(error, ""))?;
         let log = writers.error_log();
         match Self::start_with(model, &writers, descriptors, signals).await {
-            Ok((workers, addresses, signals)) => {
+            Ok((workers, addresses, certificates, signals)) => {
                 let started = Instant::now();
-                Ok(Self { writers, log, workers, addresses, signals, started })
+                Ok(Self { writers, log, workers, addresses, signals, started, certificates })
             }
             Err(failure) => {
                 if let (Failure::Plain(what, _), true) = (&failure, logs_to_file(model)) {
@@ -87,18 +93,28 @@ impl Service {
         writers: &LogWriters,
         descriptors: io::Result<Option<u64>>,
         signals: Signals,
-    ) -> Result<(Arc<Workers>, Vec<Local>, Signals), Failure> {
+    ) -> Result<(Arc<Workers>, Vec<Local>, Upkeep, Signals), Failure> {
         let log = writers.error_log();
         let live = Arc::new(Live::default());
-        let (snapshot, warnings) = Snapshot::compile(model, &live);
+        let (snapshot, warnings) =
+            Snapshot::compile(model, &live).map_err(|error| Failure::new(error, ""))?;
         for warning in warnings {
             log.warn(format_args!("{warning}"));
         }
-        if snapshot.listeners.is_empty() {
-            return Err(nothing_to_listen_at());
-        }
+        net::tls::install();
+        let certificates = Certificates::load(model, &log).map_err(no_certificates)?;
+        let configs = secure::configs(model, &certificates, &Tickets::new())?;
+        let mut snapshot =
+            snapshot.with_tls(configs).with_challenge_ports(certificates.http_ports());
         let count = worker_count(model.performance.worker_threads);
-        let bound = bind_all(&snapshot, count).map_err(|error| cannot_bind(&error))?;
+        let (bound, missing) =
+            bind_all(&mut snapshot, count).map_err(|error| cannot_bind(&error))?;
+        for error in missing {
+            log.warn(format_args!(
+                "{error}; certificate authorities cannot check HTTP-01 there, they are offered \
+                 TLS-ALPN-01 instead"
+            ));
+        }
         let addresses: Vec<Local> = bound.iter().map(Bound::local).cloned().collect();
 
         resolve::start(live, log.clone()).await;
@@ -112,9 +128,11 @@ impl Service {
             format: model.logging.format,
             error: log.clone(),
         };
-        let unserved = announce::unserved(model, &snapshot);
-        let workers = serve(Arc::new(snapshot), bound, count, &performance, Arc::default(), logs)
-            .map_err(|error| no_resources("start the workers", &error))?;
+        let challenges = Arc::new(Challenges::default());
+        let workers =
+            serve(Arc::new(snapshot), bound, count, &performance, Arc::clone(&challenges), logs)
+                .map_err(|error| no_resources("start the workers", &error))?;
+        let certificates = certificates.start(&challenges);
 
         let lines = announce::start(model, &addresses, count, performance.max_connections);
         for line in &lines {
@@ -124,10 +142,7 @@ impl Service {
                 terminal::print(io::stderr(), &format!("{line}\n"));
             }
         }
-        for line in &unserved {
-            log.warn(format_args!("{line}"));
-        }
-        Ok((Arc::new(workers), addresses, signals))
+        Ok((Arc::new(workers), addresses, certificates, signals))
     }
 
     /// The addresses served, in the configuration's order, with their real ports.
@@ -145,6 +160,13 @@ impl Service {
                 Event::ReopenLogs => {
                     self.writers.reopen();
                     self.log.info(format_args!("log files opened anew"));
+                }
+                Event::Reload => {
+                    self.certificates.look_now();
+                    self.log.warn(format_args!(
+                        "SIGHUP: certificates are read anew; taking a new configuration without a \
+                         restart is not built yet"
+                    ));
                 }
                 Event::NotBuilt(signal, meaning) => self.log.warn(format_args!(
                     "{signal} ignored: {meaning} is not built yet; restart to take a new \
@@ -242,11 +264,10 @@ fn cannot_bind(error: &BindError) -> Failure {
     Failure::new(what, advice)
 }
 
-fn nothing_to_listen_at() -> Failure {
-    Failure::new(
-        "no address is left to listen at: every site wants TLS, which is not built yet",
-        "take `enabled = true` out of a site's `ssl` table to serve it without TLS",
-    )
+fn no_certificates(errors: Vec<CertificateError>) -> Failure {
+    let what: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let advice = errors.into_iter().map(|error| error.advice).find(|advice| !advice.is_empty());
+    Failure::new(what.join("\n"), advice.unwrap_or_default())
 }
 
 fn no_resources(what: &str, error: &io::Error) -> Failure {

@@ -15,6 +15,8 @@ pub(crate) enum Event {
     Quit,
     /// SIGUSR1: open the log files anew.
     ReopenLogs,
+    /// SIGHUP: take what has changed.
+    Reload,
     /// A signal with this name and meaning, which cannot be obeyed.
     NotBuilt(&'static str, &'static str),
 }
@@ -54,7 +56,7 @@ impl Signals {
             (&mut self.terminate, Event::Drain),
             (&mut self.interrupt, Event::Drain),
             (&mut self.user_1, Event::ReopenLogs),
-            (&mut self.hang_up, Event::NotBuilt("SIGHUP", "reloading")),
+            (&mut self.hang_up, Event::Reload),
             (&mut self.user_2, Event::NotBuilt("SIGUSR2", "upgrading the binary")),
         ];
         for (signal, event) in signals {
