@@ -1,0 +1,418 @@
+//! One certificate from an authority: shown from the store at once, ordered when there is none that
+//! suits, renewed in time, tried again when that fails.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::model::Acme;
+use instant_acme::CertificateIdentifier;
+use net::tls::{Identity, IdentitySlot};
+use proxy::challenges::Challenges;
+use proxy::log::ErrorLog;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::super::files::Signature;
+use super::account::Authority;
+use super::failure::{Failure, Remedy};
+use super::order::{self, Issued, Request};
+use super::schedule::{Window, ari_interval, dice, next_renewal, retry_delay, unix_now};
+use super::store::Place;
+
+/// One order, all its waiting included, may take this long.
+const ORDER_MAX: Duration = Duration::from_secs(600);
+
+/// Orders made at once when the first ones fail for a reason that goes away by trying again.
+const TRIES_AT_ONCE: u32 = 4;
+
+/// While another process holds the lock: until the next look at what it has stored.
+const FOLLOW: Duration = Duration::from_secs(10);
+
+/// Longest sleep: after it the wall clock is looked at again, in case it was set.
+const SLEEP_MAX: Duration = Duration::from_secs(600);
+
+/// Until an authority is asked again that did not tell the suggested renewal window.
+const WINDOW_RETRY: Duration = Duration::from_secs(6 * 3600);
+
+/// One certificate and what is known about it.
+pub(super) struct Managed {
+    pub(super) acme: Acme,
+    /// The sites that show it, for the log.
+    pub(super) sites: Vec<String>,
+    pub(super) authority: Arc<Authority>,
+    pub(super) place: Place,
+    pub(super) slot: Arc<IdentitySlot>,
+    /// What is shown was issued by the authority; else it is a stand-in.
+    issued: bool,
+    /// State of the stored files when they were last read.
+    read: Signature,
+    role: Role,
+    window: Option<Window>,
+    /// When to ask for the window again.
+    window_due: Instant,
+    /// Chooses a time within windows; the same for the life of the certificate.
+    dice: f64,
+    failures: u32,
+    retry_at: Option<Instant>,
+    /// Names whose proof by HTTP-01 failed and is tried by TLS-ALPN-01.
+    by_tls: HashSet<String>,
+}
+
+/// Who orders: of the processes that share a state directory, the one that holds its lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Unknown,
+    Leads,
+    Follows,
+}
+
+impl Managed {
+    /// Shows what is stored, or a stand-in until the authority has issued something.
+    pub(super) fn load(
+        acme: &Acme,
+        site: &str,
+        authority: Arc<Authority>,
+        place: Place,
+        log: &ErrorLog,
+    ) -> Result<Self, Failure> {
+        let stand_in = Identity::self_signed(&acme.names)
+            .map_err(|error| Failure::new(format!("no self-signed stand-in: {error}"), ""))?;
+        let mut managed = Self {
+            acme: acme.clone(),
+            sites: vec![site.to_owned()],
+            authority,
+            place,
+            slot: IdentitySlot::new(stand_in),
+            issued: false,
+            read: Signature::default(),
+            role: Role::Unknown,
+            window: None,
+            window_due: Instant::now(),
+            dice: dice(),
+            failures: 0,
+            retry_at: None,
+            by_tls: HashSet::new(),
+        };
+        managed.show_stored(log);
+        Ok(managed)
+    }
+
+    /// Keeps the certificate valid, for ever. `wake` makes it try at once what it would try later.
+    pub(super) async fn run(
+        mut self,
+        challenges: Arc<Challenges>,
+        log: ErrorLog,
+        mut wake: watch::Receiver<u64>,
+    ) {
+        loop {
+            let next = self.step(&challenges, &log).await;
+            match timeout_at(next, wake.changed()).await {
+                Ok(Ok(())) => self.retry_at = None,
+                Ok(Err(_)) => return,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Does what is due. When to look again.
+    async fn step(&mut self, challenges: &Arc<Challenges>, log: &ErrorLog) -> Instant {
+        if !self.leads(log) {
+            if self.place.signature() != self.read {
+                self.show_stored(log);
+            }
+            return Instant::now() + FOLLOW;
+        }
+        if self.issued && self.window_due <= Instant::now() {
+            self.ask_window(log).await;
+        }
+        if self.due_in(unix_now()).is_zero() {
+            match self.order(challenges, log).await {
+                Ok(()) => self.told_success(log),
+                Err(failure) => {
+                    // The directory may have changed.
+                    self.authority.forget().await;
+                    self.put_off(&failure, log);
+                }
+            }
+        }
+        Instant::now() + self.due_in(unix_now()).min(SLEEP_MAX)
+    }
+
+    /// How long until a certificate is to be ordered.
+    fn due_in(&self, now: i64) -> Duration {
+        let identity = self.slot.load();
+        let due = if self.issued && suits(&identity, &self.acme.names) {
+            let (from, until) = (identity.not_before(), identity.not_after());
+            next_renewal(now, from, until, self.window, self.dice)
+        } else {
+            now
+        };
+        let wait = Duration::from_secs(u64::try_from(due.saturating_sub(now)).unwrap_or(0));
+        let patience = self.retry_at.map(|at| at.saturating_duration_since(Instant::now()));
+        wait.max(patience.unwrap_or_default())
+    }
+
+    /// Whether this process is the one that orders.
+    fn leads(&mut self, log: &ErrorLog) -> bool {
+        let before = self.role;
+        let held = self.authority.store.hold();
+        self.role = if matches!(held, Ok(true)) { Role::Leads } else { Role::Follows };
+        if self.role != before {
+            let directory = self.acme.state_dir.display();
+            match held {
+                Ok(true) if before == Role::Follows => {
+                    log.info(format_args!("acme: {}: this process orders from now on", self.names()));
+                }
+                Ok(true) => {}
+                Ok(false) => log.info(format_args!(
+                    "acme: {}: another process uses {directory} and orders; what it stores is shown \
+                     here too",
+                    self.names()
+                )),
+                Err(error) => log.error(format_args!(
+                    "acme: {}: the lock in {directory} cannot be taken: {error}; nothing is ordered",
+                    self.names()
+                )),
+            }
+            // What was stored since this process looked is newer.
+            self.show_stored(log);
+        }
+        self.role == Role::Leads
+    }
+
+    /// Shows the stored certificate if there is one of any use.
+    fn show_stored(&mut self, log: &ErrorLog) {
+        let seen = self.place.signature();
+        if seen == self.read {
+            return;
+        }
+        self.read = seen;
+        let directory = self.place.path().display();
+        match self.place.load() {
+            Ok(Some(identity)) => {
+                let useful = self.acme.names.iter().any(|name| covers(&identity, name));
+                if useful {
+                    self.show(identity);
+                }
+            }
+            Ok(None) => {}
+            Err(problem) => log.warn(format_args!(
+                "acme: {}: the certificate stored in {directory} is of no use ({problem}); a new one \
+                 is ordered",
+                self.names()
+            )),
+        }
+    }
+
+    fn show(&mut self, identity: Identity) {
+        self.slot.store(identity);
+        self.issued = true;
+        self.window = None;
+        self.window_due = Instant::now();
+        self.dice = dice();
+    }
+
+    /// Asks when the authority wants the certificate to be renewed (RFC 9773).
+    async fn ask_window(&mut self, log: &ErrorLog) {
+        self.window_due = Instant::now() + WINDOW_RETRY;
+        let identity = self.slot.load();
+        let Some(id) = identity.chain_der().first().and_then(|leaf| identifier(leaf.as_ref()))
+        else {
+            return;
+        };
+        let Ok(account) = self.authority.account(log).await else { return };
+        // A failure says nothing: without the window there is the certificate's own lifetime.
+        if let Ok((info, asked)) = account.renewal_info(&id).await {
+            let suggested = info.suggested_window;
+            let (start, end) = (suggested.start.unix_timestamp(), suggested.end.unix_timestamp());
+            self.window_due = Instant::now() + ari_interval(asked);
+            let now = unix_now();
+            if start <= now && self.window.is_none_or(|before| before.start > now) {
+                let why = info.explanation_url.map(|url| format!(" ({url})")).unwrap_or_default();
+                log.info(format_args!(
+                    "acme: {}: the authority wants the certificate to be renewed now{why}",
+                    self.names()
+                ));
+            }
+            self.window = Some(Window { start, end });
+        }
+    }
+
+    /// Orders, stores and shows a certificate.
+    async fn order(&mut self, challenges: &Arc<Challenges>, log: &ErrorLog) -> Result<(), Failure> {
+        let authority = Arc::clone(&self.authority);
+        let _turn = authority.orders.acquire().await;
+        let mut tries = 1;
+        let issued = loop {
+            let failure = match self.try_once(challenges, log).await {
+                Ok(issued) => break issued,
+                Err(failure) => failure,
+            };
+            if tries == TRIES_AT_ONCE {
+                return Err(failure);
+            }
+            tries += 1;
+            match &failure.remedy {
+                Remedy::Wait => return Err(failure),
+                Remedy::Again => {}
+                Remedy::NewAccount => {
+                    let host = authority.host();
+                    log.warn(format_args!(
+                        "acme: {host} does not know the stored account any more; a new one is made"
+                    ));
+                    authority.discard().await?;
+                }
+                Remedy::OtherMethod(names) => {
+                    log.warn(format_args!(
+                        "acme: {}: {}; {}. Trying tls-alpn-01",
+                        self.names(),
+                        failure.what,
+                        failure.advice
+                    ));
+                    self.by_tls.extend(names.iter().cloned());
+                }
+            }
+        };
+        self.keep(issued).await
+    }
+
+    async fn try_once(
+        &self,
+        challenges: &Arc<Challenges>,
+        log: &ErrorLog,
+    ) -> Result<Issued, Failure> {
+        let account = self.authority.account(log).await?;
+        let shown = self.slot.load();
+        let leaf = shown.chain_der().first().filter(|_| self.window.is_some());
+        let request = Request {
+            names: &self.acme.names,
+            profile: self.acme.profile.as_deref(),
+            replaces: leaf.and_then(|leaf| identifier(leaf.as_ref())),
+            by_tls: &self.by_tls,
+            challenge_dir: self.acme.challenge_dir.as_deref(),
+        };
+        let late = |_| Failure::new("the order takes too long", "the authority may be overloaded");
+        timeout(ORDER_MAX, order::obtain(&account, request, challenges)).await.map_err(late)?
+    }
+
+    /// Stores what was issued, then shows it.
+    async fn keep(&mut self, issued: Issued) -> Result<(), Failure> {
+        let Issued { chain, key } = issued;
+        let identity =
+            Identity::from_pem(chain.as_bytes(), Some(key.as_bytes()), None).map_err(|error| {
+                Failure::new(format!("what the authority issued is of no use: {error}"), "")
+            })?;
+        if !suits(&identity, &self.acme.names) {
+            let names = identity.names().join(", ");
+            return Err(Failure::new(format!("the authority issued for {names} instead"), ""));
+        }
+        let place = self.place.clone();
+        let saved = spawn_blocking(move || place.save(chain.as_bytes(), key.as_bytes())).await;
+        let lost = |error: &dyn std::fmt::Display| {
+            Failure::new(
+                format!(
+                    "the certificate cannot be stored in {}: {error}",
+                    self.place.path().display()
+                ),
+                "give the user that runs Ravelin its state directory (`state_dir`), with room in it; \
+                 until then every restart orders again, up to the authority's limit",
+            )
+        };
+        let unsaved = match saved {
+            Ok(saved) => saved.err().map(|error| lost(&error)),
+            Err(panic) => Some(lost(&panic)),
+        };
+        // Better shown than lost, even if it is not stored.
+        self.show(identity);
+        self.read = self.place.signature();
+        self.failures = 0;
+        self.retry_at = None;
+        unsaved.map_or(Ok(()), Err)
+    }
+
+    fn told_success(&self, log: &ErrorLog) {
+        let (identity, now) = (self.slot.load(), unix_now());
+        let (from, until) = (identity.not_before(), identity.not_after());
+        log.info(format_args!(
+            "acme: {}: certificate from {}, valid until {}, kept in {}; renewal about {}",
+            self.names(),
+            self.authority.host(),
+            super::super::date(until),
+            self.place.path().display(),
+            super::super::date(next_renewal(now, from, until, None, self.dice)),
+        ));
+    }
+
+    /// Waits before the next try, and tells why.
+    fn put_off(&mut self, failure: &Failure, log: &ErrorLog) {
+        self.failures = self.failures.saturating_add(1);
+        let delay = retry_delay(self.failures, failure.retry_after, dice());
+        self.retry_at = Some(Instant::now() + delay);
+        // The next try begins with http-01 again: what was in its way may be gone.
+        self.by_tls.clear();
+        let advice = match failure.advice.as_str() {
+            "" => String::new(),
+            advice => format!(" {advice}."),
+        };
+        let (names, meanwhile, again) = (self.names(), self.meanwhile(unix_now()), in_words(delay));
+        let what = &failure.what;
+        let text =
+            format_args!("acme: {names}: {what}.{advice} {meanwhile}; trying again in {again}");
+        if self.issued && unix_now() < self.slot.load().not_after() {
+            log.warn(text);
+        } else {
+            log.error(text);
+        }
+    }
+
+    fn meanwhile(&self, now: i64) -> String {
+        let sites = self.sites.join(", ");
+        let until = self.slot.load().not_after();
+        if !self.issued {
+            return format!(
+                "Until then {sites} shows a self-signed stand-in, which browsers refuse"
+            );
+        }
+        let verb = if until <= now { "which expired" } else { "valid until" };
+        format!(
+            "Until then {sites} shows the certificate it has, {verb} {}",
+            super::super::date(until)
+        )
+    }
+
+    fn names(&self) -> String {
+        const SHOWN: usize = 5;
+        let names = &self.acme.names;
+        let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+        match names.len().saturating_sub(SHOWN) {
+            0 => shown.join(", "),
+            more => format!("{} and {more} more", shown.join(", ")),
+        }
+    }
+}
+
+/// Whether the certificate is for all of the names. It may be for more: one name less in the
+/// configuration is no reason to order before it is time.
+fn suits(identity: &Identity, names: &[String]) -> bool {
+    names.iter().all(|name| covers(identity, name))
+}
+
+fn covers(identity: &Identity, name: &str) -> bool {
+    identity.names().iter().any(|own| own.eq_ignore_ascii_case(name)) || identity.covers(name)
+}
+
+/// Name of a certificate towards its authority (RFC 9773 §4.1).
+fn identifier(leaf: &[u8]) -> Option<CertificateIdentifier<'static>> {
+    let leaf = rustls::pki_types::CertificateDer::from(leaf);
+    CertificateIdentifier::try_from(&leaf).ok().map(CertificateIdentifier::into_owned)
+}
+
+fn in_words(delay: Duration) -> String {
+    let minutes = delay.as_secs().div_ceil(60);
+    match minutes {
+        0..=90 => format!("{minutes} min"),
+        _ => format!("{} h", minutes.div_ceil(60)),
+    }
+}

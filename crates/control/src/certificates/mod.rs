@@ -1,0 +1,207 @@
+//! Certificates of the sites: read from files or got from an authority, and kept up to date while
+//! Ravelin serves.
+//!
+//! [`Certificates::load`] gives each TLS site an [`IdentitySlot`]: what a slot holds is what the site
+//! shows from that moment on. [`Certificates::start`] then watches the files (`watch`) and orders
+//! and renews the others (`acme`), on the control runtime. What always holds: a slot has a
+//! certificate with its key; one that cannot be read or got changes nothing, it is told in the log.
+
+mod acme;
+mod files;
+#[cfg(test)]
+mod testing;
+mod watch;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use config::Model;
+use config::model::{CertificateSource, Site, Tls};
+use net::tls::IdentitySlot;
+use proxy::challenges::Challenges;
+use proxy::log::ErrorLog;
+use tokio::sync::watch::{Receiver, Sender, channel};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::timeout;
+
+use self::acme::Orders;
+use self::acme::schedule::unix_now;
+use self::files::{Paths, Shown};
+use self::watch::{INTERVAL, Look, SETTLE, Watched};
+
+/// The certificates of a configuration.
+pub struct Certificates {
+    slots: Vec<Option<Arc<IdentitySlot>>>,
+    watched: Vec<Watched>,
+    orders: Orders,
+    log: ErrorLog,
+}
+
+impl Certificates {
+    /// Reads the certificates of all sites with TLS. Those that an authority is to issue are taken
+    /// from the state directory, or a self-signed one stands in. What is odd but no reason not to
+    /// start (expired, for other names, key readable by everybody) is told in the log.
+    ///
+    /// # Errors
+    /// Every site whose certificate cannot be had, with the reason. Nothing may be served then: a
+    /// site that should have TLS is never served without.
+    pub fn load(model: &Model, log: &ErrorLog) -> Result<Self, Vec<CertificateError>> {
+        let mut certificates = Self {
+            slots: Vec::with_capacity(model.sites.len()),
+            watched: Vec::new(),
+            orders: Orders::default(),
+            log: log.clone(),
+        };
+        let mut errors = Vec::new();
+        for site in &model.sites {
+            let slot = site.tls.as_ref().map(|tls| certificates.add(site, tls)).transpose();
+            certificates.slots.push(slot.unwrap_or_else(|error| {
+                errors.push(error);
+                None
+            }));
+        }
+        if errors.is_empty() { Ok(certificates) } else { Err(errors) }
+    }
+
+    /// What the site at this index of the model's sites shows; `None` if it has no TLS.
+    #[must_use]
+    pub fn slot(&self, site: usize) -> Option<&Arc<IdentitySlot>> {
+        self.slots.get(site)?.as_ref()
+    }
+
+    /// Ports at which HTTP-01 challenges have to be answered, each once: a plain listener has to be
+    /// opened where there is none. Empty if no certificate comes from an authority.
+    #[must_use]
+    pub fn http_ports(&self) -> Vec<u16> {
+        self.orders.http_ports()
+    }
+
+    /// Starts watching files and ordering certificates on the current runtime, until what this
+    /// returns is dropped. Call it when the listeners answer `challenges`.
+    pub fn start(self, challenges: &Arc<Challenges>) -> Upkeep {
+        let (wake, woken) = channel(0);
+        let mut tasks = JoinSet::new();
+        if !self.watched.is_empty() {
+            tasks.spawn(watch(self.watched, self.log.clone(), woken.clone()));
+        }
+        self.orders.start(&mut tasks, challenges, &self.log, &woken);
+        Upkeep { wake, _tasks: tasks }
+    }
+
+    fn add(&mut self, site: &Site, tls: &Tls) -> Result<Arc<IdentitySlot>, CertificateError> {
+        match &tls.certificate {
+            CertificateSource::Acme(acme) => {
+                let added = self.orders.add(&site.name, acme, &self.log);
+                added.map_err(|(problem, advice)| CertificateError {
+                    site: site.name.clone(),
+                    file: None,
+                    problem,
+                    advice,
+                })
+            }
+            CertificateSource::Files { certificate, key } => {
+                let paths = Paths::new(certificate, key.as_deref(), tls.ocsp_file.as_deref());
+                self.add_files(&site.into(), paths)
+            }
+        }
+    }
+
+    /// Sites with the same files share what is read from them.
+    fn add_files(
+        &mut self,
+        site: &Shown,
+        paths: Paths,
+    ) -> Result<Arc<IdentitySlot>, CertificateError> {
+        if let Some(same) = self.watched.iter_mut().find(|watched| *watched.paths() == paths) {
+            same.add(site, unix_now(), &self.log);
+            return Ok(Arc::clone(same.slot()));
+        }
+        let loaded = Watched::load(paths, site, unix_now(), &self.log);
+        let watched = loaded.map_err(|fault| CertificateError {
+            site: site.site.clone(),
+            file: Some(fault.file),
+            problem: fault.problem,
+            advice: fault.advice,
+        })?;
+        let slot = Arc::clone(watched.slot());
+        self.watched.push(watched);
+        Ok(slot)
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").field("sites", &self.slots.len()).finish_non_exhaustive()
+    }
+}
+
+/// The tasks that keep certificates up to date; they end when this is dropped.
+#[derive(Debug)]
+#[must_use = "dropping it ends watching and renewing"]
+pub struct Upkeep {
+    wake: Sender<u64>,
+    _tasks: JoinSet<()>,
+}
+
+impl Upkeep {
+    /// Looks at the files at once, and tries at once what failed before: for SIGHUP.
+    pub fn look_now(&self) {
+        self.wake.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+/// Why a site has no certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateError {
+    /// Name of the site.
+    pub site: String,
+    /// The file it is about, if it is about one.
+    pub file: Option<PathBuf>,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do about it; may be empty.
+    pub advice: String,
+}
+
+impl fmt::Display for CertificateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "site \"{}\" has no certificate: ", self.site)?;
+        if let Some(file) = &self.file {
+            write!(f, "{} ", file.display())?;
+        }
+        f.write_str(&self.problem)
+    }
+}
+
+impl std::error::Error for CertificateError {}
+
+/// Looks at all files again and again. Reading them may block, so it is done on a thread for that.
+async fn watch(mut watched: Vec<Watched>, log: ErrorLog, mut wake: Receiver<u64>) {
+    let mut pause = INTERVAL;
+    loop {
+        let at_once = match timeout(pause, wake.changed()).await {
+            Ok(Ok(())) => true,
+            Ok(Err(_)) => return,
+            Err(_) => false,
+        };
+        let log = log.clone();
+        let looked = spawn_blocking(move || {
+            let now = unix_now();
+            let looks: Vec<Look> =
+                watched.iter_mut().map(|one| one.look(at_once, now, &log)).collect();
+            (watched, looks.contains(&Look::Changing))
+        });
+        let Ok((back, changing)) = looked.await else { return };
+        watched = back;
+        pause = if changing { SETTLE } else { INTERVAL };
+    }
+}
+
+/// A date for people, from Unix seconds.
+fn date(unix: i64) -> String {
+    let since = Duration::from_secs(u64::try_from(unix).unwrap_or(0));
+    let time = UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH);
+    String::from_utf8_lossy(&wire::date::http_date(time)).into_owned()
+}
