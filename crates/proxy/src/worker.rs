@@ -15,7 +15,7 @@ use crate::challenges::Challenges;
 use crate::files::FileCache;
 use crate::log::{AccessLog, ErrorLog};
 use crate::snapshot::Snapshot;
-use crate::upstream::IdlePool;
+use crate::upstream::{Http2Pool, IdlePool};
 
 /// Working memory kept between requests; more connections than this rarely have a request in the
 /// same worker at the same moment, and what does not fit is freed.
@@ -34,6 +34,8 @@ pub struct Worker {
     pub context: WorkerContext,
     /// Idle upstream connections.
     pub idle: RefCell<IdlePool>,
+    /// Upstream connections that carry many exchanges.
+    pub http2: Http2Pool,
     /// Open files and small contents.
     pub files: RefCell<FileCache>,
     /// This worker's part of the access log.
@@ -109,6 +111,7 @@ impl Worker {
             handshakes: Semaphore::new(snapshot.limits.handshakes),
             challenges,
             idle: RefCell::default(),
+            http2: Http2Pool::default(),
             files: RefCell::default(),
             access_log,
             error_log,
@@ -200,6 +203,7 @@ async fn housekeeping(worker: std::rc::Weak<Worker>) {
         ticks.tick().await;
         let Some(worker) = worker.upgrade() else { return };
         worker.idle.borrow_mut().sweep();
+        worker.http2.sweep();
         worker.access_log.flush();
     }
 }

@@ -4,7 +4,7 @@
 //! - `identity`: a certificate with its key, and the place where a site keeps the one it shows now
 //! - `server`, `client`: what connections have to agree to
 //! - `tickets`: keys for resuming sessions, shared by all workers
-//! - `accept`, `connect`: the handshakes
+//! - `accept`, `connect`: the handshakes; `explain`: why one failed
 //! - `stream`: the connection afterwards, behind [`crate::stream::Stream`]
 //!
 //! What always holds: no byte is given to or taken from an application before the handshake is
@@ -13,6 +13,7 @@
 mod accept;
 mod client;
 mod connect;
+mod explain;
 mod identity;
 mod server;
 mod stream;

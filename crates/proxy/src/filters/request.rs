@@ -47,6 +47,8 @@ pub struct RequestHeadParts<'a> {
     pub port: u16,
     /// Ask for WebSocket.
     pub upgrade: bool,
+    /// Say that trailers are welcome, which is for HTTP/2 to say (RFC 9113 §8.2.2).
+    pub te_trailers: bool,
     /// The id of the request, if a rule wants it.
     pub request_id: &'a [u8],
 }
@@ -117,6 +119,9 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
     // A body of unknown length; an HTTP/2 client does not have to announce it.
     if matches!(parts.head.framing, Framing::Chunked | Framing::UntilClose) {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if parts.te_trailers {
+        out.extend_from_slice(b"TE: trailers\r\n");
     }
     if parts.upgrade {
         out.extend_from_slice(b"Connection: upgrade\r\nUpgrade: websocket\r\n");

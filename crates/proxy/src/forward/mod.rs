@@ -23,6 +23,7 @@ use std::task::Poll;
 
 use config::model::UpstreamAddress;
 use net::buffer::Buffer;
+use wire::field::FieldId;
 use wire::head::{Framing, ResponseHead, Upgrade, Version};
 
 use self::reach::{Reached, reach};
@@ -111,11 +112,12 @@ pub async fn forward<'a>(
         let buffer = match awaited {
             Ok(buffer) => buffer,
             Err(awaited) => {
-                let again = reached.connection.reused
-                    && !fresh_only
+                let lost = reached.connection.reused
                     && awaited.may_send_again
                     && (is_replayable(inbound) || sending.pump.is_untouched());
-                if again {
+                let refused =
+                    reached.connection.carrier.was_refused() && sending.pump.is_repeatable();
+                if !fresh_only && (lost || refused) {
                     fresh_only = true;
                     let idle = &inbound.connection.worker.idle;
                     idle.borrow_mut().distrust(reached.member.endpoint.id);
@@ -184,6 +186,12 @@ fn is_replayable(inbound: &Inbound<'_>) -> bool {
     idempotent && inbound.head.framing == Framing::None
 }
 
+/// The client says that it takes trailers (RFC 9110 §10.1.4).
+fn wants_trailers(inbound: &Inbound<'_>) -> bool {
+    let codings = inbound.value(FieldId::Te).split(|byte| *byte == b',');
+    codings.into_iter().any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
 /// The request on its way to the upstream.
 struct Sending<'a> {
     pump: Pump<'a>,
@@ -249,6 +257,7 @@ fn send_request<'a>(
         },
         port: inbound.connection.port(),
         upgrade: matched.upgrade,
+        te_trailers: reached.connection.carrier.delimits() && wants_trailers(inbound),
         request_id,
     };
     write_request_head(&parts, &mut out);
@@ -460,7 +469,9 @@ fn finish<'a>(
         let consumed = consumed + inbound.early.len();
         return Done { after: relayed.after, consumed, excess: None };
     }
-    if relayed.reusable {
+    // What told of one client is no other's.
+    let own = reached.member.endpoint.transport.proxy_protocol.is_some();
+    if relayed.reusable && !own {
         let id = reached.member.endpoint.id;
         let idle = &inbound.connection.worker.idle;
         idle.borrow_mut().put(id, reached.connection, matched.proxy.idle);

@@ -64,6 +64,7 @@ pub struct Pump<'a> {
     /// Most payload that may be passed on.
     payload_max: u64,
     progress: u64,
+    has_read: bool,
     has_written: bool,
     /// How many times in a row at least an ordinary buffer's worth came at once.
     long_reads: u32,
@@ -142,6 +143,7 @@ impl<'a> Pump<'a> {
             payload: 0,
             payload_max: u64::MAX,
             progress: 0,
+            has_read: false,
             has_written: false,
             long_reads: 0,
         }
@@ -208,6 +210,11 @@ impl<'a> Pump<'a> {
     /// Not a byte was read or written.
     pub fn is_untouched(&self) -> bool {
         self.progress == 0
+    }
+
+    /// Nothing was taken from the source: what a pump made anew would find is the same.
+    pub fn is_repeatable(&self) -> bool {
+        !self.has_read
     }
 
     /// Not a byte was written.
@@ -427,6 +434,7 @@ impl<'a> Pump<'a> {
                     return Poll::Ready(end.map_err(|_| PumpError::Source(Cause::Closed)));
                 }
                 Ok(count) => {
+                    self.has_read = true;
                     self.progress += count as u64;
                     let long = count == room || count >= BUFFER_SIZE;
                     self.long_reads = if long { self.long_reads + 1 } else { 0 };
@@ -479,6 +487,7 @@ impl<'a> Pump<'a> {
                 Poll::Ready(end.map_err(|_| PumpError::Source(Cause::Closed)))
             }
             Poll::Ready(Ok(moved)) => {
+                self.has_read = true;
                 self.decoder.skip(moved as u64);
                 self.payload += moved as u64;
                 self.progress += moved as u64;

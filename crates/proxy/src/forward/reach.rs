@@ -1,9 +1,12 @@
 //! Finding an endpoint and a connection to it.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
+
+use config::model::UpstreamHttp;
+use http::uri::Scheme;
 
 use super::Broken;
 use crate::balance::Member;
@@ -11,7 +14,7 @@ use crate::decide::Matched;
 use crate::exchange::Inbound;
 use crate::live::InFlight;
 use crate::log::{Cause, Party, Phase, Record};
-use crate::upstream::{ConnectError, UpstreamConnection, connect};
+use crate::upstream::{ConnectError, Http2Pool, UpstreamConnection, connect};
 
 /// Endpoints tried for one request when connecting fails; nothing was sent to those before.
 const ENDPOINTS_TRIED_MAX: usize = 3;
@@ -42,18 +45,13 @@ pub(super) async fn reach<'a>(
     for _ in 0..tries {
         record.attempts += 1;
         record.endpoint = &member.url;
+        record.reused = false;
         let in_flight = member.endpoint.enter();
-        let kept = match fresh_only {
-            true => None,
-            false => inbound.connection.worker.idle.borrow_mut().take(member.endpoint.id),
-        };
-        record.reused = kept.is_some();
-        let connection = match kept {
-            Some(connection) => Ok(connection),
-            None => open(inbound, matched, member, record).await,
-        };
-        match connection {
-            Ok(connection) => return Ok(Reached { member, connection, _in_flight: in_flight }),
+        match connection_to(inbound, matched, member, fresh_only, record).await {
+            Ok(connection) => {
+                record.reused = connection.reused;
+                return Ok(Reached { member, connection, _in_flight: in_flight });
+            }
             Err(error) => {
                 broken = Broken {
                     by: Party::Upstream,
@@ -68,17 +66,68 @@ pub(super) async fn reach<'a>(
     Err(broken)
 }
 
-async fn open(
+/// A kept connection, a place on a shared one, or a new one.
+async fn connection_to(
     inbound: &Inbound<'_>,
     matched: &Matched<'_>,
     member: &Member,
+    fresh_only: bool,
     record: &mut Record<'_>,
+) -> Result<UpstreamConnection, ConnectError> {
+    let worker = &inbound.connection.worker;
+    let transport = &member.endpoint.transport;
+    let greeting = greeting(inbound, member);
+    let open = async || connect(member, &greeting).await;
+    let connection = match transport.http {
+        UpstreamHttp::Http1 => {
+            let kept = match fresh_only || !greeting.is_empty() {
+                true => None,
+                false => worker.idle.borrow_mut().take(member.endpoint.id),
+            };
+            match kept {
+                Some(connection) => Ok(connection),
+                None => {
+                    let opened = async { open().await.map(UpstreamConnection::new) };
+                    in_time(inbound, matched, record, opened).await
+                }
+            }
+        }
+        UpstreamHttp::Http2 => {
+            let scheme = if member.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+            let idle = matched.proxy.idle;
+            let place = async {
+                match greeting.is_empty() {
+                    true => worker.http2.place(member.endpoint.id, scheme, idle, open).await,
+                    false => Http2Pool::alone(open().await?, scheme, idle).await,
+                }
+            };
+            let place = async { place.await.map(UpstreamConnection::shared) };
+            in_time(inbound, matched, record, place).await
+        }
+    }?;
+    if connection.reused {
+        record.times.connect = None;
+    }
+    Ok(connection)
+}
+
+/// What goes out first on a new connection. A connection that has told of one client is no other's.
+fn greeting(_inbound: &Inbound<'_>, _member: &Member) -> Vec<u8> {
+    Vec::new()
+}
+
+/// The result of `opening`, if it comes within the time limit for connecting.
+async fn in_time(
+    inbound: &Inbound<'_>,
+    matched: &Matched<'_>,
+    record: &mut Record<'_>,
+    opening: impl Future<Output = Result<UpstreamConnection, ConnectError>>,
 ) -> Result<UpstreamConnection, ConnectError> {
     let started = inbound.started.map(|_| Instant::now());
     let deadline = &inbound.connection.deadline;
     deadline.set(matched.proxy.timeout.connect);
-    let mut connecting = pin!(connect(&member.endpoint));
-    let stream = poll_fn(|cx| match connecting.as_mut().poll(cx) {
+    let mut opening = pin!(opening);
+    let connection = poll_fn(|cx| match opening.as_mut().poll(cx) {
         Poll::Ready(result) => Poll::Ready(result),
         Poll::Pending if deadline.expired() => Poll::Ready(Err(ConnectError {
             cause: Cause::Timeout,
@@ -88,5 +137,5 @@ async fn open(
     })
     .await?;
     record.times.connect = started.map(|started| started.elapsed().as_micros() as u64);
-    Ok(UpstreamConnection::new(stream))
+    Ok(connection)
 }

@@ -158,6 +158,7 @@ impl Cause {
             Self::Refused => "connection refused",
             Self::Unreachable => "host or network unreachable",
             Self::Unresolved => "address not found",
+            Self::Tls => "no TLS connection",
             Self::Malformed => "broken HTTP",
             Self::Unsupported => "not supported",
             Self::NoEndpoint => "no endpoint available",

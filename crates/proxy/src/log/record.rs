@@ -130,6 +130,8 @@ pub enum Cause {
     Unreachable,
     /// The endpoint's host name has no address.
     Unresolved,
+    /// No TLS connection could be agreed upon, or a certificate is no good.
+    Tls,
     /// What was received breaks the protocol.
     Malformed,
     /// Right, but not something that Ravelin offers.
@@ -187,6 +189,7 @@ impl Cause {
             Self::Refused => "refused",
             Self::Unreachable => "unreachable",
             Self::Unresolved => "unresolved",
+            Self::Tls => "tls",
             Self::Malformed => "malformed",
             Self::Unsupported => "unsupported",
             Self::NoEndpoint => "no_endpoint",
@@ -211,6 +214,8 @@ impl Cause {
             }
             // A Unix socket's path that is not there.
             Kind::NotFound => Self::Unresolved,
+            Kind::InvalidData => Self::Malformed,
+            Kind::Unsupported => Self::Unsupported,
             _ => Self::Internal,
         }
     }

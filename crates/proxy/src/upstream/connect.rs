@@ -1,11 +1,15 @@
-//! Opening a connection to an endpoint.
+//! Opening a connection to an endpoint: the socket, the PROXY protocol header where the endpoint wants
+//! one, the TLS handshake. All of it falls under the time limit for connecting.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 
-use config::model::UpstreamAddress;
+use config::model::{UpstreamAddress, UpstreamHttp};
 use net::stream::Stream;
+use net::tls::{Alpn, HandshakeError};
 
+use crate::balance::Member;
 use crate::live::Endpoint;
 use crate::log::Cause;
 
@@ -21,9 +25,30 @@ pub struct ConnectError {
     pub detail: String,
 }
 
-/// Connects to `endpoint`, trying the addresses its name has in turn. Takes no time limit of its
+/// Connects to `member`'s endpoint. `greeting` goes out first, before TLS. Takes no time limit of its
 /// own: the caller drops the future when its patience ends.
-pub async fn connect(endpoint: &Endpoint) -> Result<Stream, ConnectError> {
+pub async fn connect(member: &Member, greeting: &[u8]) -> Result<Stream, ConnectError> {
+    let endpoint = &member.endpoint;
+    let stream = reach(endpoint).await?;
+    let mut rest = greeting;
+    while !rest.is_empty() {
+        let count = poll_fn(|cx| stream.poll_write(cx, rest)).await?;
+        rest = rest.get(count..).unwrap_or_default();
+    }
+    let Some(config) = &member.tls else { return Ok(stream) };
+    let tls = endpoint.transport.tls.as_ref();
+    let name = tls.and_then(|tls| tls.server_name.as_deref()).or(endpoint.host());
+    let stream = net::tls::connect(stream, config, name.unwrap_or("localhost")).await?;
+    let agreed = stream.tls().map(|facts| facts.alpn);
+    if endpoint.transport.http == UpstreamHttp::Http2 && agreed != Some(Alpn::Http2) {
+        let detail = "the upstream does not offer HTTP/2 (ALPN h2)".to_owned();
+        return Err(ConnectError { cause: Cause::Tls, detail });
+    }
+    Ok(stream)
+}
+
+/// Opens a socket to `endpoint`, trying the addresses its name has in turn.
+async fn reach(endpoint: &Endpoint) -> Result<Stream, ConnectError> {
     if let UpstreamAddress::Unix(path) = &endpoint.address {
         return Ok(Stream::connect_unix(path).await?);
     }
@@ -48,5 +73,11 @@ async fn connect_to(address: SocketAddr) -> Result<Stream, ConnectError> {
 impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> Self {
         Self { cause: Cause::of(&error), detail: error.to_string() }
+    }
+}
+
+impl From<HandshakeError> for ConnectError {
+    fn from(error: HandshakeError) -> Self {
+        Self { cause: Cause::Tls, detail: error.explain_upstream() }
     }
 }

@@ -14,6 +14,7 @@ use net::stream::Stream;
 use net::timer::Tick;
 
 use crate::carrier::Carrier;
+use crate::carrier::http2_client::ClientStream;
 
 /// A connection to an endpoint, in use by one exchange.
 #[derive(Debug)]
@@ -26,8 +27,15 @@ pub struct UpstreamConnection {
 }
 
 impl UpstreamConnection {
-    /// A connection that was just made.
+    /// A connection that was just made, for one exchange at a time.
     pub fn new(stream: Stream) -> Self {
         Self { carrier: Carrier::Socket(stream), reused: false, established: Tick::now() }
+    }
+
+    /// A place on a connection that carries many exchanges.
+    pub fn shared(place: Place) -> Self {
+        let reused = place.is_reused();
+        let carrier = Carrier::Http2Client(Box::new(ClientStream::new(place)));
+        Self { carrier, reused, established: Tick::now() }
     }
 }

@@ -1,0 +1,66 @@
+//! Why there is no TLS connection to an upstream, in words that say what to mend.
+
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
+
+use super::HandshakeError;
+
+impl HandshakeError {
+    /// What an operator should know of a handshake with an upstream that failed.
+    #[must_use]
+    pub fn explain_upstream(&self) -> String {
+        match self {
+            Self::Closed(_) => "the upstream ended the connection during the handshake".to_owned(),
+            Self::PlainHttp => "the upstream speaks plain HTTP here".to_owned(),
+            Self::UnknownName(name) => {
+                let name = name.as_deref().unwrap_or_default();
+                format!("{name:?} is no name that a certificate could have; set `server_name`")
+            }
+            Self::Refused(error) => explain(error),
+        }
+    }
+}
+
+fn explain(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(error) => certificate(error),
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            "the upstream does not speak TLS here".to_owned()
+        }
+        Error::NoApplicationProtocol
+        | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+            "the upstream does not speak this version of HTTP over TLS".to_owned()
+        }
+        Error::AlertReceived(
+            AlertDescription::CertificateRequired | AlertDescription::BadCertificate,
+        ) => format!("the upstream wants another client certificate, or one at all: {error}"),
+        Error::AlertReceived(AlertDescription::UnrecognisedName) => {
+            "the upstream knows no such server name; set `server_name`".to_owned()
+        }
+        Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => {
+            "the upstream has neither TLS 1.2 nor 1.3".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+fn certificate(error: &CertificateError) -> String {
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "certificate expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "certificate not valid yet".to_owned()
+        }
+        CertificateError::UnknownIssuer => {
+            "certificate of an unknown authority; name it with `ca_file`".to_owned()
+        }
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let (name, names) = (expected.to_str(), presented.join(", "));
+            format!("certificate name mismatch: asked for {name}, it is for {names}")
+        }
+        CertificateError::NotValidForName => "certificate name mismatch".to_owned(),
+        CertificateError::Revoked => "certificate revoked".to_owned(),
+        CertificateError::BadSignature => "certificate with a bad signature".to_owned(),
+        _ => format!("bad certificate: {error}"),
+    }
+}
