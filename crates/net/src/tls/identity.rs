@@ -152,7 +152,14 @@ impl Identity {
         let certificate = params.self_signed(&key).map_err(not_made)?;
         let key = PrivateKeyDer::try_from(key.serialize_der())
             .map_err(|error| IdentityError::NotMade(error.to_owned()))?;
-        Self::from_der(vec![certificate.der().clone()], key, None)
+        // Not `from_der`: rustls would look at the certificate as a client does and refuse the
+        // extension of RFC 8737 §3, which is critical and which only an authority knows.
+        let chain = vec![certificate.der().clone()];
+        let (names, not_before, not_after) = about(&chain)?;
+        let key = provider().key_provider.load_private_key(key);
+        let key = key.map_err(|error| IdentityError::UnsupportedKey(error.to_string()))?;
+        let key = Arc::new(CertifiedKey::new(chain, key));
+        Ok(Self { key, names, not_before, not_after })
     }
 
     fn from_der(
