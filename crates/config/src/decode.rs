@@ -236,11 +236,6 @@ impl<'n> Table<'n> {
         self.entries.iter().find(|entry| entry.key == name)
     }
 
-    /// Whether a key that is checked elsewhere is `true`.
-    pub(crate) fn peek_boolean(&self, name: &str) -> bool {
-        self.peek(name).is_some_and(|entry| matches!(entry.node.value, Value::Bool(true)))
-    }
-
     /// Whether a key is written, or another one that probably means it and is reported as unknown.
     pub(crate) fn has_or_means(&self, name: &str) -> bool {
         const UNKNOWN_MAX: usize = 100; // more of them are no typing mistakes

@@ -103,8 +103,8 @@ codes! {
     DuplicateHost = "duplicate-host",
     /// More than one default site for one listener.
     SeveralDefaults = "several-defaults",
-    /// The value asks for TLS to an upstream, which is not in effect yet.
-    UpstreamTls = "upstream-tls",
+    /// A safeguard is turned off.
+    Unsafe = "unsafe",
     /// The key is accepted, but its function is not built yet.
     NotInEffect = "not-in-effect",
     /// Something is configured and never used.

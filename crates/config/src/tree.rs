@@ -57,11 +57,6 @@ impl Value {
         !items.is_empty() && items.iter().all(|item| matches!(item.value, Value::Table(_)))
     }
 
-    /// Whether it is a table with this key.
-    pub(crate) fn has(&self, key: &str) -> bool {
-        matches!(self, Value::Table(entries) if entries.iter().any(|entry| entry.key == key))
-    }
-
     /// Whether it says "off": `false`, or nothing at all.
     pub(crate) fn is_off(&self) -> bool {
         match self {

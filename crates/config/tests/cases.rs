@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use config::model::{HeaderRules, Model, Proxy, Site};
+use config::model::{HeaderRules, Model, Proxy, Site, Transport};
 use config::{Loaded, Options, load};
 
 const SEPARATOR: &str = "----------\n";
@@ -105,13 +105,23 @@ fn describe_site(out: &mut String, site: &Site) {
     for (on, word) in [
         (site.default, "default"),
         (site.tls.is_some(), "tls"),
-        (site.redirect_to_https.is_some(), "redirect_to_https"),
+        (site.redirect_to_https == Some(301), "redirect_to_https"),
+        (site.redirect_to_https == Some(308), "redirect_to_https 308"),
+        (site.http2_cleartext, "h2c"),
+        (site.proxy_protocol, "proxy_protocol"),
     ] {
         if on {
             _ = write!(out, " {word}");
         }
     }
     out.push('\n');
+    if let Some(tls) = &site.tls {
+        _ = writeln!(out, "  {:?}", tls.certificate);
+        _ = writeln!(out, "  {:?}", tls.policy);
+        if let Some(file) = &tls.ocsp_file {
+            _ = writeln!(out, "  OCSP {file:?}");
+        }
+    }
     if let Some(files) = &site.files {
         _ = writeln!(out, "  {files:?}");
     }
@@ -129,7 +139,11 @@ fn describe_proxy(out: &mut String, proxy: &Proxy) {
         for upstream in &pool.upstreams {
             let base = if upstream.base_path.is_empty() { "" } else { " base " };
             let base = format!("{base}{}", upstream.base_path);
-            _ = writeln!(out, "    {:?}{base} weight {}", upstream.address, upstream.weight);
+            _ = write!(out, "    {:?}{base} weight {}", upstream.address, upstream.weight);
+            match upstream.transport == Transport::default() {
+                true => out.push('\n'),
+                false => _ = writeln!(out, " {:?}", upstream.transport),
+            }
         }
     }
     for route in &proxy.routes {

@@ -155,7 +155,7 @@ fn checked<'n>(context: &Context<'_>, entry: &'n Entry, direction: Direction) ->
     let text = context.text(&entry.key, &entry.node)?;
     let host = entry.key.eq_ignore_ascii_case("host");
     let sendable = field_value(text.value)
-        .and_then(|value| if host { authority(value).map(|_| value) } else { Ok(value) });
+        .and_then(|value| if host { authority(value, 80).map(|_| value) } else { Ok(value) });
     match sendable {
         Ok(value) => Some(value),
         Err(reason) => {

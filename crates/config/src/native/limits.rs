@@ -17,6 +17,11 @@ const EARLY_UPGRADE_MAX: u64 = 1 << 20;
 /// Highest rate that may be demanded of a client.
 const RATE_MAX: u64 = 1 << 30;
 
+/// More than these a worker could not finish in time.
+const HANDSHAKES_MAX: i64 = 100_000;
+/// Each stream may have a head and a window of body in memory.
+const HTTP2_STREAMS_MAX: i64 = 1024;
+
 pub(super) static LIMITS: Section = Section {
     path: "limits",
     list: false,
@@ -65,6 +70,24 @@ pub(super) static LIMITS: Section = Section {
             "\"64KB\"",
             "Bytes of an unwanted request body read and dropped so that the connection can be kept.",
         ),
+        now(
+            "handshake_timeout",
+            Kind::Duration(false),
+            "10",
+            "From accepting a connection to the end of its TLS handshake.",
+        ),
+        now(
+            "handshakes",
+            Kind::Integer(1, HANDSHAKES_MAX),
+            "1024",
+            "TLS handshakes under way at once in one worker; more wait for their turn.",
+        ),
+        now(
+            "http2_streams",
+            Kind::Integer(1, HTTP2_STREAMS_MAX),
+            "128",
+            "Streams of one HTTP/2 connection at once.",
+        ),
     ],
 };
 
@@ -78,7 +101,7 @@ pub(super) fn decode(table: Option<Table<'_>>) -> Limits {
         connections_per_address: None,
         early_upgrade: 16 * 1024,
         drain: 64 * 1024,
-        handshake_timeout: std::time::Duration::from_secs(10),
+        handshake_timeout: Duration::from_secs(10),
         handshakes: 1024,
         http2_streams: 128,
     };
@@ -93,6 +116,11 @@ pub(super) fn decode(table: Option<Table<'_>>) -> Limits {
     limits.connections_per_address = count("connections_per_address");
     limits.early_upgrade = small("early_upgrade").unwrap_or(limits.early_upgrade);
     limits.drain = table.size("drain").unwrap_or(limits.drain);
+    limits.handshake_timeout =
+        table.duration("handshake_timeout").unwrap_or(limits.handshake_timeout);
+    limits.handshakes = count("handshakes").unwrap_or(limits.handshakes);
+    let streams = table.integer("http2_streams").and_then(|n| u32::try_from(n.value).ok());
+    limits.http2_streams = streams.unwrap_or(limits.http2_streams);
     table.finish();
     limits
 }

@@ -15,7 +15,7 @@ pub(super) fn settle(context: &Context<'_>, drafts: Vec<Draft>) -> Vec<Site> {
     let listeners = by_listener(&drafts);
     for (listen, sites) in &listeners {
         several_defaults(context, listen, sites, &drafts);
-        mixed_tls(context, listen, sites, &drafts);
+        mixed(context, listen, sites, &drafts);
     }
     let mut sites: Vec<Site> = drafts.into_iter().map(|draft| draft.site).collect();
     for index in implied_defaults(&listeners, &sites) {
@@ -78,20 +78,29 @@ fn several_defaults(
     }
 }
 
-fn mixed_tls(context: &Context<'_>, listen: &Listen, sites: &[(usize, Span)], drafts: &[Draft]) {
-    let tls = |wanted: bool| {
-        sites
-            .iter()
-            .find(|(index, _)| drafts.get(*index).is_some_and(|draft| draft.site.tls.is_some() == wanted))
-    };
-    if let (Some((_, secure)), Some((_, plain))) = (tls(true), tls(false)) {
-        let message = format!("sites with and without TLS at {}", shown(listen));
-        context.push(
-            Diagnostic::error(Code::Conflict, *plain, message)
-                .label("plain HTTP")
-                .also(*secure, "TLS")
-                .help("a port speaks one of them; move one site to another port"),
-        );
+/// What all sites of a listener have to agree about: it is settled before a request names its site.
+fn mixed(context: &Context<'_>, listen: &Listen, sites: &[(usize, Span)], drafts: &[Draft]) {
+    type Of = fn(&Site) -> bool;
+    let rules: [(Of, &str, &str, &str); 3] = [
+        (|site| site.tls.is_some(), "TLS", "plain HTTP", "TLS"),
+        (|site| site.proxy_protocol, "the PROXY protocol", "without", "`proxy_protocol = true`"),
+        (|site| site.http2_cleartext, "plain HTTP/2", "without", "`h2c = true`"),
+    ];
+    for (of, what, without, with) in rules {
+        let find = |wanted: bool| {
+            let is =
+                |index: usize| drafts.get(index).is_some_and(|draft| of(&draft.site) == wanted);
+            sites.iter().find(|(index, _)| is(*index))
+        };
+        if let (Some((_, has)), Some((_, has_not))) = (find(true), find(false)) {
+            let message = format!("sites with and without {what} at {}", shown(listen));
+            context.push(
+                Diagnostic::error(Code::Conflict, *has_not, message)
+                    .label(without)
+                    .also(*has, with)
+                    .help("a port speaks one of them; move one site to another port"),
+            );
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::schema::{Kind, Section, now};
 use crate::source::Span;
 use crate::tree::Node;
 
+mod acme;
 mod files;
 mod headers;
 mod later;
@@ -56,6 +57,8 @@ pub(crate) fn decode<'n>(context: &'n Context<'n>, roots: &'n [Node]) -> Option<
     if drafts.is_empty() && !tables.iter().any(|table| table.has_or_means("sites")) {
         no_sites(context, first);
     }
+    let announced = drafts.iter().find(|draft| draft.site.proxy_protocol);
+    let announced = announced.and_then(|draft| draft.listen.first().copied());
     let model = Model {
         server: server::decode(once(&tables, "server")),
         sites: listeners::settle(context, drafts),
@@ -65,6 +68,17 @@ pub(crate) fn decode<'n>(context: &'n Context<'n>, roots: &'n [Node]) -> Option<
         limits: limits::decode(once(&tables, "limits")),
     };
     tables.into_iter().for_each(Table::finish);
+    if let Some(place) = announced.filter(|_| model.security.trusted_proxies.is_empty()) {
+        context.push(
+            Diagnostic::error(
+                Code::MissingKey,
+                place,
+                "`proxy_protocol` needs `trusted_proxies` in `[security]`",
+            )
+            .label("nobody could connect here")
+            .help("name who may say where connections come from: `trusted_proxies = [\"10.0.0.0/8\"]`"),
+        );
+    }
     Some(model)
 }
 

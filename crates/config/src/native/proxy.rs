@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::decode::{Context, Spanned, Table, nearest};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{Balance, IdleConnections, Proxy, Route, Timeouts};
+use crate::model::{Balance, IdleConnections, Proxy, Route, Timeouts, UpstreamHttp};
 use crate::schema::{Kind, Section, later, now};
 use crate::source::Span;
 use crate::syntax::{path, quoted};
@@ -240,6 +240,20 @@ fn route(table: Table<'_>, pools: &Pools) -> Option<Route> {
     let rewrite_target =
         table.text("rewrite_target").and_then(|text| checked_path(context, "rewrite_target", text));
     let websocket = table.boolean("websocket").unwrap_or(false);
+    if let (true, Some(entry), Some(index)) = (websocket, table.peek("websocket"), pool) {
+        let members = pools.pools.get(index).map(|pool| &pool.upstreams[..]).unwrap_or_default();
+        if members.iter().any(|member| member.transport.http == UpstreamHttp::Http2) {
+            context.push(
+                Diagnostic::error(
+                    Code::Conflict,
+                    entry.key_span,
+                    "WebSocket over an HTTP/2 upstream",
+                )
+                .label("this route's upstream is spoken to in HTTP/2")
+                .help("give the route an upstream of its own with `http://` or `https://`"),
+            );
+        }
+    }
     let redirect_slash = table.boolean("redirect_slash").unwrap_or(false);
     table.finish();
     Some(Route {

@@ -80,7 +80,25 @@ pub(super) static SITES: Section = Section {
             "redirect_to_https",
             Kind::Bool,
             "false",
-            "301 every request to the same URL under `https`.",
+            "Redirect every plain request to the same URL under `https`.",
+        ),
+        now(
+            "redirect_status",
+            Kind::Choice(&["301", "308"], &[]),
+            "\"301\"",
+            "Status of that redirect; with 308 clients repeat the method and the body.",
+        ),
+        now(
+            "h2c",
+            Kind::Bool,
+            "false",
+            "Take HTTP/2 without TLS from clients that begin with its preface (RFC 9113 §3.3), beside HTTP/1.",
+        ),
+        now(
+            "proxy_protocol",
+            Kind::Bool,
+            "false",
+            "Connections begin with a PROXY protocol header, version 1 or 2, which only `security.trusted_proxies` may send; others are closed.",
         ),
         now("cache", Kind::Table(&files::CACHE), "", "What responses say about caching."),
         now("proxy", Kind::Table(&proxy::PROXY), "", "The proxy part."),
@@ -121,20 +139,32 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
     let (listeners, listen_places) = listeners(&table);
     let default = table.boolean("default").unwrap_or(false);
     let default = if default { table.peek("default").map(|entry| entry.node.span) } else { None };
+    let exact: Vec<String> = hosts
+        .iter()
+        .filter_map(|host| match host {
+            HostPattern::Exact(name) => Some(name.clone()),
+            HostPattern::Wildcard(_) | HostPattern::Any => None,
+        })
+        .collect();
+    let ssl = ssl::decode(&table, &exact);
+    let mut response_headers = headers::plain(&table, "headers");
+    response_headers.extend(ssl.headers);
     let site = Site {
         hosts,
         listen: listeners,
         default: default.is_some(),
-        tls: ssl::decode(&table, &name),
-        http2_cleartext: false,
-        proxy_protocol: false,
-        redirect_to_https: table.boolean("redirect_to_https").unwrap_or(false).then_some(301),
+        tls: ssl.tls,
+        http2_cleartext: table.boolean("h2c").unwrap_or(false),
+        proxy_protocol: table.boolean("proxy_protocol").unwrap_or(false),
+        redirect_to_https: redirect_to_https(&table),
         files: files::decode(&table),
-        response_headers: headers::plain(&table, "headers"),
+        response_headers,
         proxy: proxy::decode(&table),
         name,
     };
-    if !table.has_or_means("static_dir") && !table.has_or_means("proxy") && site.redirect_to_https.is_none()
+    if !table.has_or_means("static_dir")
+        && !table.has_or_means("proxy")
+        && site.redirect_to_https.is_none()
     {
         context.push(
             Diagnostic::warning(
@@ -146,8 +176,20 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
             .help("give it `static_dir = \"…\"` or `[sites.proxy]`"),
         );
     }
+    if let (true, Some(_), Some(entry)) = (site.http2_cleartext, &site.tls, table.peek("h2c")) {
+        context.push(
+            Diagnostic::warning(Code::Unused, entry.key_span, "`h2c` has no meaning with TLS")
+                .label("is about plain HTTP/2")
+                .help("with TLS, HTTP/2 is offered unless `ssl.http2 = false`"),
+        );
+    }
     table.finish();
     Draft { site, hosts: host_places, listen: listen_places, default }
+}
+
+fn redirect_to_https(table: &Table<'_>) -> Option<u16> {
+    let status = if table.choice("redirect_status") == Some("308") { 308 } else { 301 };
+    table.boolean("redirect_to_https").unwrap_or(false).then_some(status)
 }
 
 fn hosts(table: &Table<'_>) -> (Vec<HostPattern>, Vec<Span>) {

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use crate::decode::{Context, Spanned, Table};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{Pool, Upstream};
+use crate::model::{Pool, ProxyProtocol, Transport, Upstream, UpstreamTls};
 use crate::schema::{Kind, Section, later, now};
 use crate::source::Span;
-use crate::syntax::{Rejected, upstream};
+use crate::syntax::{Rejected, UpstreamUrl, host_name, upstream};
+
+use super::ssl::path;
 
 /// Larger weights only make the turns longer.
 const WEIGHT_MAX: i64 = 1_000_000;
@@ -24,7 +26,14 @@ pub(super) static UPSTREAMS: Section = Section {
             "url",
             Kind::Text,
             "required",
-            "`http://host[:port][/base]`, the same with `ws`, or `unix:/path/to.sock`. The base is put before every path. `https` and `wss` are errors until TLS to upstreams is in effect.",
+            "`http://host[:port][/base]`, or `unix:/path/to.sock`. The base is put before every path. `https` and `wss` speak TLS; `h2` (TLS) and `h2c` (plain) speak HTTP/2, many requests on one connection; `ws` is `http`.",
+        ),
+        now("tls", Kind::Table(&TLS), "", "TLS to it, for `https`, `wss` and `h2`."),
+        now(
+            "proxy_protocol",
+            Kind::Choice(&["v1", "v2"], &[]),
+            "none",
+            "Begin each connection with a PROXY protocol header that names the client. Such connections are not kept for other clients.",
         ),
         now(
             "weight",
@@ -38,6 +47,34 @@ pub(super) static UPSTREAMS: Section = Section {
             "no limit",
             "Most connections to it.",
         ),
+    ],
+};
+
+static TLS: Section = Section {
+    path: "sites.proxy.upstreams.tls",
+    list: false,
+    about: "TLS to an upstream. Its certificate is verified unless that is turned off.",
+    keys: &[
+        now(
+            "verify",
+            Kind::Bool,
+            "true",
+            "Verify the upstream's certificate and name. Without that, whoever can answer at the address can read and change everything.",
+        ),
+        now(
+            "ca_file",
+            Kind::Text,
+            "those of the system",
+            "PEM file with the authorities that are trusted.",
+        ),
+        now(
+            "server_name",
+            Kind::Text,
+            "the URL's host",
+            "Name asked for (SNI) and looked for in the certificate.",
+        ),
+        now("cert_file", Kind::Text, "none", "PEM file with a certificate to show the upstream."),
+        now("key_file", Kind::Text, "none", "PEM file with its private key."),
     ],
 };
 
@@ -68,7 +105,7 @@ pub(super) fn decode<'n>(context: &'n Context<'n>, tables: Vec<Table<'n>>) -> Po
         let url = table.text("url");
         let weight = table.integer("weight").map_or(1, |weight| weight.value);
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
-        let parsed = url.and_then(|url| entry(context, url, weight));
+        let parsed = url.and_then(|url| entry(context, &table, url, weight));
         found.incomplete |= name.is_none();
         if let Some(name) = name {
             let index = *found.by_name.entry(name.value.to_owned()).or_insert_with(|| {
@@ -103,22 +140,79 @@ fn named(context: &Context<'_>, name: &Spanned<&str>) -> bool {
     !name.value.is_empty()
 }
 
-fn entry(context: &Context<'_>, url: Spanned<&str>, weight: u32) -> Option<Upstream> {
+fn entry(
+    context: &Context<'_>,
+    table: &Table<'_>,
+    url: Spanned<&str>,
+    weight: u32,
+) -> Option<Upstream> {
+    let proxy_protocol = table.choice("proxy_protocol").map(|version| match version {
+        "v1" => ProxyProtocol::V1,
+        _ => ProxyProtocol::V2,
+    });
+    let settings = table.table("tls");
     match upstream(url.value) {
-        Ok((address, base_path)) => {
-            Some(Upstream { url: url.value.to_owned(), address, base_path, weight, transport: Default::default() })
+        Ok(parsed) => {
+            let tls = tls(context, settings, &parsed, &url);
+            let transport = Transport { http: parsed.http, tls, proxy_protocol };
+            let UpstreamUrl { address, base_path, .. } = parsed;
+            Some(Upstream { url: url.value.to_owned(), address, base_path, weight, transport })
         }
-        Err(Rejected::Tls) => {
-            context.push(
-                Diagnostic::error(Code::UpstreamTls, url.span, "TLS to upstreams is not in effect yet")
-                    .label("would have to be reached over TLS")
-                    .help("Ravelin never speaks plain HTTP to an upstream that expects TLS; use `http://` only for one that does not"),
-            );
-            None
-        }
-        Err(Rejected::Because { reason, instead }) => {
+        Err(Rejected { reason, instead }) => {
             context.push_hint("url", url.span, crate::syntax::Hint { reason, instead });
             None
         }
+    }
+}
+
+fn tls(
+    context: &Context<'_>,
+    table: Option<Table<'_>>,
+    parsed: &UpstreamUrl,
+    url: &Spanned<&str>,
+) -> Option<UpstreamTls> {
+    let mut tls =
+        UpstreamTls { verify: true, ca_file: None, server_name: None, client_certificate: None };
+    if let Some(table) = table {
+        tls.verify = table.boolean("verify").unwrap_or(true);
+        tls.ca_file = path(&table, "ca_file");
+        tls.server_name = table.text("server_name").and_then(|text| server_name(context, &text));
+        let certificate = path(&table, "cert_file");
+        let key = path(&table, "key_file");
+        if certificate.is_some() != key.is_some() {
+            table.require("cert_file", "\"client.pem\"");
+            table.require("key_file", "\"client.key\"");
+        }
+        tls.client_certificate = certificate.zip(key);
+        if !parsed.tls {
+            context.push(
+                Diagnostic::error(Code::Conflict, table.span, "`tls` for an upstream without TLS")
+                    .label("has no meaning here")
+                    .also(url.span, "speaks plain text")
+                    .help("use `https://` (or `h2://`), or take `tls` out"),
+            );
+        } else if !tls.verify {
+            let message = "the upstream's certificate is not verified";
+            context.push(
+                Diagnostic::warning(Code::Unsafe, table.span, message)
+                    .label("whoever can answer at that address can read and change everything")
+                    .help("name its authority instead: `ca_file = \"internal-ca.pem\"`"),
+            );
+        }
+        table.finish();
+    }
+    parsed.tls.then_some(tls)
+}
+
+fn server_name(context: &Context<'_>, text: &Spanned<&str>) -> Option<String> {
+    match text.value.parse::<std::net::IpAddr>() {
+        Ok(ip) => Some(ip.to_string()),
+        Err(_) => match host_name(text.value) {
+            Ok(name) => Some(name),
+            Err(reason) => {
+                context.push(context.bad("server_name", text.span, &reason));
+                None
+            }
+        },
     }
 }

@@ -56,7 +56,7 @@ pub(crate) fn host_pattern(text: &str) -> Result<HostPattern, Hint> {
 }
 
 /// A host name in lower case without a trailing dot.
-pub(super) fn host_name(text: &str) -> Result<String, String> {
+pub(crate) fn host_name(text: &str) -> Result<String, String> {
     const NAME_MAX: usize = 253; // RFC 1035 section 2.3.4, in text form
     const LABEL_MAX: usize = 63;
     let name = text.strip_suffix('.').unwrap_or(text);

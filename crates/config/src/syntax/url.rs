@@ -3,45 +3,59 @@
 use std::net::Ipv6Addr;
 
 use super::address::{host_name, unix_path};
-use crate::model::UpstreamAddress;
+use crate::model::{UpstreamAddress, UpstreamHttp};
 
-/// Why an upstream URL cannot be used.
+/// Why an upstream URL cannot be used, and perhaps what was meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Rejected {
-    /// `https` or `wss`: it must never be spoken to in plain text.
-    Tls,
-    /// Anything else, and perhaps what was meant.
-    Because { reason: String, instead: Option<String> },
+pub(crate) struct Rejected {
+    pub(crate) reason: String,
+    pub(crate) instead: Option<String>,
 }
 
-/// `http://host[:port][/base]`, `ws://…` or `unix:/path`; returns the address and the base path.
-pub(crate) fn upstream(url: &str) -> Result<(UpstreamAddress, String), Rejected> {
+/// An upstream URL taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UpstreamUrl {
+    pub(crate) address: UpstreamAddress,
+    /// Empty, or starts with "/" and does not end with it.
+    pub(crate) base_path: String,
+    /// The scheme asks for TLS.
+    pub(crate) tls: bool,
+    pub(crate) http: UpstreamHttp,
+}
+
+/// `http://host[:port][/base]`, the same with `https`, `ws`, `wss`, `h2` or `h2c`, or `unix:/path`.
+pub(crate) fn upstream(url: &str) -> Result<UpstreamUrl, Rejected> {
     if let Some(path) = url.strip_prefix("unix:") {
-        let path = unix_path(path).map_err(because)?;
-        return Ok((UpstreamAddress::Unix(path), String::new()));
+        let address = UpstreamAddress::Unix(unix_path(path).map_err(because)?);
+        let base_path = String::new();
+        return Ok(UpstreamUrl { address, base_path, tls: false, http: UpstreamHttp::Http1 });
     }
     let Some((scheme, rest)) = url.split_once("://") else {
-        if let Some((scheme @ ("http" | "ws"), rest)) = url.split_once(':')
+        if let Some((scheme @ ("http" | "ws" | "https" | "wss" | "h2" | "h2c"), rest)) =
+            url.split_once(':')
             && !rest.starts_with(|c: char| c.is_ascii_digit())
         {
             let reason = format!("two slashes follow `{scheme}:`");
             let instead = format!("{scheme}://{}", rest.trim_start_matches('/'));
             let instead = upstream(&instead).is_ok().then_some(instead);
-            return Err(Rejected::Because { reason, instead });
+            return Err(Rejected { reason, instead });
         }
         let reason = "the scheme is missing".to_owned();
-        let instead = authority(url.split('/').next().unwrap_or("")).is_ok();
-        return Err(Rejected::Because {
-            reason,
-            instead: instead.then(|| format!("http://{url}")),
-        });
+        let instead = authority(url.split('/').next().unwrap_or(""), 80).is_ok();
+        return Err(Rejected { reason, instead: instead.then(|| format!("http://{url}")) });
     };
-    match scheme.to_ascii_lowercase().as_str() {
-        "http" | "ws" => {}
-        "https" | "wss" => return Err(Rejected::Tls),
+    let (tls, http) = match scheme.to_ascii_lowercase().as_str() {
+        "http" | "ws" => (false, UpstreamHttp::Http1),
+        "https" | "wss" => (true, UpstreamHttp::Http1),
+        "h2c" => (false, UpstreamHttp::Http2),
+        "h2" => (true, UpstreamHttp::Http2),
         "http+unix" => return Err(written_as_unix(rest)),
-        _ => return Err(because("the scheme must be http or ws, or the value unix:/path")),
-    }
+        _ => {
+            let reason =
+                "the scheme must be http, https, ws, wss, h2 or h2c, or the value unix:/path";
+            return Err(because(reason));
+        }
+    };
     if let Some(path) = rest.strip_prefix("unix:") {
         return Err(written_as_unix(path));
     }
@@ -49,26 +63,25 @@ pub(crate) fn upstream(url: &str) -> Result<(UpstreamAddress, String), Rejected>
         return Err(because("an upstream URL has no query and no fragment"));
     }
     let (host, base) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let address = authority(host).map_err(because)?;
+    let address = authority(host, if tls { 443 } else { 80 }).map_err(because)?;
     let base = base.trim_end_matches('/');
-    let base = if base.is_empty() { String::new() } else { path(base).map_err(because)? };
-    Ok((address, base))
+    let base_path = if base.is_empty() { String::new() } else { path(base).map_err(because)? };
+    Ok(UpstreamUrl { address, base_path, tls, http })
 }
 
 /// A Unix socket in the way of another system.
 fn written_as_unix(path: &str) -> Rejected {
     let path = path.split(':').next().unwrap_or("").trim_start_matches('/');
     let reason = "a Unix socket is written as \"unix:/path\"".to_owned();
-    Rejected::Because { reason, instead: Some(format!("unix:/{path}")) }
+    Rejected { reason, instead: Some(format!("unix:/{path}")) }
 }
 
 fn because(reason: impl Into<String>) -> Rejected {
-    Rejected::Because { reason: reason.into(), instead: None }
+    Rejected { reason: reason.into(), instead: None }
 }
 
-/// A host and an optional port.
-pub(crate) fn authority(text: &str) -> Result<UpstreamAddress, String> {
-    const HTTP_PORT: u16 = 80;
+/// A host and an optional port, which is `default` if it is not there.
+pub(crate) fn authority(text: &str, default: u16) -> Result<UpstreamAddress, String> {
     if text.contains('@') {
         return Err("an upstream URL has no user and no password".to_owned());
     }
@@ -77,7 +90,7 @@ pub(crate) fn authority(text: &str) -> Result<UpstreamAddress, String> {
         _ => (text, None),
     };
     let port = match port.map(str::parse::<u16>) {
-        None => HTTP_PORT,
+        None => default,
         Some(Ok(port)) if port > 0 => port,
         _ => return Err("the port must be a number from 1 to 65535".to_owned()),
     };
@@ -144,27 +157,33 @@ mod tests {
 
     #[test]
     fn upstream_urls() {
-        assert_eq!(
-            upstream("http://A.internal:3001"),
-            Ok((tcp("a.internal", 3001), String::new()))
-        );
-        assert_eq!(upstream("ws://a/base/"), Ok((tcp("a", 80), "/base".into())));
-        assert_eq!(upstream("http://[::1]:9/"), Ok((tcp("::1", 9), String::new())));
-        assert_eq!(upstream("http://[::1]"), Ok((tcp("::1", 80), String::new())));
-        assert_eq!(
-            upstream("unix:///run/a"),
-            Ok((UpstreamAddress::Unix("/run/a".into()), "".into()))
-        );
-        assert_eq!(
-            upstream("unix:/run/a.sock"),
-            Ok((UpstreamAddress::Unix("/run/a.sock".into()), String::new()))
-        );
+        let unix = |path: &str| UpstreamAddress::Unix(path.into());
+        for (url, address, base) in [
+            ("http://A.internal:3001", tcp("a.internal", 3001), ""),
+            ("ws://a/base/", tcp("a", 80), "/base"),
+            ("http://[::1]:9/", tcp("::1", 9), ""),
+            ("http://[::1]", tcp("::1", 80), ""),
+            ("unix:///run/a", unix("/run/a"), ""),
+            ("unix:/run/a.sock", unix("/run/a.sock"), ""),
+        ] {
+            let Ok(parsed) = upstream(url) else { panic!("{url}") };
+            assert_eq!((parsed.address, &*parsed.base_path), (address, base), "{url}");
+            assert_eq!((parsed.tls, parsed.http), (false, UpstreamHttp::Http1), "{url}");
+        }
     }
 
     #[test]
-    fn tls_is_never_spoken_to_in_plain_text() {
-        assert_eq!(upstream("https://a"), Err(Rejected::Tls));
-        assert_eq!(upstream("WSS://a"), Err(Rejected::Tls));
+    fn the_scheme_says_what_is_spoken() {
+        for (url, port, tls, http) in [
+            ("https://a", 443, true, UpstreamHttp::Http1),
+            ("WSS://a:1", 1, true, UpstreamHttp::Http1),
+            ("h2://a", 443, true, UpstreamHttp::Http2),
+            ("h2c://a/b", 80, false, UpstreamHttp::Http2),
+        ] {
+            let Ok(parsed) = upstream(url) else { panic!("{url}") };
+            let found = (parsed.address, parsed.tls, parsed.http);
+            assert_eq!(found, (tcp("a", port), tls, http), "{url}");
+        }
     }
 
     #[test]
