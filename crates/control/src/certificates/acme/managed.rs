@@ -354,12 +354,13 @@ impl Managed {
         self.by_tls.clear();
         let advice = match failure.advice.as_str() {
             "" => String::new(),
-            advice => format!(" {advice}."),
+            advice => format!("; {advice}"),
         };
         let (names, meanwhile, again) = (self.names(), self.meanwhile(unix_now()), in_words(delay));
         let what = &failure.what;
-        let text =
-            format_args!("acme: {names}: {what}.{advice} {meanwhile}; trying again in {again}");
+        let text = format_args!(
+            "acme: {names}: {what}{advice}. {meanwhile}; trying again in {again}, or on SIGHUP"
+        );
         if self.issued && unix_now() < self.slot.load().not_after() {
             log.warn(text);
         } else {
@@ -410,9 +411,123 @@ fn identifier(leaf: &[u8]) -> Option<CertificateIdentifier<'static>> {
 }
 
 fn in_words(delay: Duration) -> String {
-    let minutes = delay.as_secs().div_ceil(60);
+    let minutes = (delay.as_secs() + 30) / 60;
     match minutes {
-        0..=90 => format!("{minutes} min"),
-        _ => format!("{} h", minutes.div_ceil(60)),
+        0..=90 => format!("{} min", minutes.max(1)),
+        _ => format!("{} h", (minutes + 30) / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy::log::Source;
+
+    use super::super::super::testing::{Directory, acme, issued, lines, log, valid};
+    use super::super::store::Store;
+    use super::*;
+
+    const DAY: i64 = 86_400;
+
+    struct Test {
+        _state: Directory,
+        managed: Managed,
+        source: Source,
+    }
+
+    /// A certificate for these names, when this is stored.
+    fn test(names: &[&str], stored: Option<(String, String)>) -> Test {
+        let state = Directory::new();
+        let acme = acme(names, state.path());
+        let store = Arc::new(Store::open(state.path()).unwrap());
+        let place = store.place(&acme.directory_url, names[0]);
+        if let Some((chain, key)) = stored {
+            place.save(chain.as_bytes(), key.as_bytes()).unwrap();
+        }
+        let (log, source) = log();
+        let authority = Arc::new(Authority::new(&acme, store).unwrap());
+        let managed = Managed::load(&acme, "main", authority, place, &log).unwrap();
+        Test { _state: state, managed, source }
+    }
+
+    fn wait(test: &Test, now: i64) -> i64 {
+        test.managed.due_in(now).as_secs() as i64
+    }
+
+    #[test]
+    fn without_a_stored_certificate_a_stand_in_is_shown_and_one_is_ordered_now() {
+        let test = test(&["a.test", "b.test"], None);
+        assert_eq!(test.managed.slot.load().names(), ["a.test", "b.test"]);
+        assert!(!test.managed.issued);
+        assert_eq!(wait(&test, 1_800_000_000), 0);
+    }
+
+    #[test]
+    fn a_stored_certificate_is_shown_and_renewed_at_two_thirds_of_its_life() {
+        let test = test(&["a.test"], Some(valid(&["a.test"], 2030, 2040)));
+        assert!(test.managed.issued);
+        let identity = test.managed.slot.load();
+        let (from, until) = (identity.not_before(), identity.not_after());
+        let due = from + wait(&test, from);
+        let part = (due - from) as f64 / (until - from) as f64;
+        assert!((0.61..=0.67).contains(&part), "{part}");
+        assert_eq!(due, from + DAY + wait(&test, from + DAY), "the date moved");
+        assert_eq!(wait(&test, until - DAY), 0);
+    }
+
+    #[test]
+    fn a_stored_certificate_that_misses_a_name_is_shown_and_ordered_anew() {
+        let mut test = test(&["a.test", "b.test"], Some(issued(&["a.test"])));
+        assert_eq!(test.managed.slot.load().names(), ["a.test"]);
+        assert_eq!(wait(&test, 1_800_000_000), 0);
+        test.managed.acme.names = vec!["a.test".to_owned()];
+        assert!(wait(&test, 1_800_000_000) > DAY);
+    }
+
+    #[test]
+    fn a_stored_certificate_for_other_names_is_not_shown() {
+        let test = test(&["a.test"], Some(issued(&["other.test"])));
+        assert_eq!(test.managed.slot.load().names(), ["a.test"]);
+        assert_eq!(wait(&test, 1_800_000_000), 0);
+    }
+
+    #[test]
+    fn a_stored_certificate_that_is_broken_is_told_and_ordered_anew() {
+        let (chain, _) = issued(&["a.test"]);
+        let test = test(&["a.test"], Some((chain, "broken".to_owned())));
+        assert_eq!(wait(&test, 1_800_000_000), 0);
+        let told = lines(&test.source);
+        assert!(told.len() == 1 && told[0].starts_with("warn acme: a.test: "), "{told:?}");
+        assert!(told[0].contains("is of no use") && told[0].contains("a new one is ordered"));
+    }
+
+    #[test]
+    fn after_a_failure_nothing_is_tried_until_the_time_has_come() {
+        let mut test = test(&["a.test"], None);
+        let (log, source) = log();
+        let failure = Failure {
+            retry_after: Some(Duration::from_secs(3 * 3600)),
+            ..Failure::new("order: the authority says: slow down (rateLimited)", "be patient")
+        };
+        test.managed.put_off(&failure, &log);
+        assert!((3 * 3600 - 1..=3 * 3600).contains(&wait(&test, 1_800_000_000)));
+        assert_eq!(
+            lines(&source),
+            [
+                "error acme: a.test: order: the authority says: slow down (rateLimited); be patient. \
+              Until then main shows a self-signed stand-in, which browsers refuse; trying again in \
+              3 h, or on SIGHUP"
+            ]
+        );
+    }
+
+    #[test]
+    fn while_a_certificate_is_still_valid_a_failure_is_a_warning() {
+        let mut test = test(&["a.test"], Some(issued(&["a.test"])));
+        let (log, source) = log();
+        test.managed.put_off(&Failure::new("no luck", ""), &log);
+        let told = lines(&source);
+        let valid = "warn acme: a.test: no luck. Until then main shows the certificate it has, valid \
+                     until Tue, 01 Jan 2999 00:00:00 GMT; trying again in 1 min, or on SIGHUP";
+        assert_eq!(told, [valid]);
     }
 }

@@ -15,6 +15,7 @@ use net::tls::{Identity, acme_server_config};
 use proxy::challenges::{self, Challenges, Offer};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 
+use super::client::Refusal;
 use super::failure::{self, Failure, Remedy};
 use super::store;
 
@@ -101,7 +102,8 @@ async fn place(account: &Account, request: &Request<'_>) -> Result<Order, Failur
             // already (RFC 9773 §5), or the authority may not follow the hint.
             Err(Error::Unsupported(_)) => {}
             Err(Error::Api(problem)) if hint_refused(failure::kind(&problem)) => {}
-            Err(Error::Other(_)) => {}
+            // The library's own: the order does not repeat the hint.
+            Err(Error::Other(error)) if !error.is::<Refusal>() => {}
             placed => return placed.map_err(failed),
         }
     }
