@@ -27,6 +27,7 @@ pub mod field;
 pub mod forwarded;
 pub mod head;
 pub mod host;
+pub mod proxy_protocol;
 pub mod range;
 pub mod request_id;
 pub mod target;
