@@ -205,3 +205,128 @@ fn date(unix: i64) -> String {
     let time = UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH);
     String::from_utf8_lossy(&wire::date::http_date(time)).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Instant;
+
+    use config::model::Acme;
+
+    use super::testing::{Directory, acme, issued, lines, log};
+    use super::*;
+
+    /// A model with a site for each of these; `a` is plain.
+    fn model(sites: &[CertificateSource]) -> Model {
+        let text: String = ["a", "b", "c", "d"]
+            .iter()
+            .map(|name| {
+                format!("[[sites]]\nname = \"{name}\"\nhostname = \"{name}.test\"\nport = 80\n")
+            })
+            .collect();
+        let file = (PathBuf::from("ravelin.toml"), text);
+        let mut model = config::load(&[file], &config::Options::default()).model.unwrap();
+        model.sites.truncate(sites.len() + 1);
+        for (site, certificate) in model.sites.iter_mut().skip(1).zip(sites) {
+            site.tls = Some(testing::tls(certificate.clone()));
+        }
+        model
+    }
+
+    fn files(directory: &Path, name: &str) -> CertificateSource {
+        let path = |end: &str| directory.join(format!("{name}.{end}"));
+        CertificateSource::Files { certificate: path("crt"), key: Some(path("key")) }
+    }
+
+    fn write(directory: &Path, name: &str, names: &[&str]) {
+        let (chain, key) = issued(names);
+        std::fs::write(directory.join(format!("{name}.crt")), chain).unwrap();
+        std::fs::write(directory.join(format!("{name}.key")), key).unwrap();
+    }
+
+    fn slot(certificates: &Certificates, site: usize) -> Arc<IdentitySlot> {
+        Arc::clone(certificates.slot(site).unwrap())
+    }
+
+    #[test]
+    fn each_site_with_tls_has_a_certificate_and_the_same_files_are_read_once() {
+        let directory = Directory::new();
+        write(directory.path(), "one", &["b.test", "c.test"]);
+        let one = files(directory.path(), "one");
+        let order = CertificateSource::Acme(acme(&["d.test"], directory.path()));
+        let (log, source) = log();
+        let loaded = Certificates::load(&model(&[one.clone(), one, order]), &log).unwrap();
+        assert!(loaded.slot(0).is_none() && loaded.slot(9).is_none());
+        assert!(Arc::ptr_eq(&slot(&loaded, 1), &slot(&loaded, 2)));
+        assert_eq!(slot(&loaded, 1).load().names(), ["b.test", "c.test"]);
+        assert_eq!(slot(&loaded, 3).load().names(), ["d.test"]);
+        assert_eq!(loaded.http_ports(), [80]);
+        let told = lines(&source);
+        assert!(told.iter().all(|line| line.contains("private key")), "{told:?}");
+    }
+
+    #[test]
+    fn every_site_without_a_certificate_is_named_with_its_file_and_what_to_do() {
+        let directory = Directory::new();
+        write(directory.path(), "good", &["c.test"]);
+        let plain = "http://ca.test/".to_owned();
+        let order = Acme { directory_url: plain, ..acme(&["d.test"], directory.path()) };
+        let sites = [
+            files(directory.path(), "missing"),
+            files(directory.path(), "good"),
+            CertificateSource::Acme(order),
+        ];
+        let errors = Certificates::load(&model(&sites), &log().0).unwrap_err();
+        let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].starts_with("site \"b\" has no certificate: "), "{told:?}");
+        assert!(told[0].contains("missing.crt cannot be read"), "{told:?}");
+        assert!(told[1].starts_with("site \"d\" has no certificate: the authority's URL"));
+        assert!(errors.iter().all(|error| !error.advice.is_empty()), "{errors:?}");
+    }
+
+    #[test]
+    fn a_state_directory_that_cannot_be_written_is_an_error() {
+        let directory = Directory::new();
+        let state = directory.path().join("state");
+        std::fs::write(&state, "a file").unwrap();
+        let order = CertificateSource::Acme(acme(&["b.test"], &state));
+        let errors = Certificates::load(&model(&[order]), &log().0).unwrap_err();
+        assert!(errors[0].problem.contains("cannot be used"), "{errors:?}");
+        assert!(errors[0].advice.contains("`state_dir`"), "{errors:?}");
+    }
+
+    #[test]
+    fn certificates_that_begin_with_the_same_name_are_kept_apart() {
+        let directory = Directory::new();
+        let (log, _source) = log();
+        let mut orders = Orders::default();
+        let one = acme(&["a.test"], directory.path());
+        let two = acme(&["a.test", "b.test"], directory.path());
+        let first = orders.add("one", &one, &log).unwrap();
+        let second = orders.add("two", &two, &log).unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert!(Arc::ptr_eq(&first, &orders.add("three", &one, &log).unwrap()));
+        assert!(orders.add("none", &acme(&[], directory.path()), &log).is_err());
+    }
+
+    #[test]
+    fn new_files_are_shown_at_once_when_somebody_says_so() {
+        let directory = Directory::new();
+        write(directory.path(), "one", &["b.test"]);
+        let (log, _source) = log();
+        let loaded = Certificates::load(&model(&[files(directory.path(), "one")]), &log).unwrap();
+        let slot = slot(&loaded, 1);
+        write(directory.path(), "one", &["b.test", "new.test"]);
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap().block_on(async {
+            let upkeep = loaded.start(&Arc::default());
+            let start = Instant::now();
+            upkeep.look_now();
+            while slot.load().names() != ["b.test", "new.test"] {
+                assert!(start.elapsed() < Duration::from_secs(30), "nothing new is shown");
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+}

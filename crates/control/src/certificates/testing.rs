@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use config::model::{Acme, Level};
+use config::model::{Acme, CertificateSource, Level, Tls, TlsPolicy, TlsVersion};
 use proxy::log::{ErrorLog, Order, Source, sink};
 use rcgen::{CertificateParams, KeyPair};
 
@@ -77,4 +77,21 @@ pub(super) fn lines(source: &Source) -> Vec<String> {
     };
     let without_time = |line: String| line.split_once(' ').map(|(_, rest)| rest.trim().to_owned());
     orders.filter_map(text).filter_map(without_time).collect()
+}
+
+/// TLS with this certificate and nothing special.
+pub(super) fn tls(certificate: CertificateSource) -> Tls {
+    Tls {
+        certificate,
+        ocsp_file: None,
+        policy: TlsPolicy {
+            min_version: TlsVersion::Tls12,
+            max_version: TlsVersion::Tls13,
+            ciphers: Vec::new(),
+            groups: Vec::new(),
+            client_auth: None,
+            http2: true,
+            tickets: true,
+        },
+    }
 }

@@ -183,7 +183,7 @@ impl Authority {
 fn external_key(external: &ExternalAccount) -> Result<ExternalAccountKey, Failure> {
     let bytes = BASE64.decode(external.hmac_key.trim()).map_err(|_| {
         Failure::new(
-            "the external account's HMAC key is not base64url",
+            "the external account's `hmac_key` is not base64url",
             "copy it from the authority once more, whole",
         )
     })?;

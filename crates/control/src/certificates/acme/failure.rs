@@ -139,7 +139,7 @@ pub(super) fn advice(kind: &str) -> &'static str {
         }
         "externalAccountRequired" => {
             "this authority wants an account of its own kind: get a key id and an HMAC key from it and \
-             set them in `[sites.ssl.acme]`"
+             set them in `[sites.ssl.acme.external_account]`"
         }
         "invalidContact" | "unsupportedContact" => "correct `email` in `[sites.ssl.acme]`",
         "invalidProfile" => "correct `profile` in `[sites.ssl.acme]`",

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::super::files::Signature;
+use super::super::files::{self, Signature};
 use super::account::Authority;
 use super::failure::{Failure, Remedy};
 use super::order::{self, Issued, Request};
@@ -29,6 +29,9 @@ const TRIES_AT_ONCE: u32 = 4;
 
 /// While another process holds the lock: until the next look at what it has stored.
 const FOLLOW: Duration = Duration::from_secs(10);
+
+/// Until the next order after a certificate that is not valid when it comes.
+const ABSURD_RETRY: Duration = Duration::from_secs(6 * 3600);
 
 /// Longest sleep: after it the wall clock is looked at again, in case it was set.
 const SLEEP_MAX: Duration = Duration::from_secs(600);
@@ -55,6 +58,9 @@ pub(super) struct Managed {
     /// Chooses a time within windows; the same for the life of the certificate.
     dice: f64,
     failures: u32,
+    /// When the authority issued the last certificate, and how many in a row were far too early.
+    last: Option<Instant>,
+    hasty: u32,
     retry_at: Option<Instant>,
     /// Names whose proof by HTTP-01 failed and is tried by TLS-ALPN-01.
     by_tls: HashSet<String>,
@@ -92,6 +98,8 @@ impl Managed {
             window_due: Instant::now(),
             dice: dice(),
             failures: 0,
+            last: None,
+            hasty: 0,
             retry_at: None,
             by_tls: HashSet::new(),
         };
@@ -137,7 +145,8 @@ impl Managed {
                 }
             }
         }
-        Instant::now() + self.due_in(unix_now()).min(SLEEP_MAX)
+        let next = Instant::now() + self.due_in(unix_now()).min(SLEEP_MAX);
+        if self.issued { next.min(self.window_due) } else { next }
     }
 
     /// How long until a certificate is to be ordered.
@@ -223,8 +232,12 @@ impl Managed {
             return;
         };
         let Ok(account) = self.authority.account(log).await else { return };
-        // A failure says nothing: without the window there is the certificate's own lifetime.
-        if let Ok((info, asked)) = account.renewal_info(&id).await {
+        let told = account.renewal_info(&id).await;
+        if let Err(error) = &told {
+            // Nothing is lost: there is the certificate's own lifetime to go by.
+            log.debug(format_args!("acme: {}: no renewal window: {error}", self.names()));
+        }
+        if let Ok((info, asked)) = told {
             let suggested = info.suggested_window;
             let (start, end) = (suggested.start.unix_timestamp(), suggested.end.unix_timestamp());
             self.window_due = Instant::now() + ari_interval(asked);
@@ -324,12 +337,30 @@ impl Managed {
             Ok(saved) => saved.err().map(|error| lost(&error)),
             Err(panic) => Some(lost(&panic)),
         };
+        let absurd = files::out_of_date(&identity, unix_now()).map(|doubt| Failure {
+            retry_after: Some(ABSURD_RETRY),
+            ..Failure::new(
+                format!("the certificate just issued {doubt}"),
+                "this machine's clock or the authority's is wrong",
+            )
+        });
         // Better shown than lost, even if it is not stored.
+        self.take_note(&identity, Instant::now());
         self.show(identity);
         self.read = self.place.signature();
+        unsaved.or(absurd).map_or(Ok(()), Err)
+    }
+
+    /// Notes that a certificate came. One renewal before its time is what an authority may ask for;
+    /// more of them in a row are a mistake on one side, which must not become a flood of orders.
+    fn take_note(&mut self, issued: &Identity, now: Instant) {
+        let life = issued.not_after().saturating_sub(issued.not_before());
+        let half = Duration::from_secs(u64::try_from(life / 2).unwrap_or(0));
+        let early = self.last.is_some_and(|last| now.saturating_duration_since(last) < half);
+        self.hasty = if early { self.hasty.saturating_add(1) } else { 0 };
+        self.last = Some(now);
         self.failures = 0;
-        self.retry_at = None;
-        unsaved.map_or(Ok(()), Err)
+        self.retry_at = (self.hasty > 1).then(|| now + retry_delay(self.hasty - 1, None, dice()));
     }
 
     fn told_success(&self, log: &ErrorLog) {
@@ -518,6 +549,26 @@ mod tests {
               3 h, or on SIGHUP"
             ]
         );
+    }
+
+    #[test]
+    fn renewals_long_before_their_time_do_not_become_a_flood() {
+        let mut test = test(&["a.test"], Some(issued(&["a.test"])));
+        let managed = &mut test.managed;
+        let identity = managed.slot.load();
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        managed.take_note(&identity, now);
+        managed.take_note(&identity, now + second);
+        assert!(managed.retry_at.is_none(), "an authority may ask for one at once");
+        managed.take_note(&identity, now + 2 * second);
+        assert!(managed.retry_at.unwrap() > now + 50 * second);
+        managed.take_note(&identity, now + 3 * second);
+        assert!(managed.retry_at.unwrap() > now + 200 * second);
+        // In time again: all is well.
+        let life = (identity.not_after() - identity.not_before()) as u64;
+        managed.take_note(&identity, now + Duration::from_secs(life));
+        assert!(managed.retry_at.is_none());
     }
 
     #[test]
