@@ -200,6 +200,40 @@ impl Stream {
         })
     }
 
+    /// Looks at the first bytes of what is there now without taking them, as far as `buf` has room;
+    /// says how many there are, 0 if the peer sends nothing more. If `enough` does not say that they
+    /// suffice, the socket counts as ready again only when more have come.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when nothing is there, or not enough; [`io::ErrorKind::InvalidInput`]
+    /// on TLS; else what the kernel says.
+    pub fn try_peek_at(
+        &self,
+        buf: &mut [u8],
+        enough: impl FnOnce(&[u8]) -> bool,
+    ) -> io::Result<usize> {
+        self.try_io(Interest::READABLE, || {
+            let (_, seen) = rustix::net::recv(self, &mut *buf, RecvFlags::PEEK)?;
+            match seen == 0 || seen == buf.len() || enough(buf.get(..seen).unwrap_or_default()) {
+                true => Ok(seen),
+                false => Err(io::ErrorKind::WouldBlock.into()), // makes tokio clear the readiness
+            }
+        })
+    }
+
+    /// Takes exactly the first `buf.len()` bytes, which [`Stream::try_peek_at`] has shown, and leaves
+    /// the socket ready if it was.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] on TLS or when there are fewer; else what the kernel says.
+    pub fn take_peeked(&self, buf: &mut [u8]) -> io::Result<()> {
+        self.try_io(Interest::READABLE, || {
+            let wanted = buf.len();
+            let (_, read) = rustix::net::recv(self, &mut *buf, RecvFlags::empty())?;
+            if read == wanted { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) }
+        })
+    }
+
     /// Writes some of `bytes`, telling the kernel that more follows at once.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use config::model::Level;
 use net::buffer::Buffer;
 use net::timer::unix_millis;
 use wire::field::FieldId;
+use wire::head::HeadError;
 
 use crate::connection::Connection;
 use crate::decide::Action;
@@ -147,6 +148,19 @@ pub(crate) struct Refusal {
     pub(crate) why: &'static str,
 }
 
+impl Refusal {
+    /// For a head that could not be parsed.
+    pub(crate) fn of(error: &HeadError) -> Self {
+        let status = error.status();
+        let cause = match status {
+            400 => Cause::Malformed,
+            414 | 431 => Cause::Limit,
+            _ => Cause::Unsupported,
+        };
+        Self { status, cause, why: error.reason() }
+    }
+}
+
 /// Tells, to those who look for a fault, why a request was refused: `cause=malformed` covers much.
 pub(crate) fn explain_refusal(connection: &Connection, refusal: &Refusal, id: &[u8]) {
     let log = &connection.worker.error_log;
@@ -167,38 +181,52 @@ pub(crate) async fn refuse(
     received: &[u8],
     refusal: Refusal,
 ) {
-    let Refusal { status, cause, .. } = refusal;
     let worker = &connection.worker;
     let snapshot = worker.snapshot();
-    let Scratch { heads, request_id, head_micros, .. } = scratch;
-    let head_micros = *head_micros;
-    worker.new_request_id(request_id);
-    explain_refusal(connection, &refusal, request_id);
+    worker.new_request_id(&mut scratch.request_id);
     let manner = Manner {
         head_only: false,
         connection: ConnectionSays::Close,
         edits: &Edits::default(),
         server_line: &snapshot.server_line,
-        request_id,
+        request_id: &scratch.request_id,
     };
     let timeouts = no_upstream_timeouts();
     let mut patience = Patience::new(connection, &snapshot.limits, &timeouts);
-    let page = respond::error(status, b"", request_id);
+    let page = respond::error(refusal.status, b"", &scratch.request_id);
     // Whether the client still gets it changes nothing: the connection ends.
-    let sent = send_answer(connection, &mut patience, &mut heads.out, &page, &manner).await;
-    if snapshot.log_requests {
+    let out = &mut scratch.heads.out;
+    let sent = send_answer(connection, &mut patience, out, &page, &manner).await;
+    log_refusal(connection, scratch, received, &refusal, sent.unwrap_or(0));
+}
+
+/// Logs a request whose head could not be read; `sent` bytes of body were the answer to it.
+pub(crate) fn log_refusal(
+    connection: &Connection,
+    scratch: &mut Scratch,
+    received: &[u8],
+    refusal: &Refusal,
+    sent: u64,
+) {
+    let worker = &connection.worker;
+    let Scratch { request_id, head_micros, .. } = scratch;
+    if request_id.is_empty() {
+        worker.new_request_id(request_id);
+    }
+    explain_refusal(connection, refusal, request_id);
+    if worker.snapshot().log_requests {
         let line = received.split(|&byte| byte == b'\r' || byte == b'\n').next();
         let line = line.unwrap_or_default();
         worker.access_log.record(&Record {
-            response_bytes: sent.unwrap_or(0),
-            wall_us: (unix_millis() * 1000).saturating_sub(head_micros),
+            response_bytes: sent,
+            wall_us: (unix_millis() * 1000).saturating_sub(*head_micros),
             client: connection.client.ip(),
             client_port: connection.client.port(),
             target: line.get(..SHOWN_MAX).unwrap_or(line),
-            status,
+            status: refusal.status,
             request_id,
-            ended: failed(Party::Client, Phase::Head, cause),
-            times: Times { total: head_micros, head: Some(head_micros), ..Times::default() },
+            ended: failed(Party::Client, Phase::Head, refusal.cause),
+            times: Times { total: *head_micros, head: Some(*head_micros), ..Times::default() },
             ..Record::default()
         });
     }

@@ -10,6 +10,7 @@
 //! `poll_*` functions wake the task that polled them last.
 
 pub mod http2_client;
+pub mod http2_server;
 mod request_text;
 
 use std::io::{self, IoSlice};
@@ -18,12 +19,15 @@ use std::task::{Context, Poll, ready};
 use net::stream::Stream;
 
 use self::http2_client::ClientStream;
+use self::http2_server::ServerStream;
 
 /// One way to carry a message.
 #[derive(Debug)]
 pub enum Carrier {
     /// HTTP/1 on a connection of its own, with or without TLS.
     Socket(Stream),
+    /// A stream that a client opened on an HTTP/2 connection.
+    Http2Server(Box<ServerStream>),
     /// A stream of an HTTP/2 connection to an upstream.
     Http2Client(Box<ClientStream>),
 }
@@ -33,6 +37,7 @@ macro_rules! each {
     ($self:ident, $carrier:ident => $call:expr) => {
         match $self {
             Carrier::Socket($carrier) => $call,
+            Carrier::Http2Server($carrier) => $call,
             Carrier::Http2Client($carrier) => $call,
         }
     };
@@ -115,6 +120,7 @@ impl Carrier {
     pub fn poll_finish(&self, cx: &mut Context<'_>, trailers: &[u8]) -> Poll<io::Result<()>> {
         match self {
             Self::Socket(_) => Poll::Ready(Ok(())),
+            Self::Http2Server(stream) => stream.poll_finish(cx, trailers),
             Self::Http2Client(stream) => stream.poll_finish(cx, trailers),
         }
     }
@@ -124,6 +130,7 @@ impl Carrier {
     pub fn trailers(&self) -> Vec<u8> {
         match self {
             Self::Socket(_) => Vec::new(),
+            Self::Http2Server(stream) => stream.trailers(),
             Self::Http2Client(stream) => stream.trailers(),
         }
     }
@@ -132,14 +139,14 @@ impl Carrier {
     pub fn delimits(&self) -> bool {
         match self {
             Self::Socket(_) => false,
-            Self::Http2Client(_) => true,
+            Self::Http2Server(_) | Self::Http2Client(_) => true,
         }
     }
 
     /// It broke, and the peer surely did nothing with the message. Never known of a socket.
     pub fn was_refused(&self) -> bool {
         match self {
-            Self::Socket(_) => false,
+            Self::Socket(_) | Self::Http2Server(_) => false,
             Self::Http2Client(stream) => stream.was_refused(),
         }
     }
@@ -152,14 +159,34 @@ impl Carrier {
         each!(self, carrier => carrier.shutdown_write())
     }
 
-    /// Makes sure that the peer cannot take a cut-off message for a complete one.
+    /// Makes sure that the peer cannot take a cut-off message for a complete one. A stream sees to
+    /// that itself.
     pub fn reset_on_close(&self) {
-        each!(self, carrier => carrier.reset_on_close());
+        match self {
+            Self::Socket(stream) => stream.reset_on_close(),
+            Self::Http2Client(stream) => stream.reset_on_close(),
+            Self::Http2Server(_) => {}
+        }
     }
 
-    /// How many bytes written here the peer's system has not taken yet, where that is known.
-    pub fn untaken(&self) -> Option<u64> {
-        each!(self, carrier => carrier.untaken())
+    /// A number that grows with every byte that the peer's system takes of what was written here,
+    /// `moved` bytes so far. `None` where that is not known, and where it is not for the system that
+    /// the carrier waits.
+    pub fn taken(&self, moved: u64) -> Option<u64> {
+        let untaken = match self {
+            Self::Socket(stream) => stream.untaken(),
+            Self::Http2Client(stream) => stream.untaken(),
+            Self::Http2Server(stream) => return stream.taken(),
+        };
+        untaken.map(|untaken| moved.saturating_sub(untaken))
+    }
+
+    /// Bytes that have come and cannot be read yet, because what holds them is not complete.
+    pub fn arriving(&self) -> u64 {
+        match self {
+            Self::Socket(_) | Self::Http2Client(_) => 0,
+            Self::Http2Server(stream) => stream.arriving(),
+        }
     }
 
     /// Whether an idle connection is fit to carry another exchange. What shares its connection with
@@ -167,7 +194,7 @@ impl Carrier {
     pub fn idle_check(&self) -> bool {
         match self {
             Self::Socket(stream) => stream.idle_check(),
-            Self::Http2Client(_) => false,
+            Self::Http2Server(_) | Self::Http2Client(_) => false,
         }
     }
 
@@ -175,7 +202,7 @@ impl Carrier {
     pub fn plain(&self) -> Option<&Stream> {
         match self {
             Self::Socket(stream) => Some(stream).filter(|stream| stream.is_plain()),
-            Self::Http2Client(_) => None,
+            Self::Http2Server(_) | Self::Http2Client(_) => None,
         }
     }
 }

@@ -106,13 +106,7 @@ async fn busy(connection: &Connection) -> Then {
                 break Then::Linger;
             }
             Head::Refused(error) => {
-                let status = error.status();
-                let cause = match status {
-                    400 => Cause::Malformed,
-                    414 | 431 => Cause::Limit,
-                    _ => Cause::Unsupported,
-                };
-                let refusal = Refusal { status, cause, why: error.reason() };
+                let refusal = Refusal::of(&error);
                 local::refuse(connection, &mut scratch, &buffer, refusal).await;
                 break Then::Linger;
             }

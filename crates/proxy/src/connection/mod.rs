@@ -3,8 +3,11 @@
 
 mod client_address;
 pub mod h1;
+pub mod h2;
 mod linger;
 mod open;
+mod preface;
+mod proxy_protocol;
 
 pub use client_address::ClientAddress;
 pub use open::serve;

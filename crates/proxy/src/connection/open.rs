@@ -19,7 +19,7 @@ use net::tls::{Alpn, Hello, ServerConfig};
 use net::worker::Accepted;
 use tokio::sync::SemaphorePermit;
 
-use super::{ClientAddress, Connection, h1};
+use super::{ClientAddress, Connection, h1, h2, preface, proxy_protocol};
 use crate::carrier::Carrier;
 use crate::filters::client_certificate_lines;
 use crate::snapshot::{Listener, Snapshot};
@@ -32,7 +32,25 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     match connection.tls.as_ref().map(|tls| tls.alpn) {
         // The certificate was all that the authority wanted to see (RFC 8737 §3).
         Some(Alpn::AcmeTls) => {}
-        Some(Alpn::Http2 | Alpn::Http11 | Alpn::None) | None => h1::serve(connection).await,
+        Some(Alpn::Http2) => Box::pin(h2::serve(connection)).await,
+        Some(Alpn::Http11 | Alpn::None) => h1::serve(connection).await,
+        None => serve_plain(connection).await,
+    }
+}
+
+/// Serves a connection without TLS, where the client may begin with HTTP/2.
+async fn serve_plain(connection: Connection) {
+    let snapshot = connection.worker.snapshot();
+    let listener = snapshot.listeners.get(connection.listener);
+    let is_http2 = match listener.is_some_and(|listener| listener.http2) {
+        true => preface::is_http2(&connection).await,
+        false => Some(false),
+    };
+    drop(snapshot);
+    match is_http2 {
+        Some(true) => Box::pin(h2::serve(connection)).await,
+        Some(false) => h1::serve(connection).await,
+        None => {}
     }
 }
 
@@ -41,7 +59,10 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
     let listener = snapshot.listeners.get(accepted.listener)?;
     let deadline = worker.context.timers.deadline();
     deadline.set(snapshot.limits.handshake_timeout);
-    let Accepted { mut stream, peer, .. } = accepted;
+    let Accepted { mut stream, mut peer, .. } = accepted;
+    if listener.proxy_protocol {
+        peer = announced_peer(&worker, &snapshot, &stream, peer, &deadline).await?;
+    }
     let client = ClientAddress::new(&peer);
     if listener.tls {
         stream = match within(&deadline, handshake(&worker, &snapshot, listener, stream)).await {
@@ -68,6 +89,37 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
         worker,
         guard: Some(accepted.guard),
     })
+}
+
+/// Who connected, by the PROXY header of a peer that may say so. `None` if the connection has to end.
+async fn announced_peer(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    stream: &Stream,
+    peer: Peer,
+    deadline: &Deadline,
+) -> Option<Peer> {
+    let trusted = peer.ip().is_some_and(|ip| {
+        let ip = ip.to_canonical();
+        snapshot.trusted_proxies.iter().any(|net| net.contains(&ip))
+    });
+    if !trusted {
+        complain(worker, &peer, &"not trusted to connect to a listener with the PROXY protocol");
+        return None;
+    }
+    match within(deadline, proxy_protocol::read_header(stream)).await {
+        Some(Ok(Some(source))) => Some(Peer::Ip(source)),
+        // The proxy speaks for itself, as for a health check.
+        Some(Ok(None)) => Some(peer),
+        Some(Err(error)) => {
+            complain(worker, &peer, &error);
+            None
+        }
+        None => {
+            complain(worker, &peer, &"no PROXY header in time");
+            None
+        }
+    }
 }
 
 /// Shakes hands once the client has begun to speak and a place is free: a client that only connects

@@ -63,6 +63,10 @@ impl<'a> Patience<'a> {
 
     /// Waits for `whom` after `moved` bytes have moved in all. True when patience has ended.
     pub fn ends(&mut self, whom: Waiting, moved: u64) -> bool {
+        let moved = match whom {
+            Waiting::ClientToSend => moved + self.connection.carrier.arriving(),
+            _ => moved,
+        };
         let moves_on = matches!(whom, Waiting::UpstreamToSend | Waiting::UpstreamToReceive);
         match self.mark {
             Some((marked, bytes)) if marked == whom && !(moves_on && bytes != moved) => {
@@ -97,8 +101,7 @@ impl<'a> Patience<'a> {
     /// until a good part of a send buffer of up to megabytes is free, for which a client on an honest
     /// but slow line needs longer than its grace. How much it takes is known from the second look on.
     fn client_takes(&mut self, moved: u64) -> bool {
-        let Some(untaken) = self.connection.carrier.untaken() else { return false };
-        let taken = moved.saturating_sub(untaken);
+        let Some(taken) = self.connection.carrier.taken(moved) else { return false };
         let before = self.taken.replace(taken);
         before.is_none_or(|before| taken.saturating_sub(before) >= self.least_bytes())
     }

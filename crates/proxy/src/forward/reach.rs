@@ -1,12 +1,16 @@
 //! Finding an endpoint and a connection to it.
 
 use std::future::{Future, poll_fn};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
 use config::model::UpstreamHttp;
 use http::uri::Scheme;
+
+use config::model::ProxyProtocol;
+use wire::proxy_protocol::{Addresses, write_v1, write_v2};
 
 use super::Broken;
 use crate::balance::Member;
@@ -112,8 +116,26 @@ async fn connection_to(
 }
 
 /// What goes out first on a new connection. A connection that has told of one client is no other's.
-fn greeting(_inbound: &Inbound<'_>, _member: &Member) -> Vec<u8> {
-    Vec::new()
+fn greeting(inbound: &Inbound<'_>, member: &Member) -> Vec<u8> {
+    let mut greeting = Vec::new();
+    let Some(version) = member.endpoint.transport.proxy_protocol else { return greeting };
+    let connection = inbound.connection;
+    let addresses = connection.client.ip().map(|ip| {
+        let here = match ip {
+            IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        };
+        // The port says by which listener the client came; the address of this machine says nothing.
+        Addresses {
+            source: SocketAddr::new(ip, connection.client.port()),
+            destination: SocketAddr::new(here, connection.port()),
+        }
+    });
+    match version {
+        ProxyProtocol::V1 => write_v1(&mut greeting, addresses),
+        ProxyProtocol::V2 => write_v2(&mut greeting, addresses),
+    }
+    greeting
 }
 
 /// The result of `opening`, if it comes within the time limit for connecting.

@@ -1,0 +1,249 @@
+//! The streams of a connection: from the request that h2 has received to the task that serves it.
+//!
+//! What always holds: a malformed request is reset and never answered (RFC 9113 §8.1.1); the fields
+//! that h2 unpacked are gone before anything waits; a stream counts as long as its task runs.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::Method;
+use net::timer::Tick;
+use wire::head::{Framing, HeadLimits, Parse, Version};
+use wire::websocket::accept_key;
+
+use super::request::{Fault, OWN_FIELDS_MAX, websocket_key, write_head};
+use super::socket::Socket;
+use crate::carrier::Carrier;
+use crate::carrier::http2_server::{Asked, Chunk, ServerStream, Share};
+use crate::connection::Connection;
+use crate::exchange::exchange;
+use crate::local::{self, Refusal};
+use crate::log::Cause;
+use crate::worker::{Scratch, Worker};
+
+/// The streams of one connection.
+pub(super) struct Streams {
+    worker: Rc<Worker>,
+    share: Rc<Share>,
+    socket: Rc<Socket>,
+    active: Rc<Active>,
+    /// Most at once.
+    max: usize,
+    limits: HeadLimits,
+    /// Makes a connection of its own for a stream.
+    connection: Box<dyn Fn(Carrier) -> Connection>,
+}
+
+/// How many streams are being served.
+struct Active {
+    count: Cell<usize>,
+    /// Since when none is; only meaningful then.
+    idle_since: Cell<Tick>,
+    /// The connection's task.
+    driver: RefCell<Option<Waker>>,
+}
+
+impl Streams {
+    /// None yet. `connection` makes a stream a connection of its own.
+    pub(super) fn new(
+        worker: &Rc<Worker>,
+        share: Rc<Share>,
+        socket: Rc<Socket>,
+        connection: impl Fn(Carrier) -> Connection + 'static,
+    ) -> Self {
+        let snapshot = worker.snapshot();
+        let limits = &snapshot.limits;
+        Self {
+            worker: Rc::clone(worker),
+            share,
+            socket,
+            active: Rc::new(Active {
+                count: Cell::default(),
+                idle_since: Cell::new(Tick::now()),
+                driver: RefCell::default(),
+            }),
+            max: usize::try_from(limits.http2_streams).unwrap_or(usize::MAX),
+            limits: HeadLimits { bytes: limits.head_size, fields: limits.fields },
+            connection: Box::new(connection),
+        }
+    }
+
+    /// Lets the end of the last stream wake the connection's task.
+    pub(super) fn wakes(&self, driver: &Waker) {
+        let mut known = self.active.driver.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(driver)) {
+            *known = Some(driver.clone());
+        }
+    }
+
+    /// Since when no stream is being served; `None` if one is.
+    pub(super) fn idle_since(&self) -> Option<Tick> {
+        (self.active.count.get() == 0).then(|| self.active.idle_since.get())
+    }
+
+    /// Waits until none is being served. They know that the connection is lost.
+    pub(super) async fn ended(&self) {
+        poll_fn(|cx| {
+            self.wakes(cx.waker());
+            match self.active.count.get() {
+                0 => Poll::Ready(()),
+                _ => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    /// The worker is to end.
+    pub(super) fn stopping(&self) -> bool {
+        self.worker.context.stopping()
+    }
+
+    /// Serves a stream that the client opened.
+    pub(super) fn open(
+        &self,
+        request: http::Request<RecvStream>,
+        mut respond: SendResponse<Chunk>,
+    ) {
+        // h2 counts those that the client gave up no more; here they count until they have ended.
+        if self.active.count.get() >= self.max {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return self.socket.meter().count_fault(Tick::now());
+        }
+        let (parts, body) = request.into_parts();
+        let key = parts.extensions.get::<h2::ext::Protocol>();
+        let key = key.map(|_| websocket_key(random_bytes()));
+        let asked = match &key {
+            Some(key) => Asked::WebSocket(accept_key(key)),
+            None if parts.method == Method::HEAD => Asked::Head,
+            None => Asked::Other,
+        };
+        let has_body = !body.is_end_stream() && parts.method != Method::CONNECT;
+        let mut text = self.share.take_head();
+        let written = write_head(parts, &self.limits, key.as_ref(), &mut text);
+        let stream = ServerStream::new(body, respond, asked, &self.share);
+        let connection = (self.connection)(Carrier::Http2Server(Box::new(stream)));
+        let mut scratch = self.worker.take_scratch();
+        scratch.head_micros = 0;
+        scratch.request_id.clear();
+        let judged = written.map_err(refusal_of).and_then(|()| {
+            let fields = self.limits.fields.saturating_add(OWN_FIELDS_MAX);
+            let limits = HeadLimits { fields, ..self.limits };
+            match scratch.request.parse(&text, 0, &limits) {
+                Ok(Parse::Complete) => Ok(()),
+                Ok(Parse::Partial) => Err(refusal_of(Fault::Malformed("a head without an end"))),
+                Err(error) => Err(Refusal::of(&error)),
+            }
+        });
+        let mut task = Task { connection, text, scratch, share: Rc::clone(&self.share) };
+        match judged {
+            Ok(()) => {
+                let head = &mut task.scratch.request;
+                head.version = Version::Http2;
+                if has_body && head.framing == Framing::None {
+                    head.framing = Framing::UntilClose;
+                }
+                tokio::task::spawn_local(task.serve(Counted::new(&self.active)));
+            }
+            Err(refusal) if refusal.status == 400 => self.reset(task, &refusal),
+            Err(refusal) => {
+                tokio::task::spawn_local(task.refuse(refusal, Counted::new(&self.active)));
+            }
+        }
+    }
+
+    /// Resets a stream whose request is malformed.
+    fn reset(&self, mut task: Task, refusal: &Refusal) {
+        if let Carrier::Http2Server(stream) = &task.connection.carrier {
+            stream.reset(Reason::PROTOCOL_ERROR);
+        }
+        local::log_refusal(&task.connection, &mut task.scratch, &task.text, refusal, 0);
+        task.put_away();
+        self.socket.meter().count_fault(Tick::now());
+    }
+}
+
+fn refusal_of(fault: Fault) -> Refusal {
+    match fault {
+        Fault::Malformed(why) => Refusal { status: 400, cause: Cause::Malformed, why },
+        Fault::TooLarge => {
+            Refusal { status: 431, cause: Cause::Limit, why: "header list too large" }
+        }
+        Fault::Unsupported => {
+            let why = "extended CONNECT for another protocol than WebSocket";
+            Refusal { status: 501, cause: Cause::Unsupported, why }
+        }
+    }
+}
+
+/// Bytes that nobody can guess: the keys of a hasher are random.
+fn random_bytes() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for half in bytes.chunks_mut(8) {
+        half.copy_from_slice(&RandomState::new().build_hasher().finish().to_le_bytes());
+    }
+    bytes
+}
+
+/// What serves one stream.
+struct Task {
+    connection: Connection,
+    /// The head as HTTP/1 text, which everything refers to until the exchange has ended.
+    text: Vec<u8>,
+    scratch: Scratch,
+    share: Rc<Share>,
+}
+
+impl Task {
+    async fn serve(mut self, counted: Counted) {
+        // Every time limit of the exchange relies on being woken by the deadline.
+        poll_fn(|cx| {
+            let _ = self.connection.deadline.poll_expired(cx);
+            Poll::Ready(())
+        })
+        .await;
+        exchange(&self.connection, &self.text, &mut self.scratch).await;
+        self.put_away();
+        drop(counted);
+    }
+
+    async fn refuse(mut self, refusal: Refusal, counted: Counted) {
+        local::refuse(&self.connection, &mut self.scratch, &self.text, refusal).await;
+        self.put_away();
+        drop(counted);
+    }
+
+    /// Ends the stream and gives its memory back.
+    fn put_away(self) {
+        let Self { connection, text, scratch, share } = self;
+        connection.worker.put_scratch(scratch);
+        share.put_head(text);
+    }
+}
+
+/// A stream that is being served. Dropped after everything that serves it.
+struct Counted(Rc<Active>);
+
+impl Counted {
+    fn new(active: &Rc<Active>) -> Self {
+        active.count.set(active.count.get() + 1);
+        Self(Rc::clone(active))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let left = self.0.count.get().saturating_sub(1);
+        self.0.count.set(left);
+        if left == 0 {
+            self.0.idle_since.set(Tick::now());
+            if let Some(driver) = &*self.0.driver.borrow() {
+                driver.wake_by_ref();
+            }
+        }
+    }
+}
