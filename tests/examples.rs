@@ -1,5 +1,7 @@
 //! Every configuration in `examples/` checks clean and starts.
 
+use std::process::Command;
+
 use crate::harness::*;
 
 #[test]
@@ -17,9 +19,28 @@ fn every_example_checks_and_starts() {
         let output = run(&dir, &["check", &name]);
         assert_eq!(output.status.code(), Some(0), "{name}: {}", printed(&output));
         // A start without a single address to listen at would mean that nothing is served.
-        let ravelin = Setup::new(&on_free_ports(&text)).file("static/index.html", "x").start();
-        assert!(ravelin.get("/").status > 0, "{name}");
+        // The authority on the internet is not to be asked.
+        let text = text.replace("staging = true", "directory_url = \"https://127.0.0.1:1/\"");
+        let pair = Authority::new().server(&["localhost"]);
+        let ravelin = Setup::new(&on_free_ports(&text))
+            .file("static/index.html", "x")
+            .file("site.pem", pair.certificate)
+            .file("site.key", pair.key)
+            .start();
+        match text.contains("[sites.ssl]") {
+            true => assert_ne!(https_status(&ravelin), "000", "{name}"),
+            false => assert!(ravelin.get("/").status > 0, "{name}"),
+        }
     }
+}
+
+/// The status that the first address answers a request over TLS with. What the certificate says is
+/// not looked at here.
+fn https_status(ravelin: &Ravelin) -> String {
+    let url = format!("https://{}/", ravelin.addr());
+    let arguments = ["-sk", "-o", "/dev/null", "-w", "%{http_code}", &url];
+    let output = Command::new("curl").args(arguments).output().expect("curl");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// The same configuration with every `port` and every port of a `listen` replaced by a free one.
@@ -38,6 +59,8 @@ fn on_free_ports(toml: &str) -> String {
         };
         if let Some(port) = value("port") {
             out += &format!("port = {}\n", free(&port));
+        } else if let Some(port) = value("http_port") {
+            out += &format!("http_port = {}\n", free(&port));
         } else if let Some(list) = value("listen") {
             let entries: Vec<String> = list
                 .trim_matches(['[', ']'])

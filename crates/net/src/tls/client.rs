@@ -5,10 +5,13 @@ use std::sync::{Arc, OnceLock};
 
 use config::model::{UpstreamHttp, UpstreamTls};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::server::authorities;
 use super::{PolicyError, provider};
@@ -34,8 +37,8 @@ impl ClientConfig {
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified))
             }
             (true, Some(file)) => {
-                let roots = authorities(&read(file)?).map_err(|error| of_file(file, error))?;
-                builder.with_root_certificates(roots)
+                let verifier = Named::new(&read(file)?).map_err(|error| of_file(file, error))?;
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
             (true, None) => builder.with_root_certificates(Arc::clone(system_roots()?)),
         };
@@ -84,6 +87,80 @@ fn system_roots() -> Result<&'static Arc<RootCertStore>, PolicyError> {
                 .to_owned(),
         )),
         false => Ok(roots),
+    }
+}
+
+/// Trusts what a `ca_file` names: what its authorities have signed and, as other proxies do, the very
+/// certificates in it. Many a service inside of a network has one that it signed itself.
+#[derive(Debug)]
+struct Named {
+    authorities: Arc<WebPkiServerVerifier>,
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Named {
+    fn new(pem: &[u8]) -> Result<Self, PolicyError> {
+        let roots = authorities(pem)?;
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(roots.into(), provider().clone());
+        let authorities = verifier.build().map_err(|error| PolicyError(error.to_string()))?;
+        // What is no certificate was refused above.
+        let certificates = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect();
+        Ok(Self { authorities, certificates })
+    }
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if !self.certificates.contains(end_entity) {
+            return self.authorities.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            );
+        }
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        let (_, parsed) =
+            X509Certificate::from_der(end_entity).map_err(|_| CertificateError::BadEncoding)?;
+        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        if seconds < parsed.validity().not_before.timestamp() {
+            return Err(CertificateError::NotValidYet.into());
+        }
+        if seconds > parsed.validity().not_after.timestamp() {
+            return Err(CertificateError::Expired.into());
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.authorities.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.authorities.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.authorities.supported_verify_schemes()
     }
 }
 
