@@ -39,6 +39,7 @@ pub struct Settings {
 pub struct Pebble {
     directory: PathBuf,
     port: u16,
+    management_port: u16,
     _processes: Vec<Process>,
 }
 
@@ -61,6 +62,11 @@ impl Pebble {
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// URL of the root certificate that it issues under; new at every start.
+    pub fn root_url(&self) -> String {
+        format!("https://127.0.0.1:{}/roots/0", self.management_port)
     }
 
     /// Root of its own TLS certificate, in PEM.
@@ -118,7 +124,7 @@ fn try_start(settings: &Settings) -> Option<Pebble> {
     processes.push(Process(pebble));
     let answers =
         [port, management_port, dns_management].iter().all(|&port| wait_for(port, &mut processes));
-    let pebble = Pebble { directory, port, _processes: processes };
+    let pebble = Pebble { directory, port, management_port, _processes: processes };
     answers.then_some(pebble)
 }
 

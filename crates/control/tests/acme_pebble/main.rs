@@ -3,6 +3,7 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../../../../tests/harness/pebble.rs"]
 mod pebble;
 mod renewal_info;
