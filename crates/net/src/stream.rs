@@ -129,6 +129,9 @@ impl Stream {
     /// # Errors
     /// What the kernel says about the connection.
     pub fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if let Self::Tls(stream) = self {
+            return stream.poll_read(cx, buf);
+        }
         loop {
             ready!(self.poll_read_ready(cx))?;
             match self.try_read(buf) {
@@ -323,6 +326,12 @@ impl Stream {
         // elsewhere the kernel refuses the number for a socket.
         let queued = unsafe { rustix::ioctl::ioctl(self, Getter::<SIOCOUTQ, c_int>::new()) };
         queued.ok().and_then(|bytes| u64::try_from(bytes).ok())
+    }
+
+    /// The address that the peer of this TCP connection connected to, or is connected from. `None` for
+    /// a Unix socket. Costs a system call.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        rustix::net::getsockname(self).ok()?.try_into().ok()
     }
 
     /// Whether this is TCP, with or without TLS.

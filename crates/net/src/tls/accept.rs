@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 
 use rustls::server::{AcceptedAlert, Acceptor};
 
-use super::stream::{Ciphertext, SocketWriter, TlsStream};
+use super::ciphertext::{Ciphertext, SocketWriter};
+use super::stream::TlsStream;
 use super::{HandshakeError, ServerConfig};
 use crate::stream::Stream;
 
@@ -18,6 +19,9 @@ pub struct Hello<'a> {
     /// It speaks `acme-tls/1` and nothing else (RFC 8737).
     pub acme: bool,
 }
+
+/// A fatal alert in a record of its own (RFC 6066 §3, RFC 8446 §6).
+const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
 
 /// Shakes hands with a client, under what `choose` picks once the whole ClientHello is there. Takes no
 /// time limit of its own: drop the future to give up.
@@ -48,12 +52,12 @@ pub async fn accept(
         }
     };
     let hello = accepted.client_hello();
-    // What rustls took for a name has no upper-case letters left that matter to a look-up of ours.
     let name = hello.server_name().map(str::to_ascii_lowercase);
     let acme = hello.alpn().is_some_and(|mut offered| {
         offered.next() == Some(b"acme-tls/1") && offered.next().is_none()
     });
     let Some(config) = choose(&Hello { server_name: name.as_deref(), acme }) else {
+        let _ = poll_fn(|cx| stream.poll_write(cx, UNRECOGNIZED_NAME)).await;
         return Err(HandshakeError::UnknownName(name.map(Into::into)));
     };
     let policy = config.policy();

@@ -8,13 +8,13 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::server::authorities;
-use super::{PolicyError, provider};
+use super::{Identity, PolicyError, provider};
 
 /// What connections to an upstream have to agree to, ready for handshakes. Cheap to clone; clones
 /// share the sessions that can be resumed.
@@ -45,14 +45,12 @@ impl ClientConfig {
         let mut config = match &tls.client_certificate {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
-                let chain: Result<Vec<_>, _> =
-                    CertificateDer::pem_slice_iter(&read(certificate)?).collect();
-                let chain = chain.map_err(|error| of_file(certificate, error))?;
-                let secret = PrivateKeyDer::from_pem_slice(&read(key)?);
-                let secret = secret.map_err(|error| of_file(key, error))?;
-                builder
-                    .with_client_auth_cert(chain, secret)
-                    .map_err(|error| of_file(certificate, error))?
+                let identity = Identity::from_pem(&read(certificate)?, Some(&read(key)?), None);
+                let identity = identity.map_err(|error| {
+                    let (certificate, key) = (certificate.display(), key.display());
+                    PolicyError(format!("{certificate} with key {key}: {error}"))
+                })?;
+                builder.with_client_cert_resolver(Arc::new(identity.into_client()))
             }
         };
         config.alpn_protocols = match http {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 
-use super::stream::{Ciphertext, TlsStream};
+use super::ciphertext::Ciphertext;
+use super::stream::TlsStream;
 use super::{ClientConfig, HandshakeError, PolicyId};
 use crate::stream::Stream;
 

@@ -1,4 +1,4 @@
-//! Why there is no TLS connection to an upstream, in words that say what to mend.
+//! Why there is no TLS connection, in words that say who is to blame and what to mend.
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
@@ -15,12 +15,47 @@ impl HandshakeError {
                 let name = name.as_deref().unwrap_or_default();
                 format!("{name:?} is no name that a certificate could have; set `server_name`")
             }
-            Self::Refused(error) => explain(error),
+            Self::Refused(error) => of_upstream(error),
         }
     }
 }
 
-fn explain(error: &Error) -> String {
+/// What an operator should know of a client with which there is no agreement, or no more.
+pub(super) fn of_client(error: &Error) -> String {
+    let text = match error {
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            "what the client sent is not TLS"
+        }
+        Error::NoApplicationProtocol => "the client offers no protocol (ALPN) that is spoken here",
+        Error::NoCertificatesPresented => "the client showed no certificate",
+        Error::InvalidCertificate(error) => {
+            return format!("the client's certificate is refused: {}", certificate(error));
+        }
+        Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon) => {
+            "the client has no cipher suite in common with the policy and the certificate"
+        }
+        Error::PeerIncompatible(PeerIncompatible::NoKxGroupsInCommon) => {
+            "the client has no key exchange group in common with the policy"
+        }
+        Error::PeerIncompatible(
+            PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::SupportedVersionsExtensionRequired,
+        ) => "the client has no version of TLS in common with the policy",
+        Error::AlertReceived(
+            alert @ (AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown),
+        ) => return format!("the client does not trust the certificate shown to it ({alert:?})"),
+        Error::AlertReceived(alert) => return format!("the client gave up ({alert:?})"),
+        error => return error.to_string(),
+    };
+    text.to_owned()
+}
+
+/// What an operator should know of an upstream with which there is no agreement, or no more.
+pub(super) fn of_upstream(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(error) => certificate(error),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {

@@ -1,13 +1,14 @@
 //! A certificate with its key, and the place where a site keeps the one it shows now.
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use super::provider;
@@ -152,14 +153,7 @@ impl Identity {
         let certificate = params.self_signed(&key).map_err(not_made)?;
         let key = PrivateKeyDer::try_from(key.serialize_der())
             .map_err(|error| IdentityError::NotMade(error.to_owned()))?;
-        // Not `from_der`: rustls would look at the certificate as a client does and refuse the
-        // extension of RFC 8737 §3, which is critical and which only an authority knows.
-        let chain = vec![certificate.der().clone()];
-        let (names, not_before, not_after) = about(&chain)?;
-        let key = provider().key_provider.load_private_key(key);
-        let key = key.map_err(|error| IdentityError::UnsupportedKey(error.to_string()))?;
-        let key = Arc::new(CertifiedKey::new(chain, key));
-        Ok(Self { key, names, not_before, not_after })
+        Self::from_der(vec![certificate.der().clone()], key, None)
     }
 
     fn from_der(
@@ -167,17 +161,20 @@ impl Identity {
         key: PrivateKeyDer<'static>,
         ocsp: Option<Vec<u8>>,
     ) -> Result<Self, IdentityError> {
-        let (names, not_before, not_after) = about(&chain)?;
-        let mut key =
-            CertifiedKey::from_der(chain, key, provider()).map_err(|error| match error {
-                rustls::Error::InconsistentKeys(_) => IdentityError::KeyDoesNotMatch,
-                rustls::Error::InvalidCertificate(error) => {
-                    IdentityError::Damaged(format!("{error:?}"))
-                }
-                error => IdentityError::UnsupportedKey(error.to_string()),
-            })?;
-        key.ocsp = ocsp;
+        let key = provider().key_provider.load_private_key(key);
+        let key = key.map_err(|error| IdentityError::UnsupportedKey(error.to_string()))?;
+        let leaf = Leaf::read(&chain)?;
+        if key.public_key().is_some_and(|public| *public != *leaf.public_key) {
+            return Err(IdentityError::KeyDoesNotMatch);
+        }
+        let Leaf { names, not_before, not_after, .. } = leaf;
+        let key = CertifiedKey { cert: chain, key, ocsp };
         Ok(Self { key: Arc::new(key), names, not_before, not_after })
+    }
+
+    /// For showing it to a server.
+    pub(super) fn into_client(self) -> SingleCertAndKey {
+        self.key.into()
     }
 }
 
@@ -217,25 +214,42 @@ fn contains(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|window| window == word)
 }
 
-/// The names in a chain's leaf and its time of validity.
-fn about(chain: &[CertificateDer<'_>]) -> Result<(Vec<String>, i64, i64), IdentityError> {
-    let leaf = chain.first().ok_or(IdentityError::NoCertificate)?;
-    let (_, leaf) = X509Certificate::from_der(leaf)
-        .map_err(|error| IdentityError::Damaged(format!("the first certificate: {error}")))?;
-    let alternatives = leaf.subject_alternative_name().ok().flatten();
-    let names = alternatives.map(|names| &names.value.general_names[..]).unwrap_or_default();
-    let names = names.iter().filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-        GeneralName::IPAddress([a, b, c, d]) => {
-            Some(std::net::Ipv4Addr::new(*a, *b, *c, *d).to_string())
-        }
-        GeneralName::IPAddress(bytes) => {
-            <[u8; 16]>::try_from(*bytes).ok().map(|ip| std::net::Ipv6Addr::from(ip).to_string())
-        }
-        _ => None,
-    });
-    let validity = leaf.validity();
-    Ok((names.collect(), validity.not_before.timestamp(), validity.not_after.timestamp()))
+/// What the first certificate of a chain says.
+///
+/// It is not read as rustls reads it, which is as a client does: an authority's challenge has a
+/// critical extension that no client knows (RFC 8737 §3), and a certificate of version 1 may be what
+/// private clients are content with.
+struct Leaf {
+    names: Vec<String>,
+    not_before: i64,
+    not_after: i64,
+    /// DER of its SubjectPublicKeyInfo.
+    public_key: Vec<u8>,
+}
+
+impl Leaf {
+    fn read(chain: &[CertificateDer<'_>]) -> Result<Self, IdentityError> {
+        let leaf = chain.first().ok_or(IdentityError::NoCertificate)?;
+        let (_, leaf) = X509Certificate::from_der(leaf)
+            .map_err(|error| IdentityError::Damaged(format!("the first certificate: {error}")))?;
+        let alternatives = leaf.subject_alternative_name().ok().flatten();
+        let names = alternatives.map(|names| &names.value.general_names[..]).unwrap_or_default();
+        let names = names.iter().filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            GeneralName::IPAddress([a, b, c, d]) => Some(Ipv4Addr::new(*a, *b, *c, *d).to_string()),
+            GeneralName::IPAddress(bytes) => {
+                <[u8; 16]>::try_from(*bytes).ok().map(|ip| Ipv6Addr::from(ip).to_string())
+            }
+            _ => None,
+        });
+        let validity = leaf.validity();
+        Ok(Self {
+            names: names.collect(),
+            not_before: validity.not_before.timestamp(),
+            not_after: validity.not_after.timestamp(),
+            public_key: leaf.public_key().raw.to_vec(),
+        })
+    }
 }
 
 /// Year, month and day of a number of days since 1970-01-01 (proleptic Gregorian calendar).

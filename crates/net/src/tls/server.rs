@@ -5,13 +5,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use config::model::{TlsPolicy, TlsVersion};
-use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, ALL_KX_GROUPS};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
+use rustls::{ProtocolVersion, RootCertStore};
 
 use super::{Identity, IdentitySlot, PolicyId, Tickets, provider};
 
@@ -54,6 +54,12 @@ impl ServerConfig {
             .map(|(_, version)| version)
             .collect();
         let provider = Arc::new(provider_for(policy)?);
+        for version in &versions {
+            let has_cipher = provider.cipher_suites.iter().any(|suite| suite.version() == *version);
+            if !has_cipher {
+                return Err(PolicyError(without_cipher(version.version)));
+            }
+        }
         let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&versions)
             .map_err(|error| PolicyError(format!("versions and ciphers do not fit: {error}")))?;
@@ -72,6 +78,7 @@ impl ServerConfig {
             }
         };
         let mut config = builder.with_cert_resolver(identity);
+        config.ignore_client_order = !policy.ciphers.is_empty();
         config.alpn_protocols = match policy.http2 {
             true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             false => vec![b"http/1.1".to_vec()],
@@ -153,6 +160,17 @@ fn pick<T: Copy>(
         })
     };
     names.iter().map(find).collect()
+}
+
+fn without_cipher(version: ProtocolVersion) -> String {
+    let (name, bound) = match version {
+        ProtocolVersion::TLSv1_2 => ("TLS 1.2", "`min_version` 1.3"),
+        _ => ("TLS 1.3", "`max_version` 1.2"),
+    };
+    let ciphers = ALL_CIPHER_SUITES.iter().filter(|suite| suite.version().version == version);
+    let ciphers: Vec<_> = ciphers.map(|suite| cipher_name(suite.suite())).collect();
+    let ciphers = ciphers.join(", ");
+    format!("no cipher suite of {name} is named; name one of {ciphers}, or set {bound}")
 }
 
 /// The IANA name; rustls leaves the TLS out of those of TLS 1.3.

@@ -7,28 +7,30 @@
 //! - A write that is [`Poll::Ready`] is wholly in the kernel. What was encrypted but not yet sent
 //!   when the socket had no room leaves with the next call, which must begin with the same bytes.
 //! - An end of the connection without `close_notify` is an error to whoever reads, never a clean end.
-//! - While nothing moves no buffer is held: ciphertext that was read and is not used yet is all.
-//! - What TLS itself has to say (tickets, key updates) leaves with the next bytes written.
+//! - While nothing moves no buffer is held that grew with what has moved; what a peer can make it
+//!   hold is a few records in each direction ([`PLAINTEXT_MAX`], [`ENCRYPTED_MAX`]).
+//! - What TLS itself has to say (tickets, key updates, what a client says last in a handshake) leaves
+//!   with the next bytes written.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, IoSlice, Read, Write};
-use std::sync::Arc;
+use std::io::{self, IoSlice, Read};
 use std::task::{Context, Poll, Waker, ready};
 
-use rustls::{Connection, HandshakeKind, ProtocolVersion};
+use rustls::{Connection, ProtocolVersion};
 
 use super::accept::closed;
-use super::server::cipher_name;
-use super::{Alpn, ClientCertificate, Facts, HandshakeError, PolicyId};
+use super::ciphertext::{Ciphertext, SocketWriter, with_received};
+use super::{Facts, HandshakeError, PolicyId, TlsFault, explain};
 use crate::stream::Stream;
 
-/// Bytes asked of the socket at once: the largest record (RFC 8446 §5.2) and the head of the next.
-const RECEIVE: usize = 17 * 1024;
-
-thread_local! {
-    /// Where a worker receives ciphertext; what is not used at once is copied from here.
-    static RECEIVED: RefCell<Box<[u8]>> = RefCell::new(vec![0; RECEIVE].into());
-}
+/// Bytes encrypted for one write at most: two full records (RFC 8446 §5.1), for one system call.
+const ENCRYPTED_MAX: usize = 32 * 1024;
+/// With more plaintext than this no ciphertext is taken until it has been read: one full record.
+/// rustls has the same limit.
+const PLAINTEXT_MAX: usize = 16 * 1024;
+/// Times that one call without a wait receives from the socket. A peer may send records with nothing
+/// in them for ever, and nobody else would get a turn.
+const RECEIVES_MAX: usize = 8;
 
 /// A TCP or Unix stream with TLS on it.
 #[derive(Debug)]
@@ -36,32 +38,36 @@ pub struct TlsStream {
     socket: Stream,
     state: RefCell<State>,
     facts: Facts,
-    /// The peer is not to be told that this is the end.
-    cut_off: Cell<bool>,
+    /// The peer has been told that this is the end, or is not to be told.
+    goodbye_said: Cell<bool>,
 }
 
 #[derive(Debug)]
 struct State {
     session: Connection,
+    /// What came behind the records that are to be read first.
     ciphertext: Ciphertext,
     /// Plaintext that was encrypted for a write whose ciphertext is not all sent.
     taken: usize,
     /// What broke the connection for reading.
-    broken: Option<io::ErrorKind>,
+    broken: Option<io::Error>,
+    /// A FIN is due once `close_notify` is sent.
+    fin_due: bool,
 }
 
 impl TlsStream {
     /// Drives `session` on `socket` until the handshake is done. `ciphertext` has come already.
     pub(super) async fn handshake(
         socket: Stream,
-        session: Connection,
+        mut session: Connection,
         ciphertext: Ciphertext,
         policy: PolicyId,
     ) -> Result<Self, HandshakeError> {
-        let mut state = State { session, ciphertext, taken: 0, broken: None };
+        session.set_buffer_limit(Some(ENCRYPTED_MAX));
+        let mut state = State { session, ciphertext, taken: 0, broken: None, fin_due: false };
         std::future::poll_fn(|cx| state.poll_handshake(cx, &socket)).await?;
-        let facts = facts(&state.session, policy);
-        Ok(Self { socket, state: RefCell::new(state), facts, cut_off: Cell::new(false) })
+        let facts = Facts::of(&state.session, policy);
+        Ok(Self { socket, state: RefCell::new(state), facts, goodbye_said: Cell::new(false) })
     }
 
     /// What the handshake settled.
@@ -74,55 +80,73 @@ impl TlsStream {
         &self.socket
     }
 
+    /// See [`Stream::poll_read`].
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut state = self.state.borrow_mut();
+        state.go_on_closing(cx, &self.socket);
+        loop {
+            if !state.has_something_to_tell() && state.ciphertext.is_empty() {
+                ready!(state.poll_wait(cx, &self.socket))?;
+            }
+            match state.read(&self.socket, buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// See [`Stream::poll_read_ready`].
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.state.borrow_mut();
-        loop {
-            if state.has_something_to_tell() {
-                return Poll::Ready(Ok(()));
-            }
+        state.go_on_closing(cx, &self.socket);
+        while !state.has_something_to_tell() {
             if state.ciphertext.is_empty() {
-                ready!(self.socket.poll_read_ready(cx))?;
+                ready!(state.poll_wait(cx, &self.socket))?;
             }
-            match state.receive(&self.socket) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // What broke it is for the next read to say.
-                _ if state.broken.is_some() => return Poll::Ready(Ok(())),
-                _ => {}
-            }
+            // An error is a want of bytes, or kept for the next read to say.
+            let _ = state.receive(&self.socket);
         }
+        Poll::Ready(Ok(()))
     }
 
+    /// See [`Stream::try_read`].
     pub(crate) fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut state = self.state.borrow_mut();
-        loop {
-            match state.session.reader().read(buf) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return result,
-            }
-            state.receive(&self.socket)?;
-        }
+        self.state.borrow_mut().read(&self.socket, buf)
     }
 
+    /// See [`Stream::try_peek`].
     pub(crate) fn try_peek(&self) -> io::Result<usize> {
         let mut state = self.state.borrow_mut();
-        loop {
+        for _ in 0..RECEIVES_MAX {
             match state.session.reader().into_first_chunk() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 chunk => return chunk.map(|chunk| chunk.len().min(1)),
             }
+            if let Some(error) = &state.broken {
+                return Err(again(error));
+            }
             state.receive(&self.socket)?;
         }
+        Err(io::ErrorKind::WouldBlock.into())
     }
 
+    /// See [`Stream::poll_write_ready`].
     pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket.poll_write_ready(cx)
     }
 
+    /// See [`Stream::poll_write_vectored`]. Takes [`ENCRYPTED_MAX`] bytes at most; after
+    /// [`Poll::Pending`] the next call must begin with the same bytes.
     pub(crate) fn poll_write_vectored(
         &self,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        use std::io::Write as _;
         let mut state = self.state.borrow_mut();
         if state.taken == 0 {
             state.taken = state.session.writer().write_vectored(slices)?;
@@ -137,19 +161,28 @@ impl TlsStream {
             && matches!(self.try_peek(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// See [`Stream::shutdown_write`].
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         self.say_goodbye();
+        let mut state = self.state.borrow_mut();
+        if state.taken == 0 && state.session.wants_write() {
+            // The socket is full, and with a FIN now all that was sent would look cut off. Whoever
+            // shuts down goes on reading, and that sends the rest.
+            state.fin_due = true;
+            return Ok(());
+        }
         self.socket.shutdown_write()
     }
 
+    /// See [`Stream::reset_on_close`].
     pub(crate) fn reset_on_close(&self) {
-        self.cut_off.set(true);
+        self.goodbye_said.set(true);
         self.socket.reset_on_close();
     }
 
     /// Says that nothing more will be sent, as far as the socket takes that at once.
     fn say_goodbye(&self) {
-        if self.cut_off.replace(true) {
+        if self.goodbye_said.replace(true) {
             return;
         }
         let mut state = self.state.borrow_mut();
@@ -175,18 +208,11 @@ impl State {
         socket: &Stream,
     ) -> Poll<Result<(), HandshakeError>> {
         loop {
-            let handshaking = self.session.is_handshaking();
-            // A server that is done keeps its tickets for the first response.
-            if self.session.wants_write()
-                && (handshaking || matches!(self.session, Connection::Client(_)))
-            {
+            if !self.can_keep_what_is_unsent() {
                 ready!(self.poll_send(cx, socket)).map_err(HandshakeError::Closed)?;
             }
             if !self.session.is_handshaking() {
                 return Poll::Ready(Ok(()));
-            }
-            if self.session.wants_write() {
-                continue;
             }
             if self.ciphertext.is_empty() {
                 let received = ready!(self.ciphertext.poll_receive(cx, socket));
@@ -202,6 +228,15 @@ impl State {
         }
     }
 
+    /// After the handshake, what is unsent can leave with the first bytes of the application: a
+    /// client's last message, for it is the client who speaks first then, and tickets of TLS 1.3. The
+    /// last message of a server of TLS 1.2 is what its client waits for.
+    fn can_keep_what_is_unsent(&self) -> bool {
+        let speaks_first = matches!(self.session, Connection::Client(_));
+        let has_tickets = self.session.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        !self.session.is_handshaking() && (speaks_first || has_tickets)
+    }
+
     /// A read would not say `WouldBlock`.
     fn has_something_to_tell(&mut self) -> bool {
         self.broken.is_some()
@@ -209,43 +244,71 @@ impl State {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Takes ciphertext, from the socket if there is none left, until there is plaintext or it is
-    /// used up.
-    fn receive(&mut self, socket: &Stream) -> io::Result<()> {
-        if let Some(kind) = self.broken {
-            return Err(kind.into());
+    /// Waits until the socket can be read, holding as little as can be.
+    fn poll_wait(&mut self, cx: &mut Context<'_>, socket: &Stream) -> Poll<io::Result<()>> {
+        let ready = socket.poll_read_ready(cx);
+        if ready.is_pending() {
+            // rustls shrinks its buffer only when it is about to fill it.
+            let _ = self.session.read_tls(&mut NothingYet);
         }
-        let result = self.receive_from(socket);
-        if let Err(error) = &result
-            && error.kind() != io::ErrorKind::WouldBlock
-        {
-            self.broken = Some(error.kind());
-        }
-        result
+        ready
     }
 
-    fn receive_from(&mut self, socket: &Stream) -> io::Result<()> {
-        if self.ciphertext.is_empty() && self.ciphertext.receive(socket)? == 0 {
-            // Lets the session know that this is the end; its reader then says which kind.
-            self.session.read_tls(&mut io::empty())?;
-            self.session.process_new_packets().map_err(invalid)?;
-            return Ok(());
-        }
-        while !self.ciphertext.is_empty() {
-            self.session.read_tls(&mut self.ciphertext)?;
-            match self.session.process_new_packets() {
-                Ok(state) if state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() => {
-                    break;
+    /// Fills `buf` as far as there are bytes: the more of them at once, the fewer writes they cost
+    /// further on.
+    fn read(&mut self, socket: &Stream, buf: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        for _ in 0..=RECEIVES_MAX {
+            let room = buf.get_mut(filled..).unwrap_or_default();
+            match self.session.reader().read(room) {
+                Ok(count) => {
+                    filled += count;
+                    // Full, or the end.
+                    if count == 0 || count == room.len() {
+                        return Ok(filled);
+                    }
                 }
-                Ok(_) => {}
-                Err(error) => {
-                    // The peer is told by an alert, if that can be sent at once.
-                    let _ = self.poll_send(&mut Context::from_waker(Waker::noop()), socket);
-                    return Err(invalid(error));
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) if filled > 0 => return Ok(filled),
+                Err(error) => return Err(error),
+            }
+            if let Some(error) = &self.broken {
+                return if filled > 0 { Ok(filled) } else { Err(again(error)) };
+            }
+            match self.receive(socket) {
+                Err(_) if filled > 0 => return Ok(filled),
+                result => result?,
             }
         }
-        Ok(())
+        if filled > 0 { Ok(filled) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+
+    /// Takes ciphertext, from the socket if there is none left. What breaks the connection is kept;
+    /// the only error is `WouldBlock`.
+    fn receive(&mut self, socket: &Stream) -> io::Result<()> {
+        let fed = if self.ciphertext.is_empty() {
+            with_received(socket, |mut received| {
+                let fed = feed(&mut self.session, &mut received);
+                self.ciphertext.keep(received);
+                fed
+            })
+        } else {
+            let mut rest = self.ciphertext.rest();
+            let fed = feed(&mut self.session, &mut rest);
+            let left = rest.len();
+            self.ciphertext.drop_to(left);
+            fed
+        };
+        match fed {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            Err(error) => {
+                // The peer is told by an alert, if there is one for it and it can be sent at once.
+                let _ = self.poll_send(&mut Context::from_waker(Waker::noop()), socket);
+                self.broken = Some(error);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Sends all ciphertext there is.
@@ -260,116 +323,56 @@ impl State {
         }
         Poll::Ready(Ok(()))
     }
+
+    /// See [`TlsStream::shutdown_write`].
+    fn go_on_closing(&mut self, cx: &mut Context<'_>, socket: &Stream) {
+        if self.fin_due && self.poll_send(cx, socket).is_ready() {
+            self.fin_due = false;
+            let _ = socket.shutdown_write(); // it fails where nobody is left to be told
+        }
+    }
 }
 
-/// Ciphertext that was received and is not used yet.
-#[derive(Debug, Default)]
-pub(super) struct Ciphertext {
-    bytes: Vec<u8>,
-    used: usize,
-}
-
-impl Ciphertext {
-    pub(super) fn is_empty(&self) -> bool {
-        self.used == self.bytes.len()
-    }
-
-    /// It begins as a request of HTTP does, and no record of TLS.
-    pub(super) fn is_http(&self) -> bool {
-        self.bytes.first().is_some_and(u8::is_ascii_uppercase)
-    }
-
-    /// Receives once. 0 means that the peer sends nothing more.
-    pub(super) fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        socket: &Stream,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(socket.poll_read_ready(cx))?;
-            match self.receive(socket) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
+/// Gives `session` bytes from the front of `received`, none being the end of the stream, until they
+/// are used up or there is as much plaintext as may wait.
+fn feed(session: &mut Connection, received: &mut &[u8]) -> io::Result<()> {
+    loop {
+        session.read_tls(received)?;
+        let state = match session.process_new_packets() {
+            Ok(state) => state,
+            Err(error) => {
+                let fault = match session {
+                    Connection::Client(_) => explain::of_upstream(&error),
+                    Connection::Server(_) => explain::of_client(&error),
+                };
+                return Err(io::Error::new(io::ErrorKind::InvalidData, TlsFault(fault)));
             }
+        };
+        if state.peer_has_closed() {
+            *received = &[]; // RFC 8446 §6.1: what follows is ignored
+        }
+        if received.is_empty() || state.plaintext_bytes_to_read() > PLAINTEXT_MAX {
+            return Ok(());
         }
     }
-
-    fn receive(&mut self, socket: &Stream) -> io::Result<usize> {
-        RECEIVED.with_borrow_mut(|received| {
-            let count = socket.try_read(received)?;
-            self.bytes.extend_from_slice(received.get(..count).unwrap_or_default());
-            Ok(count)
-        })
-    }
 }
 
-impl Read for Ciphertext {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let rest = self.bytes.get(self.used..).unwrap_or_default();
-        let count = rest.len().min(buf.len());
-        if let (Some(to), Some(from)) = (buf.get_mut(..count), rest.get(..count)) {
-            to.copy_from_slice(from);
-        }
-        self.used += count;
-        if self.is_empty() {
-            *self = Self::default();
-        }
-        Ok(count)
-    }
-}
-
-/// Lets rustls write to a socket of ours.
-pub(super) struct SocketWriter<'a, 'b> {
-    socket: &'a Stream,
-    cx: &'a mut Context<'b>,
-}
-
-impl<'a, 'b> SocketWriter<'a, 'b> {
-    pub(super) fn new(socket: &'a Stream, cx: &'a mut Context<'b>) -> Self {
-        Self { socket, cx }
-    }
-}
-
-impl Write for SocketWriter<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(bytes)])
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self.socket.poll_write_vectored(self.cx, slices) {
-            Poll::Ready(result) => result,
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn invalid(error: rustls::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
-}
-
-fn facts(session: &Connection, policy: PolicyId) -> Facts {
-    let server_name = match session {
-        Connection::Server(session) => session.server_name().map(str::to_ascii_lowercase),
-        Connection::Client(_) => None,
-    };
-    let client = match session {
-        Connection::Server(session) => session.peer_certificates().and_then(<[_]>::first),
-        Connection::Client(_) => None,
-    };
-    Facts {
-        server_name: server_name.map(Into::into),
-        alpn: Alpn::of(session.alpn_protocol()),
-        version: match session.protocol_version() {
-            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-            _ => "TLSv1.3",
+/// The same error once more.
+fn again(error: &io::Error) -> io::Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsFault>()) {
+        Some(fault) => io::Error::new(error.kind(), fault.clone()),
+        None => match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => error.kind().into(),
         },
-        cipher: session.negotiated_cipher_suite().map_or("", |suite| cipher_name(suite.suite())),
-        resumed: matches!(session.handshake_kind(), Some(HandshakeKind::Resumed)),
-        policy,
-        client: client.and_then(|der| ClientCertificate::of(der)).map(Arc::new),
+    }
+}
+
+/// A source that has no bytes at present.
+struct NothingYet;
+
+impl Read for NothingYet {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
     }
 }
