@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+mod acme;
 mod balancing;
 mod bodies;
 mod budget;
@@ -28,4 +29,6 @@ mod signals;
 mod slow_clients;
 mod smuggling;
 mod static_files;
+mod upstream_http2;
+mod upstream_tls;
 mod websocket;

@@ -3,15 +3,21 @@
 //! What holds here: nothing sleeps to wait for something, every wait ends (with a panic that says
 //! what was waited for), no port is fixed, and nothing outlives the test that made it.
 
+mod async_origin;
+mod certificates;
 mod client;
 mod json;
 mod message;
 mod origin;
+#[allow(dead_code, reason = "other tests use the rest")]
+pub mod pebble;
 mod peers;
 mod process;
 mod ravelin;
 mod temp;
 
+pub use async_origin::*;
+pub use certificates::*;
 pub use client::*;
 pub use json::*;
 pub use message::*;

@@ -2,8 +2,9 @@
 //!
 //! An exchange asks for a place on a connection. It gets one on the oldest connection that has room
 //! (so that surplus connections fall idle and are closed), else one on a new connection, else it
-//! waits until a place is free. A new connection is opened by the first exchange that needs it;
-//! others that come meanwhile wait for it instead of opening one each.
+//! waits until a place is free. A new connection is opened by the first exchange that needs it, which
+//! goes ahead at once; others that come meanwhile wait until the peer has said how many streams it
+//! takes, instead of opening a connection each or being refused.
 //!
 //! What always holds: no connection has more streams than its peer allows; connections and waiting
 //! exchanges are bounded for each endpoint; a connection that its peer has told to end (GOAWAY), that
@@ -154,11 +155,14 @@ impl Links {
         links.iter().find(|link| link.has_room()).map(|link| Place::on(Rc::clone(link)))
     }
 
-    /// Another connection is allowed, and those being opened will not do for all that wait.
+    /// Another connection is allowed, and those that are being opened will not do for all that wait.
     fn may_open(&self) -> bool {
-        let opening = self.opening.get();
-        let count = self.links.borrow().len() + opening;
-        count < CONNECTIONS_MAX && self.waiting.get() >= opening * STREAMS_MAX
+        let links = self.links.borrow();
+        let allowed: Vec<_> = links.iter().map(|link| link.allowed()).collect();
+        let settled = allowed.iter().flatten().max().copied();
+        let begun = allowed.iter().filter(|allowed| allowed.is_none()).count() + self.opening.get();
+        let expected = begun * settled.unwrap_or(STREAMS_MAX);
+        links.len() + self.opening.get() < CONNECTIONS_MAX && self.waiting.get() >= expected
     }
 
     async fn wait(&self) {

@@ -1,6 +1,8 @@
-//! How many heads an upstream has sent on each stream.
+//! What can only be known of an upstream by looking at its frames.
 //!
-//! The library keeps interim responses until somebody reads them, and they are subject to no window:
+//! Whether its settings have come: until then nobody knows how many streams it allows.
+//!
+//! How many heads it has sent on each stream: the library keeps interim responses until somebody reads them, and they are subject to no window:
 //! an upstream that sends them without end to an exchange which waits for its client could fill the
 //! memory. So frame headers are looked at as they come in (RFC 9113 §4.1), and a connection with one
 //! stream of too many heads is broken off.
@@ -13,10 +15,14 @@ const HEADS_MAX: u8 = 16;
 
 const FRAME_HEADER: usize = 9;
 const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const ACK: u8 = 1;
 
-/// Counts heads.
+/// Looks at frames.
 #[derive(Debug, Default)]
-pub(super) struct HeadCounter {
+pub(super) struct Inspector {
+    /// The upstream's settings have come.
+    settled: bool,
     /// What has come of a frame's header.
     header: [u8; FRAME_HEADER],
     header_len: usize,
@@ -26,7 +32,12 @@ pub(super) struct HeadCounter {
     heads: HashMap<u32, u8>,
 }
 
-impl HeadCounter {
+impl Inspector {
+    /// The upstream's settings have come.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled
+    }
+
     /// Begins to count for a stream.
     pub(super) fn begin(&mut self, stream: u32) {
         self.heads.insert(stream, 0);
@@ -62,8 +73,9 @@ impl HeadCounter {
 
     /// Takes the frame whose header is complete.
     fn count(&mut self) -> bool {
-        let [a, b, c, kind, _, id @ ..] = self.header;
+        let [a, b, c, kind, flags, id @ ..] = self.header;
         self.payload_left = u32::from_be_bytes([0, a, b, c]) as usize;
+        self.settled |= kind == SETTINGS && flags & ACK == 0;
         if kind != HEADERS {
             return true;
         }
@@ -84,6 +96,15 @@ mod tests {
     }
 
     #[test]
+    fn the_settings_have_come_when_a_frame_of_them_has_that_confirms_none() {
+        let mut inspector = Inspector::default();
+        assert!(inspector.look_at(&[0, 0, 0, SETTINGS, ACK, 0, 0, 0, 0]));
+        assert!(!inspector.is_settled());
+        assert!(inspector.look_at(&[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]));
+        assert!(inspector.is_settled());
+    }
+
+    #[test]
     fn heads_are_counted_for_each_stream_however_the_bytes_come() {
         let bytes: Vec<u8> = (0..HEADS_MAX)
             .flat_map(|n| {
@@ -92,13 +113,13 @@ mod tests {
             })
             .collect();
         for size in [1, 2, 8, 9, 10, 64, bytes.len()] {
-            let mut counter = HeadCounter::default();
-            counter.begin(1);
-            counter.begin(3);
-            assert!(bytes.chunks(size).all(|part| counter.look_at(part)), "in pieces of {size}");
-            counter.end(3);
-            assert!(counter.look_at(&frame(HEADERS, 3, b"nobody counts")));
-            assert!(!counter.look_at(&frame(HEADERS, 1, b"one too many")));
+            let mut inspector = Inspector::default();
+            inspector.begin(1);
+            inspector.begin(3);
+            assert!(bytes.chunks(size).all(|part| inspector.look_at(part)), "in pieces of {size}");
+            inspector.end(3);
+            assert!(inspector.look_at(&frame(HEADERS, 3, b"nobody counts")));
+            assert!(!inspector.look_at(&frame(HEADERS, 1, b"one too many")));
         }
     }
 }

@@ -23,7 +23,7 @@ use net::timer::Tick;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
-use super::inspect::HeadCounter;
+use super::inspect::Inspector;
 use super::settings::{STREAMS_MAX, builder};
 use crate::upstream::ConnectError;
 
@@ -59,7 +59,7 @@ struct State {
     /// Bytes read and written.
     read: Cell<u64>,
     written: Cell<u64>,
-    counter: RefCell<HeadCounter>,
+    inspector: RefCell<Inspector>,
     /// The connection is over.
     closed: Cell<bool>,
     /// Nobody uses the link any more.
@@ -116,7 +116,13 @@ impl Link {
 
     /// A stream can be opened now.
     pub(super) fn has_room(&self) -> bool {
-        self.active.get() < self.sender.current_max_send_streams().min(STREAMS_MAX)
+        self.active.get() < self.allowed().unwrap_or(1)
+    }
+
+    /// How many streams it may have; `None` while the peer has not said it.
+    pub(super) fn allowed(&self) -> Option<usize> {
+        let settled = self.state.inspector.borrow().is_settled();
+        settled.then(|| self.sender.current_max_send_streams().min(STREAMS_MAX))
     }
 }
 
@@ -173,7 +179,7 @@ impl Place {
         let (response, stream) = self.link.sender.clone().send_request(request, whole)?;
         let state = &self.link.state;
         let id = stream.stream_id().as_u32();
-        state.counter.borrow_mut().begin(id);
+        state.inspector.borrow_mut().begin(id);
         self.sent.set(Some(Sent {
             stream: id,
             at: Tick::now(),
@@ -195,7 +201,7 @@ impl Drop for Place {
         link.active.set(link.active.get().saturating_sub(1));
         let now = Tick::now();
         if let Some(sent) = self.sent.get() {
-            link.state.counter.borrow_mut().end(sent.stream);
+            link.state.inspector.borrow_mut().end(sent.stream);
             let silent = sent.read == link.state.read.get() && now.since(sent.at) >= SILENCE;
             if silent {
                 link.retired.set(true);
@@ -217,14 +223,15 @@ async fn drive(mut connection: Connection<Socket, Bytes>, state: Rc<State>, room
         state.abandoned.notified().await;
         tokio::time::sleep(GOODBYE).await;
     });
-    let mut allowed = connection.max_concurrent_send_streams();
+    let mut before = (false, connection.max_concurrent_send_streams());
     poll_fn(|cx| {
         let over = Pin::new(&mut connection).poll(cx).is_ready();
-        let now_allowed = connection.max_concurrent_send_streams();
-        if now_allowed > allowed {
+        let settled = state.inspector.borrow().is_settled();
+        let now = (settled, connection.max_concurrent_send_streams());
+        if now > before {
             room.notify_waiters();
         }
-        allowed = now_allowed;
+        before = now;
         match over {
             true => Poll::Ready(()),
             false => goodbye.as_mut().poll(cx),
@@ -253,7 +260,7 @@ impl AsyncRead for Socket {
         let count = ready!(self.stream.poll_read(cx, bytes))?;
         let state = &self.state;
         state.read.set(state.read.get() + count as u64);
-        if !state.counter.borrow_mut().look_at(bytes.get(..count).unwrap_or_default()) {
+        if !state.inspector.borrow_mut().look_at(bytes.get(..count).unwrap_or_default()) {
             let what = "too many heads on one stream";
             return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, what)));
         }

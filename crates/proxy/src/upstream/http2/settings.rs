@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use h2::client::Builder;
 
-/// Streams of one connection at once, and as many as are opened before the peer has said how many it
-/// allows.
+/// Streams of one connection at once, if its peer allows so many. Before it has said how many, there
+/// is one.
 pub(super) const STREAMS_MAX: usize = 100;
 /// Bytes of one response that may be under way or waiting to be read.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -34,7 +34,7 @@ pub(super) fn builder() -> Builder {
     let mut builder = Builder::new();
     builder
         .enable_push(false)
-        .initial_max_send_streams(STREAMS_MAX)
+        .initial_max_send_streams(1)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_SIZE)
