@@ -16,6 +16,7 @@ mod check;
 mod demo;
 mod examples;
 mod failures;
+mod grpc;
 mod harness;
 mod headers;
 mod keep_alive;

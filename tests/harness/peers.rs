@@ -62,6 +62,13 @@ impl Python {
         Python::start(&["-u", "-c", ECHO], "port ")
     }
 
+    /// A program that prints "port " and where it listens.
+    #[track_caller]
+    pub fn run(program: &str) -> Python {
+        require("python3", &["--version"], "apt-get install python3");
+        Python::start(&["-u", "-c", program], "port ")
+    }
+
     #[track_caller]
     fn start(args: &[&str], announce: &str) -> Python {
         let mut command = Command::new("python3");

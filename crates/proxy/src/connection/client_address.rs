@@ -1,7 +1,7 @@
 //! The peer's address, written out once a connection because every forwarded request carries it.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use net::stream::Peer;
 
@@ -12,6 +12,8 @@ const TEXT_MAX: usize = 45;
 #[derive(Debug, Clone, Copy)]
 pub struct ClientAddress {
     peer: Peer,
+    /// Where it connected to, if that was asked.
+    local: Option<SocketAddr>,
     text: [u8; TEXT_MAX],
     len: u8,
 }
@@ -19,13 +21,24 @@ pub struct ClientAddress {
 impl ClientAddress {
     /// The address of `peer`; "unknown" (RFC 7239 §6.2) for a Unix socket.
     pub fn new(peer: &Peer) -> Self {
-        let mut address = Self { peer: *peer, text: [0; TEXT_MAX], len: 0 };
+        let mut address = Self { peer: *peer, local: None, text: [0; TEXT_MAX], len: 0 };
         // The text always fits; if it did not, it would be cut.
         let _ = match peer.ip() {
             Some(ip) => write!(address, "{}", ip.to_canonical()),
             None => address.write_str("unknown"),
         };
         address
+    }
+
+    /// The same, connected to `local`.
+    #[must_use]
+    pub fn with_local(self, local: Option<SocketAddr>) -> Self {
+        Self { local, ..self }
+    }
+
+    /// Where it connected to; `None` if nobody asked or on a Unix socket.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.local
     }
 
     /// The address as text, IPv6 without brackets.

@@ -18,6 +18,7 @@ use net::timer::Deadline;
 use net::tls::{Alpn, Hello, ServerConfig};
 use net::worker::Accepted;
 use tokio::sync::SemaphorePermit;
+use wire::proxy_protocol::Addresses;
 
 use super::{ClientAddress, Connection, h1, h2, preface, proxy_protocol};
 use crate::carrier::Carrier;
@@ -59,11 +60,14 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
     let listener = snapshot.listeners.get(accepted.listener)?;
     let deadline = worker.context.timers.deadline();
     deadline.set(snapshot.limits.handshake_timeout);
-    let Accepted { mut stream, mut peer, .. } = accepted;
-    if listener.proxy_protocol {
-        peer = announced_peer(&worker, &snapshot, &stream, peer, &deadline).await?;
+    let Accepted { mut stream, peer, .. } = accepted;
+    let mut client = ClientAddress::new(&peer).with_local(stream.local_address());
+    if listener.proxy_protocol
+        && let Some(Addresses { source, destination }) =
+            announced(&worker, &snapshot, &stream, peer, &deadline).await?
+    {
+        client = ClientAddress::new(&Peer::Ip(source)).with_local(Some(destination));
     }
-    let client = ClientAddress::new(&peer);
     if listener.tls {
         stream = match within(&deadline, handshake(&worker, &snapshot, listener, stream)).await {
             Some(Ok(stream)) => stream,
@@ -91,14 +95,15 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
     })
 }
 
-/// Who connected, by the PROXY header of a peer that may say so. `None` if the connection has to end.
-async fn announced_peer(
+/// Who connected where to, by the PROXY header of a peer that may say so; nothing if it speaks for
+/// itself, as for a health check. `None` if the connection has to end.
+async fn announced(
     worker: &Worker,
     snapshot: &Snapshot,
     stream: &Stream,
     peer: Peer,
     deadline: &Deadline,
-) -> Option<Peer> {
+) -> Option<Option<Addresses>> {
     let trusted = peer.ip().is_some_and(|ip| {
         let ip = ip.to_canonical();
         snapshot.trusted_proxies.iter().any(|net| net.contains(&ip))
@@ -108,9 +113,7 @@ async fn announced_peer(
         return None;
     }
     match within(deadline, proxy_protocol::read_header(stream)).await {
-        Some(Ok(Some(source))) => Some(Peer::Ip(source)),
-        // The proxy speaks for itself, as for a health check.
-        Some(Ok(None)) => Some(peer),
+        Some(Ok(addresses)) => Some(addresses),
         Some(Err(error)) => {
             complain(worker, &peer, &error);
             None

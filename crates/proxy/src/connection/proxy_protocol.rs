@@ -6,11 +6,10 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::task::{Poll, ready};
 
 use net::stream::Stream;
-use wire::proxy_protocol::{Fault, Parsed, V2_MAX, parse};
+use wire::proxy_protocol::{Addresses, Fault, Parsed, V2_MAX, parse};
 
 /// Why there is no header to be had.
 #[derive(Debug)]
@@ -32,9 +31,9 @@ impl fmt::Display for HeaderError {
     }
 }
 
-/// Reads the header and says whom the connection comes from; `None` if the proxy speaks for itself or
+/// Reads the header and says whom the connection comes from and where it went; `None` if the proxy speaks for itself or
 /// does not know. Takes no time limit of its own: drop the future to give up.
-pub(super) async fn read_header(stream: &Stream) -> Result<Option<SocketAddr>, HeaderError> {
+pub(super) async fn read_header(stream: &Stream) -> Result<Option<Addresses>, HeaderError> {
     let mut seen = [0; V2_MAX];
     poll_fn(|cx| {
         loop {
@@ -50,7 +49,7 @@ pub(super) async fn read_header(stream: &Stream) -> Result<Option<SocketAddr>, H
                 Parsed::Header { len, addresses } => {
                     let header = header.get_mut(..len).unwrap_or_default();
                     stream.take_peeked(header).map_err(HeaderError::Closed)?;
-                    Ok(addresses.map(|ends| ends.source))
+                    Ok(addresses)
                 }
                 // As much as there may be, and still not whole.
                 Parsed::Partial => Err(HeaderError::Fault(Fault::TooLong)),

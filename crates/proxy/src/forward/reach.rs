@@ -1,15 +1,14 @@
 //! Finding an endpoint and a connection to it.
 
 use std::future::{Future, poll_fn};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
-use config::model::UpstreamHttp;
+use config::model::{ProxyProtocol, UpstreamHttp};
 use http::uri::Scheme;
-
-use config::model::ProxyProtocol;
+use net::stream::Stream;
 use wire::proxy_protocol::{Addresses, write_v1, write_v2};
 
 use super::Broken;
@@ -115,27 +114,31 @@ async fn connection_to(
     Ok(connection)
 }
 
-/// What goes out first on a new connection. A connection that has told of one client is no other's.
+/// What goes out first on a new connection: the PROXY protocol header, where the endpoint wants one. A
+/// connection that has told of one client is no other's.
 fn greeting(inbound: &Inbound<'_>, member: &Member) -> Vec<u8> {
     let mut greeting = Vec::new();
-    let Some(version) = member.endpoint.transport.proxy_protocol else { return greeting };
-    let connection = inbound.connection;
-    let addresses = connection.client.ip().map(|ip| {
-        let here = match ip {
-            IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
-        };
-        // The port says by which listener the client came; the address of this machine says nothing.
-        Addresses {
-            source: SocketAddr::new(ip, connection.client.port()),
-            destination: SocketAddr::new(here, connection.port()),
-        }
-    });
-    match version {
-        ProxyProtocol::V1 => write_v1(&mut greeting, addresses),
-        ProxyProtocol::V2 => write_v2(&mut greeting, addresses),
+    match member.endpoint.transport.proxy_protocol {
+        None => {}
+        Some(ProxyProtocol::V1) => write_v1(&mut greeting, addresses(inbound)),
+        Some(ProxyProtocol::V2) => write_v2(&mut greeting, addresses(inbound)),
     }
     greeting
+}
+
+/// The client, behind proxies that are trusted, and where it connected to.
+fn addresses(inbound: &Inbound<'_>) -> Option<Addresses> {
+    let connection = inbound.connection;
+    let source = inbound.client_ip()?;
+    let port = match Some(source) == connection.client.ip() {
+        true => connection.client.port(),
+        // The port is that of the proxy which vouches for the client.
+        false => 0,
+    };
+    let asked = || connection.carrier.plain().and_then(Stream::local_address);
+    let destination = connection.client.local().or_else(asked)?;
+    let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
+    Some(Addresses { source: SocketAddr::new(source, port), destination })
 }
 
 /// The result of `opening`, if it comes within the time limit for connecting.

@@ -148,10 +148,7 @@ fn read(
 }
 
 fn lost(error: io::Error, silent: bool) -> Awaited {
-    let cause = match error.kind() {
-        io::ErrorKind::InvalidData => Cause::Malformed,
-        _ => Cause::of(&error),
-    };
+    let cause = Cause::of(&error);
     let mut broken = Broken::new(Party::Upstream, Phase::FirstByte, cause);
     broken.detail = error.to_string();
     Awaited { broken, may_send_again: silent }

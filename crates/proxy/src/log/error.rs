@@ -158,7 +158,7 @@ impl Cause {
             Self::Refused => "connection refused",
             Self::Unreachable => "host or network unreachable",
             Self::Unresolved => "address not found",
-            Self::Tls => "no TLS connection",
+            Self::Tls => "TLS failed",
             Self::Malformed => "broken HTTP",
             Self::Unsupported => "not supported",
             Self::NoEndpoint => "no endpoint available",

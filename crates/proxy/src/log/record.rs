@@ -130,7 +130,7 @@ pub enum Cause {
     Unreachable,
     /// The endpoint's host name has no address.
     Unresolved,
-    /// No TLS connection could be agreed upon, or a certificate is no good.
+    /// No TLS connection could be agreed upon, a certificate is no good, or one side broke TLS.
     Tls,
     /// What was received breaks the protocol.
     Malformed,
@@ -204,6 +204,9 @@ impl Cause {
     #[must_use]
     pub fn of(error: &std::io::Error) -> Self {
         use std::io::ErrorKind as Kind;
+        if error.get_ref().is_some_and(|inner| inner.is::<net::tls::TlsFault>()) {
+            return Self::Tls;
+        }
         match error.kind() {
             Kind::ConnectionRefused => Self::Refused,
             Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => Self::Reset,
