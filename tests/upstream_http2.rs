@@ -280,18 +280,74 @@ fn refuses(n: usize) -> AsyncOrigin {
 }
 
 #[test]
-fn rfc9113_8_7_a_refused_stream_is_tried_once_more() {
+fn rfc9113_8_7_a_refused_stream_is_tried_twice_more() {
     let post = "POST / HTTP/1.1\r\nHost: example.com\r\nContent-Length: 2\r\n\r\nhi";
     let ravelin_and_origin = |n| {
         let origin = refuses(n);
         (before(&origin, ""), origin)
     };
-    let (ravelin, _origin) = ravelin_and_origin(1);
-    assert_eq!(ravelin.ask(post).expect(200).text(), "taken");
     let (ravelin, _origin) = ravelin_and_origin(2);
+    assert_eq!(ravelin.ask(post).expect(200).text(), "taken");
+    let (ravelin, _origin) = ravelin_and_origin(3);
     ravelin.ask(post).expect(502);
     ravelin.stderr.line_with(&["RST_STREAM received: REFUSED_STREAM"]);
     assert_eq!(ravelin.ask(post).expect(200).text(), "taken");
+}
+
+/// Refuses the first `n` streams once their bodies have come, which it checks; then answers with it.
+fn refuses_late(n: usize, expected: Vec<u8>) -> AsyncOrigin {
+    let count = Arc::new(AtomicUsize::new(0));
+    AsyncOrigin::http2(None, Builder::new(), move |request, mut respond| {
+        let (number, expected) = (count.fetch_add(1, Ordering::SeqCst), expected.clone());
+        async move {
+            let (body, trailers) = h2_body(request.into_body()).await;
+            assert!(body == expected, "attempt {number}: {} bytes", body.len());
+            let sum = trailers.map(|trailers| trailers["x-sum"].clone());
+            match number < n {
+                true => respond.send_reset(Reason::REFUSED_STREAM),
+                false => h2_answer(respond, format!("{} {sum:?}", body.len())).await,
+            }
+        }
+    })
+}
+
+#[test]
+fn rfc9113_8_7_a_refused_body_is_sent_again_whole() {
+    for len in [1, 5_000, 60_000] {
+        let body = pattern(len, 9);
+        let origin = refuses_late(2, body.clone());
+        let ravelin = before(&origin, "");
+        // The body comes after the head, in two parts, so that it is not in the first read.
+        let (one, other) = body.split_at(len / 2);
+        let mut client = ravelin.client();
+        let head = format!("POST / HTTP/1.1\r\nHost: example.com\r\nContent-Length: {len}\r\n\r\n");
+        client.send(head);
+        thread::sleep(Duration::from_millis(20));
+        client.send(one);
+        thread::sleep(Duration::from_millis(20));
+        client.send(other);
+        assert_eq!(client.response("POST").expect(200).text(), format!("{len} None"));
+
+        let origin = refuses_late(2, body.clone());
+        let ravelin = before(&origin, "");
+        let mut client = ravelin.client();
+        client.send("POST / HTTP/1.1\r\nHost: example.com\r\nTransfer-Encoding: chunked\r\n\r\n");
+        thread::sleep(Duration::from_millis(20));
+        client.send(format!("{len:x}\r\n")).send(&body);
+        client.send("\r\n0\r\nX-Sum: 7\r\n\r\n");
+        assert_eq!(client.response("POST").expect(200).text(), format!("{len} Some(\"7\")"));
+    }
+}
+
+#[test]
+fn a_refused_body_that_is_too_long_to_keep_is_502() {
+    let body = pattern(1_000_000, 9);
+    let origin = refuses_late(1, body.clone());
+    let ravelin = before(&origin, "");
+    let mut client = ravelin.client();
+    client.send("POST / HTTP/1.1\r\nHost: example.com\r\nContent-Length: 1000000\r\n\r\n");
+    client.send(&body);
+    assert_eq!(client.response("POST").status, 502);
 }
 
 #[test]

@@ -5,6 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
+use bytes::Bytes;
+use tokio::runtime::LocalOptions;
+
 use crate::harness::*;
 
 /// nginx with a port of each kind, its own directory, and a certificate for localhost.
@@ -141,6 +144,37 @@ fn nginx_that_ends_its_connections_loses_no_request() {
         })
         .collect();
     clients.into_iter().for_each(|client| client.join().unwrap());
+}
+
+#[test]
+fn nginx_that_ends_its_connections_loses_no_upload_over_http2() {
+    // Here the body of a request is a frame of its own, which is on its way when GOAWAY comes.
+    let nginx = Nginx::start();
+    let url = format!("h2c://localhost:{}", nginx.ports[RENEWED]);
+    let toml = site_with("h2c = true", &[&url], "");
+    let ravelin = Ravelin::start(&format!("[performance]\nworker_threads = 1\n{toml}"));
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build_local(LocalOptions::default()).unwrap();
+    runtime.block_on(async {
+        let socket = tokio::net::TcpStream::connect(ravelin.addr()).await.unwrap();
+        let (sender, connection) = h2::client::handshake(socket).await.unwrap();
+        tokio::task::spawn_local(connection);
+        let uploads = (0..10).map(|_| {
+            let sender = sender.clone();
+            tokio::task::spawn_local(async move {
+                for len in 0..50 {
+                    let mut sender = sender.clone().ready().await.unwrap();
+                    let request = http::Request::post("http://example.com/").body(()).unwrap();
+                    let (response, mut body) = sender.send_request(request, false).unwrap();
+                    body.send_data(Bytes::from(vec![b'x'; len * 100]), true).unwrap();
+                    assert_eq!(response.await.unwrap().status(), 200);
+                }
+            })
+        });
+        for upload in uploads.collect::<Vec<_>>() {
+            upload.await.unwrap();
+        }
+    });
 }
 
 #[test]

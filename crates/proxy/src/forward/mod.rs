@@ -45,8 +45,11 @@ use crate::worker::Heads;
 /// Interim (1xx) responses passed on for one request; an upstream that sends more is at fault.
 const INTERIM_MAX: usize = 8;
 
+/// How often a request is sent again because the upstream surely did nothing with it.
+const REFUSALS_MAX: usize = 2;
+
 /// Why there is no response to pass on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Broken {
     /// Who is to blame.
     pub by: Party,
@@ -97,15 +100,28 @@ pub async fn forward<'a>(
     let mut patience =
         Patience::new(inbound.connection, &inbound.snapshot.limits, &matched.proxy.timeout);
     let mut fresh_only = false;
+    let mut refusals = 0;
+    let mut begun: Option<Begun<'_>> = None;
     loop {
-        let reached = match reach(inbound, matched, fresh_only, record).await {
+        let reached = reach(inbound, matched, fresh_only, record).await;
+        let sending = reached.and_then(|reached| {
+            let sending = match begun.take() {
+                None => send_request(inbound, matched, &reached, heads, request_id),
+                Some(sent) if sent.fits(&reached) => {
+                    sent.send_again(inbound, matched, &reached, request_id)
+                }
+                Some(sent) => return Err(begun.insert(sent).why.clone()),
+            };
+            Ok((reached, sending))
+        });
+        let (reached, mut sending) = match sending {
             Ok(reached) => reached,
             Err(broken) => {
-                let rest = Rest::of(body_left(inbound));
+                let untouched = || Rest::of(body_left(inbound));
+                let rest = begun.map_or_else(untouched, |sent| sent.sending.rest(inbound, heads));
                 return give_up(inbound, matched, broken, rest, heads, request_id, record).await;
             }
         };
-        let mut sending = send_request(inbound, matched, &reached, heads, request_id);
         let awaited =
             response_head(inbound, matched, &reached, &mut sending, heads, &mut patience, record)
                 .await;
@@ -115,9 +131,21 @@ pub async fn forward<'a>(
                 let lost = reached.connection.reused
                     && awaited.may_send_again
                     && (is_replayable(inbound) || sending.pump.is_untouched());
-                let refused =
-                    reached.connection.carrier.was_refused() && sending.pump.is_repeatable();
-                if !fresh_only && (lost || refused) {
+                let carrier = &reached.connection.carrier;
+                let refused = awaited.may_send_again && carrier.was_refused();
+                if refused && refusals < REFUSALS_MAX {
+                    refusals += 1;
+                    patience.renew();
+                    if sending.pump.is_repeatable() {
+                        heads.out = sending.pump.into_parts().0;
+                        continue;
+                    }
+                    if let Some(body) = carrier.take_sent() {
+                        let why = awaited.broken;
+                        begun = Some(Begun { sending, body, why });
+                        continue;
+                    }
+                } else if lost && !fresh_only {
                     fresh_only = true;
                     let idle = &inbound.connection.worker.idle;
                     idle.borrow_mut().distrust(reached.member.endpoint.id);
@@ -194,6 +222,12 @@ fn wants_trailers(inbound: &Inbound<'_>) -> bool {
 
 /// The request on its way to the upstream.
 struct Sending<'a> {
+    /// What goes out before anything the pump moves: a head and part of a body.
+    prefix: Vec<u8>,
+    /// How much of it is the head.
+    prefix_head: usize,
+    /// How much of it is sent.
+    prefix_sent: usize,
     pump: Pump<'a>,
     /// Nothing more is to be done: all of it is sent, or the upstream takes no more.
     over: bool,
@@ -223,6 +257,42 @@ impl Sending<'_> {
     }
 }
 
+/// A request that an upstream took part of, and surely did nothing with.
+struct Begun<'a> {
+    sending: Sending<'a>,
+    /// What it took of the body.
+    body: Vec<u8>,
+    /// How it was refused.
+    why: Broken,
+}
+
+impl<'a> Begun<'a> {
+    /// The rest of the body, as it comes from the pump, can go to the endpoint that was reached.
+    fn fits(&self, reached: &Reached<'_>) -> bool {
+        reached.connection.carrier.delimits()
+    }
+
+    /// The same request for the endpoint that was reached: the head anew, what was taken of the body,
+    /// then the rest.
+    fn send_again(
+        self,
+        inbound: &Inbound<'a>,
+        matched: &Matched<'_>,
+        reached: &Reached<'_>,
+        request_id: &[u8],
+    ) -> Sending<'a> {
+        let mut prefix = Vec::new();
+        request_head(inbound, matched, reached, request_id, &mut prefix);
+        let prefix_head = prefix.len();
+        prefix.extend_from_slice(&self.body);
+        // The body that was to be sent again, and was not.
+        let Sending { prefix: before, prefix_head: head, prefix_sent: sent, pump, .. } =
+            self.sending;
+        prefix.extend_from_slice(before.get(sent.max(head)..).unwrap_or_default());
+        Sending { prefix, prefix_head, prefix_sent: 0, pump, over: false, refused: None }
+    }
+}
+
 /// Makes the request ready to go to the endpoint that was reached.
 fn send_request<'a>(
     inbound: &Inbound<'a>,
@@ -231,9 +301,30 @@ fn send_request<'a>(
     heads: &mut Heads,
     request_id: &[u8],
 ) -> Sending<'a> {
-    let member = reached.member;
     let mut out = std::mem::take(&mut heads.out);
     out.clear();
+    request_head(inbound, matched, reached, request_id, &mut out);
+    // What follows an upgrade request belongs to the other protocol, if there will be one.
+    let early = if matched.upgrade { &[] } else { inbound.early };
+    let framing = inbound.head.framing;
+    let unknown_length = matches!(framing, Framing::Chunked | Framing::UntilClose);
+    let chunked = unknown_length && !reached.connection.carrier.delimits();
+    let context = &inbound.connection.worker.context;
+    let pump = Pump::new(framing, chunked, out, early, context)
+        .with_payload_max(inbound.snapshot.max_request_size);
+    let prefix = Vec::new();
+    Sending { prefix, prefix_head: 0, prefix_sent: 0, pump, over: false, refused: None }
+}
+
+/// Writes the head for the endpoint that was reached.
+fn request_head(
+    inbound: &Inbound<'_>,
+    matched: &Matched<'_>,
+    reached: &Reached<'_>,
+    request_id: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let member = reached.member;
     let parts = RequestHeadParts {
         head: inbound.head,
         bytes: inbound.bytes,
@@ -260,16 +351,7 @@ fn send_request<'a>(
         te_trailers: reached.connection.carrier.delimits() && wants_trailers(inbound),
         request_id,
     };
-    write_request_head(&parts, &mut out);
-    // What follows an upgrade request belongs to the other protocol, if there will be one.
-    let early = if matched.upgrade { &[] } else { inbound.early };
-    let framing = inbound.head.framing;
-    let unknown_length = matches!(framing, Framing::Chunked | Framing::UntilClose);
-    let chunked = unknown_length && !reached.connection.carrier.delimits();
-    let context = &inbound.connection.worker.context;
-    let pump = Pump::new(framing, chunked, out, early, context)
-        .with_payload_max(inbound.snapshot.max_request_size);
-    Sending { pump, over: false, refused: None }
+    write_request_head(&parts, out);
 }
 
 /// Waits for the final response head, passing interim ones on. The buffer begins with the head.
@@ -406,7 +488,7 @@ async fn relay<'a>(
             Blocked::OnSink => (Waiting::ClientToReceive, PumpError::Sink(Cause::Timeout)),
         };
         // An upstream that takes the request while it answers is not silent.
-        match patience.ends(whom, reply.progress() + sending.pump.progress()) {
+        match patience.ends(whom, reply.progress() + sending.progress()) {
             true => Poll::Ready(Err(late)),
             false => Poll::Pending,
         }

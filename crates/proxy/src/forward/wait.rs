@@ -40,6 +40,17 @@ impl Sending<'_> {
         if self.over {
             return None;
         }
+        while let Some(rest) = self.prefix.get(self.prefix_sent..).filter(|rest| !rest.is_empty()) {
+            match upstream.poll_write(cx, rest) {
+                Poll::Ready(Ok(count @ 1..)) => self.prefix_sent += count,
+                Poll::Pending => return None,
+                Poll::Ready(result) => {
+                    self.over = true;
+                    self.refused = Some(result.map_or_else(|e| Cause::of(&e), |_| Cause::Closed));
+                    return None;
+                }
+            }
+        }
         match self.pump.poll(cx, &inbound.connection.carrier, upstream) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => self.over = true,
@@ -55,6 +66,21 @@ impl Sending<'_> {
             }
         }
         None
+    }
+}
+
+impl Sending<'_> {
+    /// Whom it waits for; only meaningful after it was driven and is not over.
+    fn blocked(&self) -> Blocked {
+        match self.prefix_sent < self.prefix.len() {
+            true => Blocked::OnSink,
+            false => self.pump.blocked(),
+        }
+    }
+
+    /// Grows with every byte read or written.
+    pub(super) fn progress(&self) -> u64 {
+        self.prefix_sent as u64 + self.pump.progress()
     }
 }
 
@@ -106,12 +132,12 @@ pub(super) async fn await_response(
             }
         }
         let received = buffer.as_ref().map_or(0, |bytes| bytes.len()) as u64;
-        let (whom, by, phase) = match (sending.over, sending.pump.blocked()) {
+        let (whom, by, phase) = match (sending.over, sending.blocked()) {
             (true, _) => (Waiting::UpstreamToSend, Party::Upstream, Phase::FirstByte),
             (false, Blocked::OnSource) => (Waiting::ClientToSend, Party::Client, Phase::Send),
             (false, Blocked::OnSink) => (Waiting::UpstreamToReceive, Party::Upstream, Phase::Send),
         };
-        let moved = received + sending.pump.progress();
+        let moved = received + sending.progress();
         match patience.ends(whom, moved) {
             true => Poll::Ready(Err(Awaited::final_(Broken::new(by, phase, Cause::Timeout)))),
             false => Poll::Pending,
