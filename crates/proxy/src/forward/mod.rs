@@ -12,6 +12,7 @@
 mod patience;
 mod pump;
 mod reach;
+mod sending;
 mod tunnel;
 mod wait;
 
@@ -21,22 +22,18 @@ pub use pump::{Blocked, Pump, PumpError};
 use std::future::poll_fn;
 use std::task::Poll;
 
-use config::model::UpstreamAddress;
 use net::buffer::Buffer;
-use wire::field::FieldId;
 use wire::head::{Framing, ResponseHead, Upgrade, Version};
 
 use self::reach::{Reached, reach};
+use self::sending::{Begun, Sending, send_request};
 use self::wait::{Awaited, ClientWatch, await_response};
 use crate::balance::Member;
 use crate::decide::Matched;
 use crate::drain::{Left, body_left};
 use crate::exchange::{After, Done, Inbound, failed};
 use crate::files::Answer;
-use crate::filters::{
-    ConnectionSays, RequestHeadParts, ResponseHeadParts, write_informational, write_request_head,
-    write_response_head,
-};
+use crate::filters::{ConnectionSays, ResponseHeadParts, write_informational, write_response_head};
 use crate::local::{self, Reply, Rest};
 use crate::log::{Cause, Failure, Party, Phase, Record};
 use crate::send::write_all;
@@ -212,146 +209,6 @@ fn is_replayable(inbound: &Inbound<'_>) -> bool {
     let method = inbound.head.method.of(inbound.bytes);
     let idempotent = matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE");
     idempotent && inbound.head.framing == Framing::None
-}
-
-/// The client says that it takes trailers (RFC 9110 §10.1.4).
-fn wants_trailers(inbound: &Inbound<'_>) -> bool {
-    let codings = inbound.value(FieldId::Te).split(|byte| *byte == b',');
-    codings.into_iter().any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-}
-
-/// The request on its way to the upstream.
-struct Sending<'a> {
-    /// What goes out before anything the pump moves: a head and part of a body.
-    prefix: Vec<u8>,
-    /// How much of it is the head.
-    prefix_head: usize,
-    /// How much of it is sent.
-    prefix_sent: usize,
-    pump: Pump<'a>,
-    /// Nothing more is to be done: all of it is sent, or the upstream takes no more.
-    over: bool,
-    /// The upstream took no more.
-    refused: Option<Cause>,
-}
-
-impl Sending<'_> {
-    /// All of it was sent.
-    fn is_whole(&self) -> bool {
-        self.over && self.refused.is_none()
-    }
-
-    /// What is left of the request on the client's connection.
-    fn rest(mut self, inbound: &Inbound<'_>, heads: &mut Heads) -> Rest {
-        self.pump.abandon();
-        let whole = self.pump.source_done();
-        let early_used = inbound.early.len() - self.pump.early_left();
-        let untouched = self.pump.is_untouched();
-        let (lead, excess) = self.pump.into_parts();
-        heads.out = lead;
-        match (whole, untouched) {
-            (true, _) => Rest { left: Left::Nothing(early_used), excess },
-            (false, true) => Rest::of(body_left(inbound)),
-            (false, false) => Rest::of(Left::TooMuch),
-        }
-    }
-}
-
-/// A request that an upstream took part of, and surely did nothing with.
-struct Begun<'a> {
-    sending: Sending<'a>,
-    /// What it took of the body.
-    body: Vec<u8>,
-    /// How it was refused.
-    why: Broken,
-}
-
-impl<'a> Begun<'a> {
-    /// The rest of the body, as it comes from the pump, can go to the endpoint that was reached.
-    fn fits(&self, reached: &Reached<'_>) -> bool {
-        reached.connection.carrier.delimits()
-    }
-
-    /// The same request for the endpoint that was reached: the head anew, what was taken of the body,
-    /// then the rest.
-    fn send_again(
-        self,
-        inbound: &Inbound<'a>,
-        matched: &Matched<'_>,
-        reached: &Reached<'_>,
-        request_id: &[u8],
-    ) -> Sending<'a> {
-        let mut prefix = Vec::new();
-        request_head(inbound, matched, reached, request_id, &mut prefix);
-        let prefix_head = prefix.len();
-        prefix.extend_from_slice(&self.body);
-        // The body that was to be sent again, and was not.
-        let Sending { prefix: before, prefix_head: head, prefix_sent: sent, pump, .. } =
-            self.sending;
-        prefix.extend_from_slice(before.get(sent.max(head)..).unwrap_or_default());
-        Sending { prefix, prefix_head, prefix_sent: 0, pump, over: false, refused: None }
-    }
-}
-
-/// Makes the request ready to go to the endpoint that was reached.
-fn send_request<'a>(
-    inbound: &Inbound<'a>,
-    matched: &Matched<'_>,
-    reached: &Reached<'_>,
-    heads: &mut Heads,
-    request_id: &[u8],
-) -> Sending<'a> {
-    let mut out = std::mem::take(&mut heads.out);
-    out.clear();
-    request_head(inbound, matched, reached, request_id, &mut out);
-    // What follows an upgrade request belongs to the other protocol, if there will be one.
-    let early = if matched.upgrade { &[] } else { inbound.early };
-    let framing = inbound.head.framing;
-    let unknown_length = matches!(framing, Framing::Chunked | Framing::UntilClose);
-    let chunked = unknown_length && !reached.connection.carrier.delimits();
-    let context = &inbound.connection.worker.context;
-    let pump = Pump::new(framing, chunked, out, early, context)
-        .with_payload_max(inbound.snapshot.max_request_size);
-    let prefix = Vec::new();
-    Sending { prefix, prefix_head: 0, prefix_sent: 0, pump, over: false, refused: None }
-}
-
-/// Writes the head for the endpoint that was reached.
-fn request_head(
-    inbound: &Inbound<'_>,
-    matched: &Matched<'_>,
-    reached: &Reached<'_>,
-    request_id: &[u8],
-    out: &mut Vec<u8>,
-) {
-    let member = reached.member;
-    let parts = RequestHeadParts {
-        head: inbound.head,
-        bytes: inbound.bytes,
-        path: &inbound.target.path,
-        query: inbound.target.query,
-        route: matched.route,
-        proxy: matched.proxy,
-        base_path: &member.base_path,
-        authority: inbound.authority(),
-        absolute_form: inbound.target.authority.is_some(),
-        endpoint_host: match &member.endpoint.address {
-            UpstreamAddress::Tcp { .. } => &member.endpoint.label,
-            UpstreamAddress::Unix(_) => "localhost",
-        },
-        client: &inbound.connection.client,
-        peer_trusted: inbound.peer_trusted(),
-        secure: inbound.connection.tls.is_some(),
-        certificate_lines: match matched.proxy.client_auth {
-            true => &inbound.connection.certificate_lines,
-            false => &[],
-        },
-        port: inbound.connection.port(),
-        upgrade: matched.upgrade,
-        te_trailers: reached.connection.carrier.delimits() && wants_trailers(inbound),
-        request_id,
-    };
-    write_request_head(&parts, out);
 }
 
 /// Waits for the final response head, passing interim ones on. The buffer begins with the head.

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use net::buffer::Buffer;
 use wire::head::{HeadLimits, Parse, ResponseHead};
 
-use super::{Blocked, Broken, Patience, PumpError, Sending, Waiting};
+use super::{Blocked, Broken, Patience, Sending, Waiting};
 use crate::carrier::Carrier;
 use crate::exchange::Inbound;
 use crate::log::{Cause, Party, Phase};
@@ -26,61 +26,6 @@ impl Awaited {
     /// There is nothing to be tried again.
     pub(super) fn final_(broken: Broken) -> Self {
         Self { broken, may_send_again: false }
-    }
-}
-
-impl Sending<'_> {
-    /// Moves what can be moved of the request. True if the client is to blame for an end to it.
-    pub(super) fn drive(
-        &mut self,
-        cx: &mut Context<'_>,
-        inbound: &Inbound<'_>,
-        upstream: &Carrier,
-    ) -> Option<Cause> {
-        if self.over {
-            return None;
-        }
-        while let Some(rest) = self.prefix.get(self.prefix_sent..).filter(|rest| !rest.is_empty()) {
-            match upstream.poll_write(cx, rest) {
-                Poll::Ready(Ok(count @ 1..)) => self.prefix_sent += count,
-                Poll::Pending => return None,
-                Poll::Ready(result) => {
-                    self.over = true;
-                    self.refused = Some(result.map_or_else(|e| Cause::of(&e), |_| Cause::Closed));
-                    return None;
-                }
-            }
-        }
-        match self.pump.poll(cx, &inbound.connection.carrier, upstream) {
-            Poll::Pending => {}
-            Poll::Ready(Ok(())) => self.over = true,
-            Poll::Ready(Err(PumpError::Sink(cause))) => {
-                // The upstream may have answered before it stopped reading.
-                self.over = true;
-                self.refused = Some(cause);
-            }
-            Poll::Ready(Err(PumpError::Source(cause))) => {
-                self.over = true;
-                self.refused = Some(cause);
-                return Some(cause);
-            }
-        }
-        None
-    }
-}
-
-impl Sending<'_> {
-    /// Whom it waits for; only meaningful after it was driven and is not over.
-    fn blocked(&self) -> Blocked {
-        match self.prefix_sent < self.prefix.len() {
-            true => Blocked::OnSink,
-            false => self.pump.blocked(),
-        }
-    }
-
-    /// Grows with every byte read or written.
-    pub(super) fn progress(&self) -> u64 {
-        self.prefix_sent as u64 + self.pump.progress()
     }
 }
 
