@@ -20,6 +20,7 @@ mod grpc;
 mod harness;
 mod headers;
 mod http2;
+mod http2_attacks;
 mod keep_alive;
 mod limits;
 mod listeners;

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::PATIENCE;
+use super::{HEADERS, PATIENCE, SETTINGS, frame};
 
 /// A connection that an origin took, with or without TLS.
 pub enum Taken {
@@ -268,22 +268,6 @@ pub async fn h2_body(mut body: RecvStream) -> (Vec<u8>, Option<HeaderMap>) {
     (all, body.trailers().await.unwrap_or(None))
 }
 
-/// An HTTP/2 frame, byte for byte (RFC 9113 §4.1).
-pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-pub const DATA: u8 = 0;
-pub const HEADERS: u8 = 1;
-pub const RST_STREAM: u8 = 3;
-pub const SETTINGS: u8 = 4;
-pub const PUSH_PROMISE: u8 = 5;
-pub const PING: u8 = 6;
-pub const GOAWAY: u8 = 7;
-pub const CONTINUATION: u8 = 9;
-pub const END_STREAM: u8 = 1;
-pub const END_HEADERS: u8 = 4;
 
 /// A plain origin that sends these frames once a whole request head has come, and then waits until
 /// the proxy closes, for as long as it sends anything.

@@ -6,6 +6,7 @@
 mod async_origin;
 mod certificates;
 mod client;
+mod http2;
 mod json;
 mod message;
 mod origin;
@@ -19,6 +20,7 @@ mod temp;
 pub use async_origin::*;
 pub use certificates::*;
 pub use client::*;
+pub use http2::*;
 pub use json::*;
 pub use message::*;
 pub use origin::*;

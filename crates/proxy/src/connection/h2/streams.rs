@@ -200,21 +200,26 @@ struct Task {
 
 impl Task {
     async fn serve(mut self, counted: Counted) {
-        // Every time limit of the exchange relies on being woken by the deadline.
-        poll_fn(|cx| {
-            let _ = self.connection.deadline.poll_expired(cx);
-            Poll::Ready(())
-        })
-        .await;
+        self.watch_deadline().await;
         exchange(&self.connection, &self.text, &mut self.scratch).await;
         self.put_away();
         drop(counted);
     }
 
     async fn refuse(mut self, refusal: Refusal, counted: Counted) {
+        self.watch_deadline().await;
         local::refuse(&self.connection, &mut self.scratch, &self.text, refusal).await;
         self.put_away();
         drop(counted);
+    }
+
+    /// Lets the deadline wake this task: every time limit relies on that.
+    async fn watch_deadline(&self) {
+        poll_fn(|cx| {
+            let _ = self.connection.deadline.poll_expired(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// Ends the stream and gives its memory back.
