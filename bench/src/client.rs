@@ -23,14 +23,17 @@ pub(crate) fn connect(address: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// One GET request on a connection that stays open.
-pub(crate) fn get(stream: &mut TcpStream, path: &str) -> Result<Response> {
-    let host = stream.peer_addr()?;
+/// One GET request on a connection that stays open; `host` is what it was opened to.
+pub(crate) fn get(
+    stream: &mut (impl Read + Write),
+    host: SocketAddr,
+    path: &str,
+) -> Result<Response> {
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())?;
     read_response(stream)
 }
 
-fn read_response(stream: &mut TcpStream) -> Result<Response> {
+fn read_response(stream: &mut impl Read) -> Result<Response> {
     let mut input = Vec::new();
     let mut chunk = vec![0; 64 << 10];
     loop {

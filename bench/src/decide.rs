@@ -26,7 +26,7 @@ const MEASUREMENTS: usize = 7;
 pub(crate) fn measure() -> Result<()> {
     let loaded = config::load(&[("sites.toml".into(), configuration())], &Options::default());
     let model = loaded.model.as_ref().ok_or_else(|| loaded.render(false))?;
-    let (snapshot, _) = Snapshot::compile(model, &Live::default());
+    let (snapshot, _) = Snapshot::compile(model, &Live::default())?;
     let requests: Vec<(String, String)> = (0..4096)
         .map(|n| (format!("Host{}.Example.com:80", n * 7 % SITES), path(n % (ROUTES + 1))))
         .collect();

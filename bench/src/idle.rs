@@ -1,7 +1,10 @@
 //! Memory of idle client connections.
 
+use std::sync::Arc;
+
 use crate::lab::{self, Lab};
 use crate::peer::Peer;
+use crate::tls::{self, Client};
 use crate::usage::Memory;
 use crate::{Result, client};
 
@@ -16,14 +19,35 @@ pub(crate) struct Idle {
 }
 
 /// Opens connections that do one request each and stay, and weighs the proxy before and after.
-pub(crate) fn measure(lab: &Lab, peer: &Peer, wanted: usize, path: &str) -> Result<Idle> {
+pub(crate) fn measure(
+    lab: &Lab,
+    peer: &Peer,
+    wanted: usize,
+    with_tls: bool,
+    path: &str,
+) -> Result<Idle> {
     // The proxy needs a descriptor for each, and some for itself.
     let connections = wanted.min(lab.descriptors.saturating_sub(256) as usize);
+    let config = match with_tls {
+        true => Some(Arc::new(Client::new(&tls::files(lab).certificate)?.verifying(b"http/1.1")?)),
+        false => None,
+    };
     let start = settled(&peer.pids)?;
     let mut held = Vec::with_capacity(connections);
     for _ in 0..connections {
-        let mut stream = client::connect(peer.address)?;
-        let response = client::get(&mut stream, path)?;
+        let (stream, response) = match &config {
+            Some(config) => {
+                let mut stream = tls::open(config, peer.address)?;
+                let response = client::get(&mut stream, peer.address, path)?;
+                // The proxy cannot know that nobody holds the session at this end any more.
+                (stream.sock, response)
+            }
+            None => {
+                let mut stream = client::connect(peer.address)?;
+                let response = client::get(&mut stream, peer.address, path)?;
+                (stream, response)
+            }
+        };
         if response.status != 200 {
             return Err(format!("a connection was answered {}", response.status).into());
         }

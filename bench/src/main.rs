@@ -4,13 +4,18 @@
 //! an order that changes every round. `bench/README.md` says how to run it and how to read it.
 //!
 //! The files, in the order of a run: [`scenario`] says what is measured, [`lab`] starts and ends
-//! processes, [`peer`] writes each proxy's configuration, [`origin`] answers, [`wrk`] and [`ws`]
-//! make load, [`usage`] and [`syscalls`] read what it cost, [`measure`] is the order of it all, and
+//! processes, [`peer`] writes each proxy's configuration, [`origin`] and [`grpc`] answer, [`tls`]
+//! and [`http2`] say what has to be spoken, [`wrk`], [`h2load`], [`ws`] and [`handshake`] make load,
+//! [`usage`] and [`syscalls`] read what it cost, [`measure`] is the order of it all, and
 //! [`report`] prints the tables.
 #![forbid(unsafe_code)]
 
 mod client;
 mod decide;
+mod grpc;
+mod h2load;
+mod handshake;
+mod http2;
 mod idle;
 mod lab;
 mod measure;
@@ -19,6 +24,8 @@ mod peer;
 mod report;
 mod scenario;
 mod syscalls;
+mod tally;
+mod tls;
 mod usage;
 mod wrk;
 mod ws;
@@ -78,11 +85,13 @@ struct Options {
 enum Part {
     /// Measure what one decision costs among a thousand sites
     Decide,
-    /// Answer POST requests and echo WebSocket messages
+    /// Answer POST requests and gRPC calls, echo WebSocket messages
     #[command(hide = true)]
     Origin {
         #[arg(long)]
         listen: SocketAddr,
+        #[arg(long)]
+        grpc: SocketAddr,
     },
     /// Send WebSocket messages and wait for their echo
     #[command(hide = true)]
@@ -96,6 +105,20 @@ enum Part {
         #[arg(long)]
         seconds: u64,
     },
+    /// Make a TLS connection for every request
+    #[command(hide = true)]
+    TlsLoad {
+        #[arg(long)]
+        connect: SocketAddr,
+        #[arg(long)]
+        connections: usize,
+        #[arg(long)]
+        certificate: PathBuf,
+        #[arg(long)]
+        resume: bool,
+        #[arg(long)]
+        seconds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -103,9 +126,12 @@ fn main() -> ExitCode {
     let _clean_up = lab::CleanUp;
     let outcome = match cli.part {
         Some(Part::Decide) => decide::measure().map(|()| true),
-        Some(Part::Origin { listen }) => origin::serve(listen).map(|()| true),
+        Some(Part::Origin { listen, grpc }) => origin::serve(listen, grpc).map(|()| true),
         Some(Part::WsLoad { connect, connections, size, seconds }) => {
             ws::load(connect, connections, size, seconds).map(|()| true)
+        }
+        Some(Part::TlsLoad { connect, connections, certificate, resume, seconds }) => {
+            handshake::load(connect, connections, &certificate, resume, seconds).map(|()| true)
         }
         None => measure::run(&cli.options),
     };

@@ -3,15 +3,17 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::h2load::H2load;
 use crate::idle::{self, Idle};
 use crate::lab::{self, Lab, Process};
 use crate::peer::{self, Peer, Programs, Variant};
 use crate::report::Report;
-use crate::scenario::{self, Backend, FILE, Scenario};
+use crate::scenario::{self, Backend, FILE, SMALL, Scenario};
 use crate::syscalls::{self, Counter};
+use crate::tls::Client;
 use crate::usage::Usage;
 use crate::wrk::Wrk;
-use crate::{Options, Result, client, ws};
+use crate::{Options, Result, client, grpc, handshake, http2, tls, ws};
 
 /// What a load generator saw.
 #[derive(Default)]
@@ -50,9 +52,14 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let scenarios = scenario::chosen(&options.scenarios)?;
     let programs = Programs::find(options)?;
     let wrk = lab::tool("wrk", "wrk")?;
+    let h2load = match scenarios.iter().any(|s| matches!(s.load, scenario::Load::Http2 { .. })) {
+        true => lab::tool("h2load", "nghttp2-client")?,
+        false => PathBuf::new(),
+    };
     lab::tool("taskset", "util-linux")?;
     let lab = Lab::open(options)?;
     write_files(&lab)?;
+    tls::make_certificate(&lab)?;
     let bench = Bench {
         counter: syscalls::counter(&lab),
         origins: Origins::start(&lab, &programs)?,
@@ -60,6 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         programs: &programs,
         options,
         wrk,
+        h2load,
     };
     let mut report = Report::new(options, bench.counter.as_ref().map(Counter::name));
     report.environment(&programs.versions());
@@ -76,6 +84,8 @@ struct Bench<'a> {
     programs: &'a Programs,
     options: &'a Options,
     wrk: PathBuf,
+    /// Empty if no scenario needs it.
+    h2load: PathBuf,
     origins: Origins,
     counter: Option<Counter>,
 }
@@ -102,7 +112,7 @@ impl Bench<'_> {
         let mut peers = Vec::new();
         for variant in peer::variants(&self.options.peers, scenario) {
             let started = self.start(variant, scenario).and_then(|peer| {
-                check(scenario, peer.address)?;
+                check(self.lab, scenario, peer.address)?;
                 Ok(peer)
             });
             let failure = started.as_ref().err().map(ToString::to_string);
@@ -115,11 +125,11 @@ impl Bench<'_> {
                 failure,
             });
         }
-        if let scenario::Load::Idle { connections } = scenario.load {
+        if let scenario::Load::Idle { connections, tls } = scenario.load {
             for (row, peer) in rows.iter_mut().zip(&peers) {
                 let Some(peer) = peer else { continue };
                 note(row, |row| {
-                    row.idle = Some(idle::measure(self.lab, peer, connections, "/small")?);
+                    row.idle = Some(idle::measure(self.lab, peer, connections, tls, "/small")?);
                     Ok(())
                 });
             }
@@ -142,6 +152,7 @@ impl Bench<'_> {
         let upstream = match scenario.backend {
             Backend::Nginx => Some(self.origins.nginx),
             Backend::Own => Some(self.origins.own),
+            Backend::Grpc => Some(self.origins.grpc),
             Backend::Files => None,
         };
         Peer::start(self.lab, self.programs, variant, scenario, upstream)
@@ -180,9 +191,18 @@ impl Bench<'_> {
 
     fn load(&self, scenario: &Scenario, target: SocketAddr, seconds: u64) -> Result<Load> {
         match scenario.load {
-            scenario::Load::Http { connections, path, body, close, .. } => {
-                let wrk = Wrk { program: &self.wrk, connections, close, body, seconds };
+            scenario::Load::Http { connections, path, body, close, tls, .. } => {
+                let wrk = Wrk { program: &self.wrk, connections, close, tls, body, seconds };
                 wrk.run(self.lab, target, path)
+            }
+            scenario::Load::Handshake { connections, resume } => {
+                handshake::run(self.lab, target, connections, resume, seconds)
+            }
+            scenario::Load::Http2 { connections, streams, grpc } => {
+                let program = &self.h2load;
+                let message = grpc.then(grpc::message);
+                let h2load = H2load { program, connections, streams, message, seconds };
+                h2load.run(self.lab, target, path_of(grpc))
             }
             scenario::Load::WebSocket { connections, size } => {
                 ws::run(self.lab, target, connections, size, seconds)
@@ -201,11 +221,23 @@ fn note(row: &mut Row, work: impl FnOnce(&mut Row) -> Result<()>) {
 }
 
 /// One request by hand: a fast wrong answer must not count.
-fn check(scenario: &Scenario, target: SocketAddr) -> Result<()> {
-    let scenario::Load::Http { path, response: expected, body: 0, .. } = scenario.load else {
-        return Ok(());
+fn check(lab: &Lab, scenario: &Scenario, target: SocketAddr) -> Result<()> {
+    let client = || Client::new(&tls::files(lab).certificate);
+    let (response, expected) = match scenario.load {
+        scenario::Load::Http2 { grpc, .. } => {
+            return http2::check(&client()?, target, path_of(grpc));
+        }
+        scenario::Load::Http { path, response, tls: true, .. } => {
+            (client()?.check(target, path)?, response)
+        }
+        scenario::Load::Http { path, response, body: 0, .. } => {
+            (client::get(&mut client::connect(target)?, target, path)?, response)
+        }
+        scenario::Load::Handshake { .. } | scenario::Load::Idle { tls: true, .. } => {
+            (client()?.check(target, "/small")?, SMALL)
+        }
+        _ => return Ok(()),
     };
-    let response = client::get(&mut client::connect(target)?, path)?;
     if response.status != 200 || response.body.len() != expected {
         return Err(format!(
             "answers {} with {} bytes instead of 200 with {expected}",
@@ -217,29 +249,36 @@ fn check(scenario: &Scenario, target: SocketAddr) -> Result<()> {
     Ok(())
 }
 
+/// What HTTP/2 requests ask for.
+fn path_of(grpc: bool) -> &'static str {
+    if grpc { grpc::METHOD } else { "/small" }
+}
+
 /// The origins, shared by all peers.
 struct Origins {
     nginx: SocketAddr,
     own: SocketAddr,
+    grpc: SocketAddr,
     _processes: [Process; 2],
 }
 
 impl Origins {
     fn start(lab: &Lab, programs: &Programs) -> Result<Origins> {
         let (nginx, own) = (lab::free_address()?, lab::free_address()?);
+        let grpc = lab::free_address()?;
         let mut processes = [
             peer::nginx_origin(lab, &programs.nginx, nginx)?,
             lab.start(
                 "origin",
                 &lab.origin_core,
                 &std::env::current_exe()?,
-                &["origin", "--listen", &own.to_string()],
+                &["origin", "--listen", &own.to_string(), "--grpc", &grpc.to_string()],
             )?,
         ];
         for (process, address) in processes.iter_mut().zip([nginx, own]) {
             peer::wait_until_it_answers(process, address)?;
         }
-        Ok(Origins { nginx, own, _processes: processes })
+        Ok(Origins { nginx, own, grpc, _processes: processes })
     }
 }
 

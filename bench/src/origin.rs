@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
-use crate::{Result, client, ws};
+use crate::{Result, client, grpc, ws};
 
 /// The key every handshake uses, and the answer it must get (RFC 6455 §1.3).
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -20,11 +20,12 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// Answers with 200 and the request head that arrived.
 pub(crate) const SHOW_HEAD: &str = "/head";
 
-/// Serves on one thread until the process ends.
-pub(crate) fn serve(listen: SocketAddr) -> Result<()> {
+/// Serves on one thread until the process ends, gRPC at an address of its own.
+pub(crate) fn serve(listen: SocketAddr, grpc: SocketAddr) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tasks = LocalSet::new();
     runtime.block_on(tasks.run_until(async {
+        tokio::task::spawn_local(grpc::serve(TcpListener::bind(grpc).await?));
         let listener = TcpListener::bind(listen).await?;
         loop {
             let (stream, _) = listener.accept().await?;

@@ -28,11 +28,32 @@ pub(crate) enum Load {
         body: usize,
         /// `Connection: close` on every request.
         close: bool,
+        /// Over TLS.
+        tls: bool,
+    },
+    /// A TLS connection for every request, from the bench's own client.
+    Handshake {
+        /// At once.
+        connections: usize,
+        /// With the ticket of the connection before; in full otherwise.
+        resume: bool,
+    },
+    /// HTTP/2 requests over TLS from h2load.
+    Http2 {
+        connections: usize,
+        /// Requests at once on each.
+        streams: usize,
+        /// Unary gRPC calls; GET requests otherwise.
+        grpc: bool,
     },
     /// One WebSocket message at a time on each connection, `size` bytes.
     WebSocket { connections: usize, size: usize },
     /// Nothing: connections that have done one request each and wait.
-    Idle { connections: usize },
+    Idle {
+        connections: usize,
+        /// Over TLS.
+        tls: bool,
+    },
 }
 
 impl Load {
@@ -40,9 +61,25 @@ impl Load {
     pub(crate) fn connections(&self) -> usize {
         match *self {
             Load::Http { connections, .. }
+            | Load::Handshake { connections, .. }
+            | Load::Http2 { connections, .. }
             | Load::WebSocket { connections, .. }
-            | Load::Idle { connections } => connections,
+            | Load::Idle { connections, .. } => connections,
         }
+    }
+
+    /// Whether clients speak TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        match *self {
+            Load::Http { tls, .. } | Load::Idle { tls, .. } => tls,
+            Load::Handshake { .. } | Load::Http2 { .. } => true,
+            Load::WebSocket { .. } => false,
+        }
+    }
+
+    /// Whether upstreams speak HTTP/2, as gRPC needs.
+    pub(crate) fn is_grpc(&self) -> bool {
+        matches!(self, Load::Http2 { grpc: true, .. })
     }
 
     /// Whether tunnels are asked for.
@@ -58,6 +95,8 @@ pub(crate) enum Backend {
     Nginx,
     /// By the bench's own origin, which reads a request's body before it answers.
     Own,
+    /// By the bench's own origin for gRPC, which speaks HTTP/2 without TLS.
+    Grpc,
     /// By the proxy itself, from a directory.
     Files,
 }
@@ -86,7 +125,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "connection-per-request",
         about: "128-byte responses, a new client connection each, upstream connections kept",
-        load: Load::Http { connections: 64, path: "/small", response: SMALL, body: 0, close: true },
+        load: Load::Http {
+            connections: 64,
+            path: "/small",
+            response: SMALL,
+            body: 0,
+            close: true,
+            tls: false,
+        },
         backend: Backend::Nginx,
         bulk: false,
     },
@@ -113,6 +159,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             response: 2,
             body: 64 << 10,
             close: false,
+            tls: false,
         },
         backend: Backend::Own,
         bulk: true,
@@ -141,7 +188,64 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "idle",
         about: "process memory of client connections that did one request and wait",
-        load: Load::Idle { connections: 5000 },
+        load: Load::Idle { connections: 5000, tls: false },
+        backend: Backend::Nginx,
+        bulk: false,
+    },
+    Scenario {
+        name: "https-keepalive",
+        about: "128-byte responses over TLS on 64 kept connections",
+        load: Load::Http {
+            connections: 64,
+            path: "/small",
+            response: SMALL,
+            body: 0,
+            close: false,
+            tls: true,
+        },
+        backend: Backend::Nginx,
+        bulk: false,
+    },
+    Scenario {
+        name: "tls-handshake",
+        about: "128-byte responses, a new connection with a full TLS handshake each",
+        load: Load::Handshake { connections: 32, resume: false },
+        backend: Backend::Nginx,
+        bulk: false,
+    },
+    Scenario {
+        name: "tls-resume",
+        about: "128-byte responses, a new connection with a resumed TLS session each",
+        load: Load::Handshake { connections: 32, resume: true },
+        backend: Backend::Nginx,
+        bulk: false,
+    },
+    Scenario {
+        name: "h2-16x16",
+        about: "128-byte responses, HTTP/2 over TLS, 16 connections with 16 requests at once each",
+        load: Load::Http2 { connections: 16, streams: 16, grpc: false },
+        backend: Backend::Nginx,
+        bulk: false,
+    },
+    Scenario {
+        name: "h2-1x100",
+        about: "128-byte responses, HTTP/2 over TLS, one connection with 100 requests at once",
+        load: Load::Http2 { connections: 1, streams: 100, grpc: false },
+        backend: Backend::Nginx,
+        bulk: false,
+    },
+    Scenario {
+        name: "grpc-unary",
+        about: "gRPC calls with 128-byte messages, HTTP/2 on both sides, 16 connections with 16 \
+                calls at once each",
+        load: Load::Http2 { connections: 16, streams: 16, grpc: true },
+        backend: Backend::Grpc,
+        bulk: false,
+    },
+    Scenario {
+        name: "idle-tls",
+        about: "process memory of TLS connections that did one request and wait",
+        load: Load::Idle { connections: 5000, tls: true },
         backend: Backend::Nginx,
         bulk: false,
     },
@@ -158,5 +262,5 @@ pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>> {
 }
 
 const fn http(connections: usize, path: &'static str, response: usize) -> Load {
-    Load::Http { connections, path, response, body: 0, close: false }
+    Load::Http { connections, path, response, body: 0, close: false, tls: false }
 }

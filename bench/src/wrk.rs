@@ -12,6 +12,7 @@ pub(crate) struct Wrk<'a> {
     pub(crate) program: &'a Path,
     pub(crate) connections: usize,
     pub(crate) close: bool,
+    pub(crate) tls: bool,
     /// Bytes of request body: a POST when not 0.
     pub(crate) body: usize,
     pub(crate) seconds: u64,
@@ -35,7 +36,8 @@ impl Wrk<'_> {
             );
             args.extend(["-s".into(), lab.write("post.lua", script)?.display().to_string()]);
         }
-        args.push(format!("http://{target}{path}"));
+        let scheme = if self.tls { "https" } else { "http" };
+        args.push(format!("{scheme}://{target}{path}"));
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         parse(&lab.run_load(self.program, &args)?)
     }

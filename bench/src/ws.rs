@@ -3,18 +3,16 @@
 //! Messages are single binary frames of at most [`MESSAGE_MAX`] bytes, masked by the client as
 //! RFC 6455 §5.3 asks, and every echo is compared with what was sent.
 
-use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::LocalSet;
 
 use crate::lab::Lab;
 use crate::measure::Load;
+use crate::tally::{self, Tally};
 use crate::{Result, client, origin};
 
 /// Longest frame taken, its header included.
@@ -40,18 +38,7 @@ pub(crate) fn run(
     let args = ["ws-load", "--connect", &target, "--connections", &connections];
     let rest = ["--size", &size, "--seconds", &seconds];
     let said = lab.run_load(&std::env::current_exe()?, &[&args[..], &rest[..]].concat())?;
-    let mut load = Load::default();
-    for line in said.lines() {
-        match line.split_once(' ') {
-            Some(("messages", n)) => load.requests = n.parse()?,
-            Some(("seconds", n)) => load.seconds = n.parse()?,
-            Some(("p50", n)) => load.p50_us = n.parse()?,
-            Some(("p99", n)) => load.p99_us = n.parse()?,
-            Some(("error", text)) => load.errors.push(text.to_owned()),
-            _ => return Err(format!("the WebSocket load said `{line}`").into()),
-        }
-    }
-    Ok(load)
+    tally::parse(&said)
 }
 
 /// Makes the load and prints what came of it; the other end of [`run`].
@@ -61,44 +48,10 @@ pub(crate) fn load(
     size: usize,
     seconds: u64,
 ) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let tally = Rc::new(RefCell::new(Tally::default()));
-    let begin = Instant::now();
-    let end = begin + Duration::from_secs(seconds);
-    runtime.block_on(LocalSet::new().run_until(async {
-        let start = || {
-            let tally = Rc::clone(&tally);
-            tokio::task::spawn_local(async move {
-                if let Err(error) = talk(target, size, end, &tally).await {
-                    tally.borrow_mut().errors.push(error.to_string());
-                }
-            })
-        };
-        for task in (0..connections).map(|_| start()).collect::<Vec<_>>() {
-            task.await?;
-        }
-        Result::Ok(())
-    }))?;
-    let tally = tally.borrow();
-    let mut out = String::new();
-    writeln!(out, "messages {}", tally.latency.count)?;
-    writeln!(out, "seconds {}", begin.elapsed().as_secs_f64())?;
-    writeln!(out, "p50 {}", tally.latency.quantile(0.50))?;
-    writeln!(out, "p99 {}", tally.latency.quantile(0.99))?;
-    for error in &tally.errors {
-        writeln!(out, "error {}", error.replace('\n', " "))?;
-    }
-    print!("{out}");
-    Ok(())
+    tally::tasks(connections, seconds, |end, tally| talk(target, size, end, tally))
 }
 
-#[derive(Default)]
-struct Tally {
-    latency: Latency,
-    errors: Vec<String>,
-}
-
-async fn talk(target: SocketAddr, size: usize, end: Instant, tally: &RefCell<Tally>) -> Result<()> {
+async fn talk(target: SocketAddr, size: usize, end: Instant, tally: Rc<Tally>) -> Result<()> {
     let mut stream = handshake(target).await?;
     let payload: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
     let sent = frame(&payload, Some(MASK));
@@ -118,7 +71,7 @@ async fn talk(target: SocketAddr, size: usize, end: Instant, tally: &RefCell<Tal
             Ok(Err(error)) => return Err(error),
             Ok(Ok(false)) => return Err("closed while an echo was awaited".into()),
             Ok(Ok(true)) if echo.bytes() != expected => return Err("a wrong echo".into()),
-            Ok(Ok(true)) => tally.borrow_mut().latency.record(begin.elapsed()),
+            Ok(Ok(true)) => tally.record(begin.elapsed()),
         }
     }
 }
@@ -253,61 +206,9 @@ fn frame_length(frame: &[u8]) -> Option<usize> {
     Some(header_length(frame)?.saturating_add(payload))
 }
 
-/// Latencies in microseconds, kept as counts of buckets at most 1/32 wide.
-struct Latency {
-    buckets: Vec<u64>,
-    count: u64,
-}
-
-impl Default for Latency {
-    fn default() -> Latency {
-        Latency { buckets: vec![0; 60 * 32], count: 0 }
-    }
-}
-
-impl Latency {
-    fn record(&mut self, latency: Duration) {
-        let bucket = bucket_of(latency.as_micros() as u64);
-        if let Some(count) = self.buckets.get_mut(bucket) {
-            *count += 1;
-            self.count += 1;
-        }
-    }
-
-    /// The lower edge of the bucket that this share of all latencies reaches.
-    fn quantile(&self, share: f64) -> u64 {
-        let rank = (self.count as f64 * share) as u64;
-        let mut seen = 0;
-        let reached = self.buckets.iter().position(|count| {
-            seen += count;
-            seen > rank
-        });
-        reached.map_or(0, lower_edge)
-    }
-}
-
-/// Values below 64 have a bucket each; above, 32 buckets share every doubling.
-fn bucket_of(value: u64) -> usize {
-    let shift = (64 - value.leading_zeros()).saturating_sub(6);
-    shift as usize * 32 + (value >> shift) as usize
-}
-
-fn lower_edge(bucket: usize) -> u64 {
-    let shift = (bucket / 32).saturating_sub(1);
-    ((bucket - shift * 32) as u64) << shift
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn buckets_are_close_below_their_values() {
-        for value in (0..5000).chain([1 << 20, 123_456_789]) {
-            let edge = lower_edge(bucket_of(value));
-            assert!(edge <= value && value - edge <= value / 32, "{value} became {edge}");
-        }
-    }
 
     #[test]
     fn an_echo_is_the_payload_without_the_mask() {

@@ -6,6 +6,7 @@ use super::Task;
 use crate::Result;
 use crate::lab::{Lab, Process};
 use crate::scenario::Load;
+use crate::tls::{GROUP, SUITE};
 
 /// Starts HAProxy as proxy.
 pub(super) fn start(lab: &Lab, program: &Path, name: &str, task: &Task) -> Result<Process> {
@@ -16,6 +17,12 @@ pub(super) fn start(lab: &Lab, program: &Path, name: &str, task: &Task) -> Resul
         ""
     };
     let buffer = buffer_size(task);
+    let tls = task.tls.as_ref().map_or(String::new(), |files| {
+        format!(
+            "ssl crt {} alpn h2,http/1.1 ssl-min-ver TLSv1.3 curves {GROUP} ciphersuites {SUITE}",
+            files.both.display()
+        )
+    });
     let config = format!(
         r#"global
     nbthread 1
@@ -36,23 +43,39 @@ defaults
     {splice}
 
 frontend clients
-    bind {listen} backlog 4096
+    bind {listen} backlog 4096 {tls}
     option forwardfor
-    http-request set-header X-Forwarded-Proto http
+    http-request set-header X-Forwarded-Proto {scheme}
     http-request set-header X-Forwarded-Host %[req.hdr(host)]
     http-request set-header X-Forwarded-Port %[dst_port]
-    http-request set-header Forwarded for=%[src];host=\"%[req.hdr(host)]\";proto=http
+    http-request set-header Forwarded for=%[src];host=\"%[req.hdr(host)]\";proto={scheme}
     default_backend origin
 
 backend origin
-    server origin {upstream} pool-max-conn -1 pool-purge-delay 600s
+    server origin {upstream} pool-max-conn -1 pool-purge-delay 600s {http2}
 "#,
+        scheme = if task.tls.is_some() { "https" } else { "http" },
+        http2 = if task.load.is_grpc() { "proto h2" } else { "" },
         connections = task.load.connections() + 256,
         listen = task.listen,
     );
     let file = lab.write(&format!("{name}.cfg"), config)?;
-    lab.start(name, &lab.proxy_core, program, &["-db", "-f", &file.display().to_string()])
+    // It has no key for the number of tickets, but its library reads one.
+    let library = lab.write("openssl.cnf", OPENSSL)?;
+    let library = format!("OPENSSL_CONF={}", library.display());
+    let args = [&library, &program.display().to_string(), "-db", "-f", &file.display().to_string()];
+    lab.start(name, &lab.proxy_core, Path::new("env"), &args)
 }
+
+/// One ticket for a session instead of two, as the others send.
+const OPENSSL: &str = "openssl_conf = all
+[all]
+ssl_conf = modules
+[modules]
+system_default = defaults
+[defaults]
+NumTickets = 1
+";
 
 /// The size that measured best: what is spliced needs no large buffer, except to splice more at once.
 fn buffer_size(task: &Task) -> usize {

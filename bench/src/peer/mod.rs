@@ -11,7 +11,7 @@ use clap::ValueEnum;
 
 use crate::lab::{self, Lab, Process};
 use crate::scenario::{Load, Scenario};
-use crate::{Options, Result, client, origin, usage};
+use crate::{Options, Result, client, origin, tls, usage};
 
 pub(crate) use nginx::origin as nginx_origin;
 
@@ -116,6 +116,8 @@ pub(crate) struct Task<'a> {
     pub(crate) files: PathBuf,
     /// The traffic it is to be set up for.
     pub(crate) load: &'a Load,
+    /// The certificate to show, if clients speak TLS.
+    pub(crate) tls: Option<tls::Files>,
     /// With `splice(2)`, where that is a choice.
     pub(crate) splice: bool,
 }
@@ -145,6 +147,7 @@ impl Peer {
             upstream,
             files: lab.dir.join("files"),
             load: &scenario.load,
+            tls: scenario.load.is_tls().then(|| tls::files(lab)),
             splice: variant.splice,
         };
         let mut process = match (variant.program, &programs.haproxy, &programs.ravelin) {
@@ -165,7 +168,7 @@ impl Peer {
     /// Which fields it sends to the own origin that the client did not send.
     pub(crate) fn added_fields(&self) -> Result<Vec<String>> {
         let mut stream = client::connect(self.address)?;
-        let response = client::get(&mut stream, origin::SHOW_HEAD)?;
+        let response = client::get(&mut stream, self.address, origin::SHOW_HEAD)?;
         let head = String::from_utf8(response.body)?;
         if client::field(head.as_bytes(), "host") != Some(&self.address.to_string()) {
             return Err(format!("{} does not keep Host: {head}", self.variant.name()).into());

@@ -7,6 +7,7 @@ use super::Task;
 use crate::Result;
 use crate::lab::{Lab, Process};
 use crate::scenario::{Load, SMALL};
+use crate::tls::{Files, GROUP, SUITE};
 
 /// Starts nginx as proxy or file server.
 pub(super) fn start(lab: &Lab, program: &Path, task: &Task) -> Result<Process> {
@@ -14,7 +15,10 @@ pub(super) fn start(lab: &Lab, program: &Path, task: &Task) -> Result<Process> {
     let location = match task.upstream {
         Some(_) => {
             let connection = if task.load.is_websocket() { TUNNEL } else { PLAIN };
-            format!("{PROXY}{connection}{}", buffers(task.load))
+            match task.load.is_grpc() {
+                true => GRPC.to_owned(),
+                false => format!("{PROXY}{connection}{}", buffers(task.load)),
+            }
         }
         None => format!("root {}; sendfile off;", task.files.display()),
     };
@@ -32,10 +36,13 @@ pub(super) fn start(lab: &Lab, program: &Path, task: &Task) -> Result<Process> {
     let http = format!(
         "{upstream}
         server {{
-            listen {} reuseport backlog=4096;
+            listen {listen} reuseport backlog=4096 {http2};
+            {tls}
             location / {{ {location} }}
         }}",
-        task.listen,
+        listen = task.listen,
+        http2 = if task.tls.is_some() { "ssl http2" } else { "" },
+        tls = task.tls.as_ref().map_or(String::new(), tls),
     );
     run(lab, "nginx", &lab.proxy_core, program, &http, task.load.connections())
 }
@@ -75,10 +82,37 @@ const PLAIN: &str = r#"
             proxy_set_header Connection "";
             "#;
 
+/// The same for gRPC, which is another module of nginx.
+const GRPC: &str = r#"
+            grpc_pass grpc://origin;
+            grpc_read_timeout 600s;
+            client_max_body_size 0;
+            grpc_set_header Host $http_host;
+            grpc_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            grpc_set_header X-Forwarded-Proto $scheme;
+            grpc_set_header X-Forwarded-Host $http_host;
+            grpc_set_header X-Forwarded-Port $server_port;
+            grpc_set_header Forwarded 'for=$remote_addr;host="$http_host";proto=$scheme';
+            "#;
+
 const TUNNEL: &str = r#"
             proxy_set_header Connection "upgrade";
             proxy_set_header Upgrade $http_upgrade;
             "#;
+
+/// What is spoken to clients. OpenSSL sends two tickets by default, Ravelin one.
+fn tls(files: &Files) -> String {
+    format!(
+        "ssl_certificate {};
+            ssl_certificate_key {};
+            ssl_protocols TLSv1.3;
+            ssl_ecdh_curve {GROUP};
+            ssl_conf_command Ciphersuites {SUITE};
+            ssl_conf_command NumTickets 1;",
+        files.certificate.display(),
+        files.key.display(),
+    )
+}
 
 /// The buffers that measured best for this traffic.
 fn buffers(load: &Load) -> &'static str {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Task;
 use crate::Result;
 use crate::lab::{Lab, Process};
+use crate::tls::{GROUP, SUITE};
 
 /// The binary: the one that was named, or the one built beside this program.
 pub(super) fn find(named: Option<&Path>) -> Result<PathBuf> {
@@ -32,7 +33,7 @@ enabled = true
 
 [[sites.proxy.upstreams]]
 name = "origin"
-url = "http://{upstream}"
+url = "{scheme}://{upstream}"
 
 [[sites.proxy.routes]]
 path = "/"
@@ -48,10 +49,26 @@ add_forwarded = true
 max = 2048
 timeout = 600
 "#,
+            scheme = if task.load.is_grpc() { "h2c" } else { "http" },
             websocket = task.load.is_websocket()
         ),
         None => String::new(),
     };
+    let tls = task.tls.as_ref().map_or(String::new(), |files| {
+        format!(
+            r#"[sites.ssl]
+enabled = true
+cert_file = "{}"
+key_file = "{}"
+min_version = "1.3"
+ciphers = ["{SUITE}"]
+groups = ["{GROUP}"]
+
+"#,
+            files.certificate.display(),
+            files.key.display(),
+        )
+    });
     let config = format!(
         r#"[server]
 name = "ravelin"
@@ -71,7 +88,7 @@ listen = ["{listen}"]
 static_dir = "{files}"
 default = true
 
-{proxy}"#,
+{tls}{proxy}"#,
         connections = task.load.connections() + 256,
         listen = task.listen,
         files = task.files.display(),
