@@ -87,13 +87,14 @@ impl TlsStream {
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let mut state = self.state.borrow_mut();
-        state.go_on_closing(cx, &self.socket);
+        let closing = !state.go_on_closing(cx, &self.socket);
         loop {
             if !state.has_something_to_tell() && state.ciphertext.is_empty() {
                 ready!(state.poll_wait(cx, &self.socket))?;
             }
             match state.read(&self.socket, buf) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(0) if closing && !buf.is_empty() => return Poll::Pending,
                 result => return Poll::Ready(result),
             }
         }
@@ -102,13 +103,16 @@ impl TlsStream {
     /// See [`Stream::poll_read_ready`].
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.state.borrow_mut();
-        state.go_on_closing(cx, &self.socket);
+        let closing = !state.go_on_closing(cx, &self.socket);
         while !state.has_something_to_tell() {
             if state.ciphertext.is_empty() {
                 ready!(state.poll_wait(cx, &self.socket))?;
             }
             // An error is a want of bytes, or kept for the next read to say.
             let _ = state.receive(&self.socket);
+        }
+        if closing && state.is_at_end() {
+            return Poll::Pending;
         }
         Poll::Ready(Ok(()))
     }
@@ -167,7 +171,7 @@ impl TlsStream {
         let mut state = self.state.borrow_mut();
         if state.taken == 0 && state.session.wants_write() {
             // The socket is full, and with a FIN now all that was sent would look cut off. Whoever
-            // shuts down goes on reading, and that sends the rest.
+            // shuts down goes on reading, and that sends the rest; the end is told after it.
             state.fin_due = true;
             return Ok(());
         }
@@ -198,6 +202,9 @@ impl TlsStream {
 impl Drop for TlsStream {
     fn drop(&mut self) {
         self.say_goodbye();
+        // The last chance for what the socket did not take before.
+        let mut cx = Context::from_waker(Waker::noop());
+        self.state.get_mut().go_on_closing(&mut cx, &self.socket);
     }
 }
 
@@ -244,6 +251,11 @@ impl State {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// All was read, and the peer has said that it was all.
+    fn is_at_end(&mut self) -> bool {
+        matches!(self.session.reader().into_first_chunk(), Ok([]))
+    }
+
     /// Waits until the socket can be read, holding as little as can be.
     fn poll_wait(&mut self, cx: &mut Context<'_>, socket: &Stream) -> Poll<io::Result<()>> {
         let ready = socket.poll_read_ready(cx);
@@ -286,6 +298,7 @@ impl State {
     /// Takes ciphertext, from the socket if there is none left. What breaks the connection is kept;
     /// the only error is `WouldBlock`.
     fn receive(&mut self, socket: &Stream) -> io::Result<()> {
+        let had_unsent = self.session.wants_write();
         let fed = if self.ciphertext.is_empty() {
             with_received(socket, |mut received| {
                 let fed = feed(&mut self.session, &mut received);
@@ -307,7 +320,13 @@ impl State {
                 self.broken = Some(error);
                 Ok(())
             }
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                // A refusal to renegotiate, which is waited for.
+                if !had_unsent && self.session.wants_write() {
+                    let _ = self.poll_send(&mut Context::from_waker(Waker::noop()), socket);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -324,12 +343,14 @@ impl State {
         Poll::Ready(Ok(()))
     }
 
-    /// See [`TlsStream::shutdown_write`].
-    fn go_on_closing(&mut self, cx: &mut Context<'_>, socket: &Stream) {
+    /// Whether nothing is left to be done of [`TlsStream::shutdown_write`]; if there is, the task is
+    /// woken when it can be done.
+    fn go_on_closing(&mut self, cx: &mut Context<'_>, socket: &Stream) -> bool {
         if self.fin_due && self.poll_send(cx, socket).is_ready() {
             self.fin_due = false;
             let _ = socket.shutdown_write(); // it fails where nobody is left to be told
         }
+        !self.fin_due
     }
 }
 
