@@ -268,18 +268,17 @@ pub async fn h2_body(mut body: RecvStream) -> (Vec<u8>, Option<HeaderMap>) {
     (all, body.trailers().await.unwrap_or(None))
 }
 
-
 /// A plain origin that sends these frames once a whole request head has come, and then waits until
 /// the proxy closes, for as long as it sends anything.
 pub fn frames_origin(frames: impl Fn(usize) -> Vec<u8> + Send + 'static) -> AsyncOrigin {
     AsyncOrigin::connections(None, move |mut taken, index| {
         let frames = frames(index);
         async move {
-            let settings = frame(SETTINGS, 0, 0, &[]);
+            let settings = frame(SETTINGS, 0, 0, []);
             let _ = taken.write_all(&settings).await;
             if read_until_headers(&mut taken).await {
                 let _ = taken.write_all(&frames).await;
-                let rest = async { while !matches!(taken.read_u8().await, Err(_)) {} };
+                let rest = async { while taken.read_u8().await.is_ok() {} };
                 let _ = tokio::time::timeout(PATIENCE, rest).await;
             }
         }

@@ -20,9 +20,9 @@ use bytes::{Buf, Bytes};
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use wire::body::{TRAILER_BYTES_MAX, TRAILER_FIELDS_MAX, may_be_trailer};
 
 use super::request_text::{RequestText, read_request};
+use super::trailers::{trailer_fields, trailer_lines};
 use crate::upstream::Place;
 
 /// Bytes of a request head as text. The client's own head is bounded far below it; the rest are
@@ -353,7 +353,8 @@ impl Receiving {
                         }
                         None => {
                             if let Some(fields) = ready!(body.poll_trailers(cx))? {
-                                *trailers = trailer_lines(&fields)?;
+                                *trailers =
+                                    trailer_lines(&fields).ok_or(Reason::ENHANCE_YOUR_CALM)?;
                             }
                             *ended = true;
                         }
@@ -456,39 +457,6 @@ fn finish(stream: &mut SendStream<Bytes>, last: Bytes, trailers: &[u8]) -> Resul
         stream.send_data(last, false)?;
     }
     stream.send_trailers(fields)
-}
-
-/// Lines as fields; a line that is none is left out.
-fn trailer_fields(lines: &[u8]) -> HeaderMap {
-    let mut fields = HeaderMap::new();
-    for line in lines.split(|byte| *byte == b'\n').take(TRAILER_FIELDS_MAX) {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-        let (name, value) = line.split_at(colon);
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-            && may_be_trailer(name.as_str().as_bytes())
-        {
-            fields.append(name, value);
-        }
-    }
-    fields
-}
-
-/// The fields that may be forwarded, as lines.
-fn trailer_lines(fields: &HeaderMap) -> Result<Vec<u8>, h2::Error> {
-    let mut lines = Vec::new();
-    let mut count = 0;
-    for (name, value) in fields {
-        count += 1;
-        if count > TRAILER_FIELDS_MAX || lines.len() > TRAILER_BYTES_MAX {
-            return Err(Reason::ENHANCE_YOUR_CALM.into());
-        }
-        if may_be_trailer(name.as_str().as_bytes()) {
-            write_field(&mut lines, name, value);
-        }
-    }
-    Ok(lines)
 }
 
 /// A response head as text. `ended`: nothing follows it.

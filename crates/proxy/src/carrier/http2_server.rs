@@ -23,12 +23,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use wire::body::{TRAILER_BYTES_MAX, TRAILER_FIELDS_MAX, may_be_trailer};
 use wire::field::FieldId;
 use wire::head::{Framing, HeadLimits, Parse, ResponseHead};
 
 use self::share::{CHUNK_MAX, Flight};
 pub(crate) use self::share::{Chunk, Share};
+use super::trailers::{trailer_fields, trailer_lines};
 
 /// Bounds on a response head, which was judged when it came from the upstream.
 const HEAD_LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024 - 1, fields: 256 };
@@ -293,7 +293,13 @@ impl Receiving {
                 Some(Err(error)) => break Reading::Failed(kind_of(&error)),
                 None => match ready!(body.poll_trailers(cx)) {
                     Ok(None) => break Reading::Ended,
-                    Ok(Some(fields)) => break take_trailers(&fields, &mut self.trailers),
+                    Ok(Some(fields)) => match trailer_lines(&fields) {
+                        Some(lines) => {
+                            self.trailers = lines;
+                            break Reading::Ended;
+                        }
+                        None => break Reading::Failed(io::ErrorKind::InvalidData),
+                    },
                     Err(error) => break Reading::Failed(kind_of(&error)),
                 },
             }
@@ -316,25 +322,6 @@ impl Receiving {
             self.held = 0;
         }
         count
-    }
-}
-
-/// Trailers as lines; those that must not be any (RFC 9110 §6.5.1) are dropped.
-fn take_trailers(fields: &http::HeaderMap, lines: &mut Vec<u8>) -> Reading {
-    if fields.len() > TRAILER_FIELDS_MAX {
-        return Reading::Failed(io::ErrorKind::InvalidData);
-    }
-    for (name, value) in fields {
-        let name = name.as_str().as_bytes();
-        if may_be_trailer(name) {
-            for part in [name, b": ", value.as_bytes(), b"\r\n"] {
-                lines.extend_from_slice(part);
-            }
-        }
-    }
-    match lines.len() > TRAILER_BYTES_MAX {
-        true => Reading::Failed(io::ErrorKind::InvalidData),
-        false => Reading::Ended,
     }
 }
 
@@ -495,7 +482,7 @@ impl Sending {
         if left.is_some_and(|left| left > 0) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let fields = response::trailers(trailers);
+        let fields = trailer_fields(trailers);
         let ends = fields.is_empty();
         if ends || self.last.is_some() {
             let chunk = self.last.take().unwrap_or_else(Chunk::empty);

@@ -12,6 +12,7 @@
 pub mod http2_client;
 pub mod http2_server;
 mod request_text;
+mod trailers;
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};

@@ -14,22 +14,6 @@ pub(super) fn response(head: &ResponseHead, text: &[u8], status: u16) -> Option<
     Some(response)
 }
 
-/// Trailers from "name: value\r\n" lines. What is not one is left out.
-pub(super) fn trailers(lines: &[u8]) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    for line in lines.split(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-        let (name, value) = line.split_at(colon);
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
-        let name = HeaderName::from_bytes(name);
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
-            map.append(name, value);
-        }
-    }
-    map
-}
-
 /// All values share one copy of the text.
 fn fields(fields: &[Field], text: &[u8]) -> Option<HeaderMap> {
     let shared = Bytes::copy_from_slice(text);
