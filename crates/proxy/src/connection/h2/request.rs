@@ -18,6 +18,11 @@ use wire::head::HeadLimits;
 /// Lines written here beside the client's fields: Host, and four of a WebSocket handshake.
 pub(super) const OWN_FIELDS_MAX: usize = 5;
 
+/// Bytes of a line beside its name and value.
+const LINE_EXTRA: usize = b": \r\n".len();
+/// Bytes of all that is written here beside lines, target and host; a longer method makes it grow.
+const OWN_BYTES: usize = 192;
+
 /// Bytes of a Sec-WebSocket-Key: 16 bytes in base64.
 pub(super) type WebSocketKey = [u8; 24];
 
@@ -70,6 +75,8 @@ pub(super) fn write_head(
     if !(connect || asterisk || target.starts_with(b"/")) {
         return Err(Fault::Malformed(":path does not begin with a slash"));
     }
+    let lines = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + LINE_EXTRA);
+    out.reserve(lines.sum::<usize>() + target.len() + host.len() + OWN_BYTES);
     let method = if websocket.is_some() { "GET" } else { method.as_str() };
     for part in [method.as_bytes(), b" ", target, b" HTTP/1.1\r\nHost: ", host, b"\r\n"] {
         out.extend_from_slice(part);

@@ -26,6 +26,11 @@ use crate::local::{self, Refusal};
 use crate::log::Cause;
 use crate::worker::{Scratch, Worker};
 
+/// Bytes of request heads that one connection may have under way; streams beyond are refused, and can
+/// be tried again. Each is held for as long as its request lasts, so a client that unpacks the same
+/// large fields on every stream would make us hold 4 MiB otherwise (CVE-2026-49975).
+const HEADS_MAX: usize = 1024 * 1024;
+
 /// The streams of one connection.
 pub(super) struct Streams {
     worker: Rc<Worker>,
@@ -42,6 +47,8 @@ pub(super) struct Streams {
 /// How many streams are being served.
 struct Active {
     count: Cell<usize>,
+    /// Bytes of their heads.
+    heads: Cell<usize>,
     /// Since when none is; only meaningful then.
     idle_since: Cell<Tick>,
     /// The connection's task.
@@ -64,6 +71,7 @@ impl Streams {
             socket,
             active: Rc::new(Active {
                 count: Cell::default(),
+                heads: Cell::default(),
                 idle_since: Cell::new(Tick::now()),
                 driver: RefCell::default(),
             }),
@@ -110,7 +118,7 @@ impl Streams {
         mut respond: SendResponse<Chunk>,
     ) {
         // h2 counts those that the client gave up no more; here they count until they have ended.
-        if self.active.count.get() >= self.max {
+        if self.active.count.get() >= self.max || self.active.heads.get() >= HEADS_MAX {
             respond.send_reset(Reason::REFUSED_STREAM);
             return self.socket.meter().count_fault(Tick::now());
         }
@@ -139,6 +147,7 @@ impl Streams {
                 Err(error) => Err(Refusal::of(&error)),
             }
         });
+        let counted = Counted::new(&self.active, text.capacity());
         let mut task = Task { connection, text, scratch, share: Rc::clone(&self.share) };
         match judged {
             Ok(()) => {
@@ -147,11 +156,11 @@ impl Streams {
                 if has_body && head.framing == Framing::None {
                     head.framing = Framing::UntilClose;
                 }
-                tokio::task::spawn_local(task.serve(Counted::new(&self.active)));
+                tokio::task::spawn_local(task.serve(counted));
             }
             Err(refusal) if refusal.status == 400 => self.reset(task, &refusal),
             Err(refusal) => {
-                tokio::task::spawn_local(task.refuse(refusal, Counted::new(&self.active)));
+                tokio::task::spawn_local(task.refuse(refusal, counted));
             }
         }
     }
@@ -230,13 +239,14 @@ impl Task {
     }
 }
 
-/// A stream that is being served. Dropped after everything that serves it.
-struct Counted(Rc<Active>);
+/// A stream that is being served, with so many bytes of head. Dropped after everything that serves it.
+struct Counted(Rc<Active>, usize);
 
 impl Counted {
-    fn new(active: &Rc<Active>) -> Self {
+    fn new(active: &Rc<Active>, head: usize) -> Self {
         active.count.set(active.count.get() + 1);
-        Self(Rc::clone(active))
+        active.heads.set(active.heads.get() + head);
+        Self(Rc::clone(active), head)
     }
 }
 
@@ -244,6 +254,7 @@ impl Drop for Counted {
     fn drop(&mut self) {
         let left = self.0.count.get().saturating_sub(1);
         self.0.count.set(left);
+        self.0.heads.set(self.0.heads.get().saturating_sub(self.1));
         if left == 0 {
             self.0.idle_since.set(Tick::now());
             if let Some(driver) = &*self.0.driver.borrow() {
