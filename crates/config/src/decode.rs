@@ -33,6 +33,14 @@ pub(crate) struct Spanned<T> {
     pub(crate) span: Span,
 }
 
+/// What stands where a boolean may be replaced by something that says more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Switch<'n> {
+    Bool(bool),
+    Text(Spanned<&'n str>),
+    Number(u16),
+}
+
 impl<'a> Context<'a> {
     pub(crate) fn new(sources: &'a Sources, exists: &'a dyn Fn(&Path) -> bool) -> Context<'a> {
         Context { sources, exists, out: Diagnostics::default() }
@@ -60,6 +68,24 @@ impl<'a> Context<'a> {
         match node.value {
             Value::Bool(on) => Some(on),
             _ => self.wrong_type(name, node, &Kind::Bool),
+        }
+    }
+
+    /// A boolean, or what may stand in its place.
+    pub(crate) fn switch<'n>(&self, name: &str, node: &'n Node, kind: &Kind) -> Option<Switch<'n>> {
+        match (kind, &node.value) {
+            (_, Value::Bool(on)) => Some(Switch::Bool(*on)),
+            (Kind::BoolOrText, Value::String(text)) => {
+                Some(Switch::Text(Spanned { value: text, span: node.span }))
+            }
+            (Kind::BoolOrNumber(numbers), Value::Integer(number)) => {
+                let found = numbers.iter().find(|known| i128::from(**known) == *number);
+                if found.is_none() {
+                    self.bad_value(name, node, &format!("expected {}", kind.expected()));
+                }
+                found.copied().map(Switch::Number)
+            }
+            _ => self.wrong_type(name, node, kind),
         }
     }
 
@@ -158,6 +184,7 @@ impl<'a> Context<'a> {
         let name = key.name;
         match key.kind {
             Kind::Bool => _ = self.boolean(name, node),
+            Kind::BoolOrText | Kind::BoolOrNumber(_) => _ = self.switch(name, node, &key.kind),
             Kind::Text => _ = self.text(name, node),
             Kind::Texts => _ = self.texts(name, node),
             Kind::Integer(min, max) => _ = self.integer(name, node, min, max),
@@ -258,6 +285,11 @@ impl<'n> Table<'n> {
 
     pub(crate) fn boolean(&self, name: &'static str) -> Option<bool> {
         self.take(name).and_then(|entry| self.context.boolean(name, &entry.node))
+    }
+
+    pub(crate) fn switch(&self, name: &'static str) -> Option<Switch<'n>> {
+        let (entry, kind) = (self.take(name)?, self.kind(name)?);
+        self.context.switch(name, &entry.node, &kind)
     }
 
     pub(crate) fn text(&self, name: &'static str) -> Option<Spanned<&'n str>> {

@@ -43,6 +43,10 @@ pub enum Effect {
 pub enum Kind {
     /// `true` or `false`.
     Bool,
+    /// `true` or `false`, or a string that says more than `true`.
+    BoolOrText,
+    /// `true` or `false`, or one of these numbers, the first of which is what `true` stands for.
+    BoolOrNumber(&'static [u16]),
     /// A string.
     Text,
     /// A list of strings.
@@ -100,6 +104,11 @@ impl Kind {
     pub fn expected(&self) -> String {
         match *self {
             Kind::Bool => "`true` or `false`".to_owned(),
+            Kind::BoolOrText => "`true`, `false` or a string".to_owned(),
+            Kind::BoolOrNumber(numbers) => {
+                let numbers: Vec<String> = numbers.iter().map(u16::to_string).collect();
+                format!("`true`, `false`, {}", numbers.join(" or "))
+            }
             Kind::Text => "a string".to_owned(),
             Kind::Texts => "a list of strings".to_owned(),
             Kind::Integer(0, max) if max >= u32::MAX.into() => {

@@ -9,7 +9,7 @@ mod url;
 pub(crate) use address::{Hint, host_name, host_pattern, listen, network};
 pub(crate) use field::{field_name, field_value, managed_field};
 pub(crate) use quantity::{duration, seconds, size};
-pub(crate) use url::{Rejected, UpstreamUrl, authority, path, upstream};
+pub(crate) use url::{UpstreamUrl, authority, path, upstream};
 
 /// A text as a TOML string, for a suggestion.
 pub(crate) fn quoted(text: &str) -> String {

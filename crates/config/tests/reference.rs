@@ -78,6 +78,8 @@ fn sample(section: &Section, key: &Key) -> Option<String> {
     let specific = match (section.path, key.name) {
         (_, "hostname") => Some("\"a.example\""),
         (_, "hostnames") => Some("[\"b.example\"]"),
+        // Not on a site with TLS.
+        ("sites", "h2c") => Some("false"),
         ("sites", "listen") => Some("[\":8080\"]"),
         (_, "url") => Some("\"https://127.0.0.1:1\""),
         (_, "email") => Some("\"a@a.example\""),
@@ -92,7 +94,7 @@ fn sample(section: &Section, key: &Key) -> Option<String> {
         return Some(specific.to_owned());
     }
     Some(match key.kind {
-        Kind::Bool => "true".to_owned(),
+        Kind::Bool | Kind::BoolOrText | Kind::BoolOrNumber(_) => "true".to_owned(),
         Kind::Text => "\"x\"".to_owned(),
         Kind::Texts | Kind::Names => "[\"x\"]".to_owned(),
         Kind::Integer(min, _) => min.max(1).to_string(),
@@ -135,6 +137,11 @@ fn tables() -> String {
 fn kind(kind: &Kind) -> String {
     match kind {
         Kind::Bool => "boolean".to_owned(),
+        Kind::BoolOrText => "boolean or string".to_owned(),
+        Kind::BoolOrNumber(numbers) => {
+            let numbers: Vec<String> = numbers.iter().map(u16::to_string).collect();
+            format!("boolean, {}", numbers.join(", "))
+        }
         Kind::Text => "string".to_owned(),
         Kind::Texts => "list of strings".to_owned(),
         Kind::Integer(min, max) if *max >= i64::from(u32::MAX) => {

@@ -14,6 +14,11 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("backend", "upstream"),
     ("backends", "upstreams"),
     ("bind", "listen"),
+    ("ca", "ca_file"),
+    ("cert", "cert_file"),
+    ("certificate", "cert_file"),
+    ("cipher_suites", "ciphers"),
+    ("curves", "groups"),
     ("document_root", "static_dir"),
     ("domain", "hostname"),
     ("domains", "hostnames"),
@@ -22,16 +27,19 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("index", "index_files"),
     ("index_file", "index_files"),
     ("interval_seconds", "interval"),
+    ("key", "key_file"),
     ("keepalive_timeout", "keep_alive_timeout"),
     ("location", "path"),
     ("locations", "routes"),
     ("prefix", "path"),
+    ("private_key", "key_file"),
     ("proxy_pass", "upstream"),
     ("rewrite", "rewrite_target"),
     ("root", "static_dir"),
     ("server", "url"),
     ("server_name", "hostname"),
     ("servers", "upstreams"),
+    ("sni", "server_name"),
     ("strategy", "method"),
     ("target", "url"),
     ("threads", "worker_threads"),
@@ -70,7 +78,9 @@ impl Context<'_> {
     fn retype(&self, error: Diagnostic, node: &Node, kind: &Kind) -> Diagnostic {
         let written = self.sources.text(node.span);
         let (replacement, message) = match (kind, &node.value) {
-            (Kind::Bool, Value::String(text)) if text == "true" || text == "false" => {
+            (Kind::Bool | Kind::BoolOrNumber(_), Value::String(text))
+                if text == "true" || text == "false" =>
+            {
                 (text.clone(), "booleans stand without quotes")
             }
             (Kind::Bool, Value::String(text)) if matches!(text.as_str(), "yes" | "on") => {
@@ -81,7 +91,9 @@ impl Context<'_> {
             }
             (Kind::Bool, Value::Integer(0)) => ("false".to_owned(), "booleans are words"),
             (Kind::Bool, Value::Integer(1)) => ("true".to_owned(), "booleans are words"),
-            (Kind::Integer(..), Value::String(text)) if text.parse::<i64>().is_ok() => {
+            (Kind::Integer(..) | Kind::BoolOrNumber(_), Value::String(text))
+                if text.parse::<i64>().is_ok() =>
+            {
                 (text.clone(), "numbers stand without quotes")
             }
             (

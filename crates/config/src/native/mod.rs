@@ -57,8 +57,7 @@ pub(crate) fn decode<'n>(context: &'n Context<'n>, roots: &'n [Node]) -> Option<
     if drafts.is_empty() && !tables.iter().any(|table| table.has_or_means("sites")) {
         no_sites(context, first);
     }
-    let announced = drafts.iter().find(|draft| draft.site.proxy_protocol);
-    let announced = announced.and_then(|draft| draft.listen.first().copied());
+    let announced = drafts.iter().find_map(|draft| draft.proxy_protocol);
     let model = Model {
         server: server::decode(once(&tables, "server")),
         sites: listeners::settle(context, drafts),

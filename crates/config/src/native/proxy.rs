@@ -247,9 +247,9 @@ fn route(table: Table<'_>, pools: &Pools) -> Option<Route> {
                 Diagnostic::error(
                     Code::Conflict,
                     entry.key_span,
-                    "WebSocket over an HTTP/2 upstream",
+                    "a WebSocket route needs an HTTP/1.1 upstream",
                 )
-                .label("this route's upstream is spoken to in HTTP/2")
+                .label("its upstream is spoken to in HTTP/2 (`h2` or `h2c`)")
                 .help("give the route an upstream of its own with `http://` or `https://`"),
             );
         }

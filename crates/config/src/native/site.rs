@@ -1,13 +1,17 @@
 //! `[[sites]]`: one virtual host.
 
-use crate::decode::{Context, Spanned, Table};
+use crate::decode::{Context, Spanned, Switch, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{HostPattern, Listen, Site};
 use crate::schema::{Kind, Section, later, now};
 use crate::source::Span;
 use crate::syntax::{host_pattern, listen};
 
-use super::{files, headers, later as not_yet, proxy, ssl};
+use super::ssl::{self, Ssl};
+use super::{files, headers, later as not_yet, proxy};
+
+/// HSTS (RFC 6797).
+const TRANSPORT_SECURITY: &str = "Strict-Transport-Security";
 
 pub(super) static SITES: Section = Section {
     path: "sites",
@@ -78,15 +82,9 @@ pub(super) static SITES: Section = Section {
         ),
         now(
             "redirect_to_https",
-            Kind::Bool,
+            Kind::BoolOrNumber(&[301, 308]),
             "false",
-            "Redirect every plain request to the same URL under `https`.",
-        ),
-        now(
-            "redirect_status",
-            Kind::Choice(&["301", "308"], &[]),
-            "\"301\"",
-            "Status of that redirect; with 308 clients repeat the method and the body.",
+            "Redirect every plain request to the same URL under `https`, with the status 301 or this one; with 308 clients repeat the method and the body.",
         ),
         now(
             "h2c",
@@ -123,6 +121,8 @@ pub(super) struct Draft {
     pub(super) listen: Vec<Span>,
     /// Where `default = true` is written.
     pub(super) default: Option<Span>,
+    /// Where `proxy_protocol = true` is written.
+    pub(super) proxy_protocol: Option<Span>,
 }
 
 /// Decodes one site.
@@ -137,25 +137,22 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
     let name = name.map_or("", |name| name.value).to_owned();
     let (hosts, host_places) = hosts(&table);
     let (listeners, listen_places) = listeners(&table);
-    let default = table.boolean("default").unwrap_or(false);
-    let default = if default { table.peek("default").map(|entry| entry.node.span) } else { None };
-    let exact: Vec<String> = hosts
-        .iter()
-        .filter_map(|host| match host {
-            HostPattern::Exact(name) => Some(name.clone()),
-            HostPattern::Wildcard(_) | HostPattern::Any => None,
-        })
-        .collect();
-    let ssl = ssl::decode(&table, &exact);
+    let default = place_if_true(&table, "default");
+    let proxy_protocol = place_if_true(&table, "proxy_protocol");
     let mut response_headers = headers::plain(&table, "headers");
-    response_headers.extend(ssl.headers);
+    let ssl = ssl::decode(&table, &hosts, &host_places);
+    let http2_cleartext = cleartext(&table, &ssl);
+    if let Some(policy) = ssl.transport_security {
+        not_twice(&table, policy.span);
+        response_headers.push((TRANSPORT_SECURITY.to_owned(), policy.value));
+    }
     let site = Site {
         hosts,
         listen: listeners,
         default: default.is_some(),
         tls: ssl.tls,
-        http2_cleartext: table.boolean("h2c").unwrap_or(false),
-        proxy_protocol: table.boolean("proxy_protocol").unwrap_or(false),
+        http2_cleartext,
+        proxy_protocol: proxy_protocol.is_some(),
         redirect_to_https: redirect_to_https(&table),
         files: files::decode(&table),
         response_headers,
@@ -164,7 +161,7 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
     };
     if !table.has_or_means("static_dir")
         && !table.has_or_means("proxy")
-        && site.redirect_to_https.is_none()
+        && table.peek("redirect_to_https").is_none_or(|entry| entry.node.value.is_off())
     {
         context.push(
             Diagnostic::warning(
@@ -176,20 +173,49 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
             .help("give it `static_dir = \"…\"` or `[sites.proxy]`"),
         );
     }
-    if let (true, Some(_), Some(entry)) = (site.http2_cleartext, &site.tls, table.peek("h2c")) {
-        context.push(
-            Diagnostic::warning(Code::Unused, entry.key_span, "`h2c` has no meaning with TLS")
-                .label("is about plain HTTP/2")
-                .help("with TLS, HTTP/2 is offered unless `ssl.http2 = false`"),
-        );
-    }
     table.finish();
-    Draft { site, hosts: host_places, listen: listen_places, default }
+    Draft { site, hosts: host_places, listen: listen_places, default, proxy_protocol }
 }
 
 fn redirect_to_https(table: &Table<'_>) -> Option<u16> {
-    let status = if table.choice("redirect_status") == Some("308") { 308 } else { 301 };
-    table.boolean("redirect_to_https").unwrap_or(false).then_some(status)
+    match table.switch("redirect_to_https")? {
+        Switch::Bool(true) => Some(301),
+        Switch::Number(status) => Some(status),
+        Switch::Bool(false) | Switch::Text(_) => None,
+    }
+}
+
+/// `hsts` and a field of the site's own cannot both be what is sent.
+fn not_twice(table: &Table<'_>, hsts: Span) {
+    let mut fields = table.map("headers").iter();
+    if let Some(field) = fields.find(|field| field.key.eq_ignore_ascii_case(TRANSPORT_SECURITY)) {
+        let message = format!("`{TRANSPORT_SECURITY}` is set twice");
+        table.context().push(
+            Diagnostic::error(Code::Conflict, hsts, message)
+                .label("sets it")
+                .also(field.key_span, "sets it too")
+                .help("keep `hsts`, which never goes out over plain HTTP"),
+        );
+    }
+}
+
+/// `h2c`, which is for plain listeners only.
+fn cleartext(table: &Table<'_>, ssl: &Ssl) -> bool {
+    let wanted = table.boolean("h2c").unwrap_or(false);
+    if let (true, Some(_), Some(entry)) = (wanted, &ssl.tls, table.peek("h2c")) {
+        table.context().push(
+            Diagnostic::error(Code::Conflict, entry.key_span, "`h2c` on a site with TLS")
+                .label("is HTTP/2 without TLS")
+                .help("take it out: with TLS, HTTP/2 is offered unless `http2 = false` in `[sites.ssl]`"),
+        );
+    }
+    wanted && ssl.tls.is_none()
+}
+
+/// Where a key is written that is `true`.
+fn place_if_true(table: &Table<'_>, name: &'static str) -> Option<Span> {
+    let on = table.boolean(name).unwrap_or(false);
+    table.peek(name).filter(|_| on).map(|entry| entry.node.span)
 }
 
 fn hosts(table: &Table<'_>) -> (Vec<HostPattern>, Vec<Span>) {

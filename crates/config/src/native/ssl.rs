@@ -1,9 +1,11 @@
 //! `[sites.ssl]`: TLS of a site.
 
-use crate::decode::{Spanned, Table};
+use crate::decode::{Context, Spanned, Switch, Table};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{CertificateSource, ClientAuth, Tls, TlsPolicy, TlsVersion};
+use crate::model::{CertificateSource, ClientAuth, HostPattern, Tls, TlsPolicy, TlsVersion};
 use crate::schema::{Kind, Section, now};
+use crate::source::Span;
+use crate::syntax::{field_value, quoted};
 
 use super::acme::{self, ACME};
 
@@ -75,46 +77,104 @@ pub(super) static SSL: Section = Section {
         ),
         now(
             "hsts",
-            Kind::Text,
-            "none",
-            "Value of `Strict-Transport-Security` on every response, such as \"max-age=31536000\".",
+            Kind::BoolOrText,
+            "false",
+            "Send `Strict-Transport-Security` (RFC 6797) on every response of the site: `true` for \"max-age=31536000\" (a year), or the value to send.",
         ),
         now("acme", Kind::Table(&ACME), "", "How certificates are got."),
     ],
 };
 
-/// What the table says: TLS of the site, if it asks for it, and fields for its responses.
+/// What the table says.
 pub(super) struct Ssl {
+    /// TLS of the site, if it asks for it.
     pub(super) tls: Option<Tls>,
-    pub(super) headers: Vec<(String, String)>,
+    /// Value of `Strict-Transport-Security`, and where it is asked for.
+    pub(super) transport_security: Option<Spanned<String>>,
 }
 
-/// Decodes the table. `hosts` are the site's exact host names.
-pub(super) fn decode(table: &Table<'_>, hosts: &[String]) -> Ssl {
-    let Some(ssl) = table.table("ssl") else { return Ssl { tls: None, headers: Vec::new() } };
+/// Decodes the table of a site with these hosts, written at `places`.
+pub(super) fn decode(site: &Table<'_>, hosts: &[HostPattern], places: &[Span]) -> Ssl {
+    let Some(ssl) = site.table("ssl") else { return Ssl { tls: None, transport_security: None } };
     let enabled = ssl.boolean("enabled").unwrap_or(false);
-    let auto = ssl.boolean("auto_cert").unwrap_or(false);
-    let domains = ssl.texts("domains").unwrap_or_default();
-    let acme = acme::decode(&ssl, enabled && auto, hosts, domains);
+    let certificate = certificate(&ssl, enabled, hosts, places);
+    let tls = Tls { certificate, ocsp_file: path(&ssl, "ocsp_file"), policy: policy(&ssl) };
+    let transport_security = transport_security(&ssl);
+    if !ssl.has_or_means("enabled") {
+        ssl.context().push(
+            Diagnostic::warning(Code::Unused, ssl.span, "TLS is off: `enabled` is not set")
+                .label("nothing in this table is used, the site speaks plain HTTP")
+                .help("write `enabled = true` below `[sites.ssl]`, or `enabled = false` to keep it off"),
+        );
+    }
+    ssl.finish();
+    Ssl { tls: enabled.then_some(tls), transport_security: transport_security.filter(|_| enabled) }
+}
+
+fn certificate(
+    ssl: &Table<'_>,
+    enabled: bool,
+    hosts: &[HostPattern],
+    places: &[Span],
+) -> CertificateSource {
+    let acme = ssl.table("acme");
+    let auto = is_automatic(ssl, acme.as_ref(), enabled);
     let files = CertificateSource::Files {
-        certificate: path(&ssl, "cert_file").unwrap_or_default(),
-        key: path(&ssl, "key_file"),
+        certificate: path(ssl, "cert_file").unwrap_or_default(),
+        key: path(ssl, "key_file"),
     };
-    if enabled && !auto {
-        ssl.require("cert_file", "\"/etc/ssl/site.pem\"");
+    if enabled && auto == Some(false) && !ssl.has_or_means("cert_file") {
+        ssl.context().push(
+            Diagnostic::error(Code::MissingKey, ssl.span, "`[sites.ssl]` needs the key `cert_file`")
+                .label("there is no certificate")
+                .help("for example `cert_file = \"/etc/ssl/site.pem\"`, or `auto_cert = true` and `[sites.ssl.acme]` to get one by ACME"),
+        );
     }
-    let certificate = acme.map_or(files, CertificateSource::Acme);
-    let ocsp_file = path(&ssl, "ocsp_file");
-    let policy = policy(&ssl);
-    let hsts = ssl.text("hsts").filter(|text| is_field_value(&ssl, text));
-    let headers = hsts.map(|text| ("Strict-Transport-Security".to_owned(), text.value.to_owned()));
-    match enabled {
-        true => ssl.finish(),
-        false => ssl.finish_quietly(),
+    if let (true, Some(auto)) = (enabled, auto) {
+        unused(ssl, auto);
     }
-    Ssl {
-        tls: enabled.then_some(Tls { certificate, ocsp_file, policy }),
-        headers: headers.filter(|_| enabled).into_iter().collect(),
+    let names = acme::Names { hosts, places, domains: ssl.texts("domains").unwrap_or_default() };
+    acme::decode(ssl, acme, enabled && auto == Some(true), &names)
+        .map_or(files, CertificateSource::Acme)
+}
+
+/// Whether the certificate comes by ACME: `auto_cert` says it, or else the `enabled` of `acme`. `None`
+/// if what they say cannot be read.
+fn is_automatic(ssl: &Table<'_>, acme: Option<&Table<'_>>, enabled: bool) -> Option<bool> {
+    let auto = ssl.boolean("auto_cert");
+    let acme_enabled = acme.and_then(|table| table.boolean("enabled"));
+    if let (true, Some(true), Some(false)) = (enabled, auto, acme_enabled)
+        && let Some(off) = acme.and_then(|table| table.peek("enabled"))
+        && let Some(on) = ssl.peek("auto_cert")
+    {
+        let message = "`auto_cert` is on and `[sites.ssl.acme]` is off";
+        ssl.context().push(
+            Diagnostic::error(Code::Conflict, off.key_span, message)
+                .label("no certificate would be got")
+                .also(on.key_span, "asks for one")
+                .help("set both to `true`, or give `cert_file` in the place of `auto_cert`"),
+        );
+    }
+    match auto {
+        Some(auto) => Some(auto),
+        None if ssl.has("auto_cert") => None,
+        None => Some(acme_enabled.unwrap_or(false)),
+    }
+}
+
+/// Keys about the way of getting a certificate that is not taken.
+fn unused(ssl: &Table<'_>, auto: bool) {
+    let (keys, why): (&[&str], _) = match auto {
+        true => (&["cert_file", "key_file", "ocsp_file"], "the certificate comes by ACME"),
+        false => (&["domains"], "the names are those in `cert_file`"),
+    };
+    for key in keys {
+        if let Some(entry) = ssl.peek(key).filter(|entry| !entry.node.value.is_off()) {
+            let with = if auto { "with" } else { "without" };
+            let message = format!("`{key}` does nothing {with} `auto_cert`");
+            ssl.context()
+                .push(Diagnostic::warning(Code::Unused, entry.key_span, message).label(why));
+        }
     }
 }
 
@@ -163,12 +223,42 @@ pub(super) fn path(table: &Table<'_>, name: &'static str) -> Option<std::path::P
     Some(text.value.into())
 }
 
-fn is_field_value(ssl: &Table<'_>, text: &Spanned<&str>) -> bool {
-    let fits =
-        !text.value.is_empty() && text.value.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    if !fits {
-        let message = "must be the value of a field, such as \"max-age=31536000\"";
-        ssl.context().push(ssl.context().bad("hsts", text.span, message));
-    }
-    fits
+/// The value of `Strict-Transport-Security` that `hsts` asks for.
+fn transport_security(ssl: &Table<'_>) -> Option<Spanned<String>> {
+    const YEAR: &str = "max-age=31536000";
+    let switch = ssl.switch("hsts")?;
+    let span = ssl.peek("hsts").map_or(ssl.span, |entry| entry.key_span);
+    let value = match switch {
+        Switch::Bool(true) => YEAR,
+        Switch::Text(text) => sendable(ssl.context(), text)?,
+        Switch::Bool(false) | Switch::Number(_) => return None,
+    };
+    Some(Spanned { value: value.to_owned(), span })
+}
+
+/// The value, if a browser would heed it: `max-age` is the one directive that is required (RFC 6797
+/// section 6.1).
+fn sendable<'n>(context: &Context<'_>, text: Spanned<&'n str>) -> Option<&'n str> {
+    let bad = |reason: &str| context.bad("hsts", text.span, reason);
+    let error = match field_value(text.value) {
+        Err(reason) => bad(&reason),
+        Ok(value) if value.split(';').any(is_max_age) => return Some(text.value),
+        Ok(value) if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let instead = quoted(&format!("max-age={value}"));
+            bad("a number needs its name").suggest(text.span, instead, "seconds are `max-age`")
+        }
+        Ok("true") => bad("is no directive").suggest(text.span, "true", "without quotes"),
+        Ok(_) => bad("must have `max-age=SECONDS` in it")
+            .help("for example \"max-age=31536000; includeSubDomains\""),
+    };
+    context.push(error);
+    None
+}
+
+fn is_max_age(directive: &str) -> bool {
+    let Some((name, seconds)) = directive.split_once('=') else { return false };
+    let seconds = seconds.trim().trim_matches('"');
+    name.trim().eq_ignore_ascii_case("max-age")
+        && !seconds.is_empty()
+        && seconds.bytes().all(|byte| byte.is_ascii_digit())
 }

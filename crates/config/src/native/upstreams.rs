@@ -7,7 +7,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Pool, ProxyProtocol, Transport, Upstream, UpstreamTls};
 use crate::schema::{Kind, Section, later, now};
 use crate::source::Span;
-use crate::syntax::{Rejected, UpstreamUrl, host_name, upstream};
+use crate::syntax::{UpstreamUrl, host_name, upstream};
 
 use super::ssl::path;
 
@@ -59,7 +59,7 @@ static TLS: Section = Section {
             "verify",
             Kind::Bool,
             "true",
-            "Verify the upstream's certificate and name. Without that, whoever can answer at the address can read and change everything.",
+            "Verify the upstream's certificate and name. Without that, anyone who can answer at the address can read and change what is sent.",
         ),
         now(
             "ca_file",
@@ -150,58 +150,63 @@ fn entry(
         "v1" => ProxyProtocol::V1,
         _ => ProxyProtocol::V2,
     });
-    let settings = table.table("tls");
-    match upstream(url.value) {
-        Ok(parsed) => {
-            let tls = tls(context, settings, &parsed, &url);
-            let transport = Transport { http: parsed.http, tls, proxy_protocol };
-            let UpstreamUrl { address, base_path, .. } = parsed;
-            Some(Upstream { url: url.value.to_owned(), address, base_path, weight, transport })
+    let settings = table.table("tls").map(settings);
+    let parsed = match upstream(url.value) {
+        Ok(parsed) => parsed,
+        Err(hint) => {
+            context.push_hint("url", url.span, hint);
+            return None;
         }
-        Err(Rejected { reason, instead }) => {
-            context.push_hint("url", url.span, crate::syntax::Hint { reason, instead });
-            None
-        }
+    };
+    if let Some((tls, place)) = &settings {
+        fitting(context, tls, *place, &parsed, url.span);
     }
+    let tls = settings.map_or(VERIFIED, |(tls, _)| tls);
+    let transport = Transport { http: parsed.http, tls: parsed.tls.then_some(tls), proxy_protocol };
+    let UpstreamUrl { address, base_path, .. } = parsed;
+    Some(Upstream { url: url.value.to_owned(), address, base_path, weight, transport })
 }
 
-fn tls(
-    context: &Context<'_>,
-    table: Option<Table<'_>>,
-    parsed: &UpstreamUrl,
-    url: &Spanned<&str>,
-) -> Option<UpstreamTls> {
-    let mut tls =
-        UpstreamTls { verify: true, ca_file: None, server_name: None, client_certificate: None };
-    if let Some(table) = table {
-        tls.verify = table.boolean("verify").unwrap_or(true);
-        tls.ca_file = path(&table, "ca_file");
-        tls.server_name = table.text("server_name").and_then(|text| server_name(context, &text));
-        let certificate = path(&table, "cert_file");
-        let key = path(&table, "key_file");
-        if certificate.is_some() != key.is_some() {
-            table.require("cert_file", "\"client.pem\"");
-            table.require("key_file", "\"client.key\"");
-        }
-        tls.client_certificate = certificate.zip(key);
-        if !parsed.tls {
-            context.push(
-                Diagnostic::error(Code::Conflict, table.span, "`tls` for an upstream without TLS")
-                    .label("has no meaning here")
-                    .also(url.span, "speaks plain text")
-                    .help("use `https://` (or `h2://`), or take `tls` out"),
-            );
-        } else if !tls.verify {
-            let message = "the upstream's certificate is not verified";
-            context.push(
-                Diagnostic::warning(Code::Unsafe, table.span, message)
-                    .label("whoever can answer at that address can read and change everything")
-                    .help("name its authority instead: `ca_file = \"internal-ca.pem\"`"),
-            );
-        }
-        table.finish();
+/// TLS as it is without a word about it.
+const VERIFIED: UpstreamTls =
+    UpstreamTls { verify: true, ca_file: None, server_name: None, client_certificate: None };
+
+/// What the `tls` table of an entry says, and where it is.
+fn settings(table: Table<'_>) -> (UpstreamTls, Span) {
+    let (certificate, key) = (path(&table, "cert_file"), path(&table, "key_file"));
+    if certificate.is_some() != key.is_some() {
+        table.require("cert_file", "\"client.pem\"");
+        table.require("key_file", "\"client.key\"");
     }
-    parsed.tls.then_some(tls)
+    let name = table.text("server_name");
+    let tls = UpstreamTls {
+        verify: table.boolean("verify").unwrap_or(true),
+        ca_file: path(&table, "ca_file"),
+        server_name: name.and_then(|text| server_name(table.context(), &text)),
+        client_certificate: certificate.zip(key),
+    };
+    let place = table.peek("verify").filter(|_| !tls.verify).map(|entry| entry.key_span);
+    let place = place.unwrap_or(table.span);
+    table.finish();
+    (tls, place)
+}
+
+/// Says what is wrong or dangerous about TLS settings together with a URL.
+fn fitting(context: &Context<'_>, tls: &UpstreamTls, place: Span, parsed: &UpstreamUrl, url: Span) {
+    if !parsed.tls {
+        context.push(
+            Diagnostic::error(Code::Conflict, place, "`tls` for an upstream without TLS")
+                .label("has no meaning here")
+                .also(url, "is spoken to in plain text")
+                .help("write `https://` (or `h2://`), or take `tls` out"),
+        );
+    } else if !tls.verify {
+        context.push(
+            Diagnostic::warning(Code::Unsafe, place, "the upstream's certificate is not verified")
+                .label("anyone who can answer at that address can read and change what is sent")
+                .help("name its authority in the place of this: `ca_file = \"internal-ca.pem\"`"),
+        );
+    }
 }
 
 fn server_name(context: &Context<'_>, text: &Spanned<&str>) -> Option<String> {

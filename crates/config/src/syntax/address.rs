@@ -15,7 +15,7 @@ pub(crate) struct Hint {
 }
 
 impl Hint {
-    fn because(reason: impl Into<String>) -> Hint {
+    pub(super) fn because(reason: impl Into<String>) -> Hint {
         Hint { reason: reason.into(), instead: None }
     }
 

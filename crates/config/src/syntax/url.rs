@@ -2,15 +2,8 @@
 
 use std::net::Ipv6Addr;
 
-use super::address::{host_name, unix_path};
+use super::address::{Hint, host_name, unix_path};
 use crate::model::{UpstreamAddress, UpstreamHttp};
-
-/// Why an upstream URL cannot be used, and perhaps what was meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rejected {
-    pub(crate) reason: String,
-    pub(crate) instead: Option<String>,
-}
 
 /// An upstream URL taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,9 +17,9 @@ pub(crate) struct UpstreamUrl {
 }
 
 /// `http://host[:port][/base]`, the same with `https`, `ws`, `wss`, `h2` or `h2c`, or `unix:/path`.
-pub(crate) fn upstream(url: &str) -> Result<UpstreamUrl, Rejected> {
+pub(crate) fn upstream(url: &str) -> Result<UpstreamUrl, Hint> {
     if let Some(path) = url.strip_prefix("unix:") {
-        let address = UpstreamAddress::Unix(unix_path(path).map_err(because)?);
+        let address = UpstreamAddress::Unix(unix_path(path).map_err(Hint::because)?);
         let base_path = String::new();
         return Ok(UpstreamUrl { address, base_path, tls: false, http: UpstreamHttp::Http1 });
     }
@@ -38,11 +31,11 @@ pub(crate) fn upstream(url: &str) -> Result<UpstreamUrl, Rejected> {
             let reason = format!("two slashes follow `{scheme}:`");
             let instead = format!("{scheme}://{}", rest.trim_start_matches('/'));
             let instead = upstream(&instead).is_ok().then_some(instead);
-            return Err(Rejected { reason, instead });
+            return Err(Hint { reason, instead });
         }
         let reason = "the scheme is missing".to_owned();
         let instead = authority(url.split('/').next().unwrap_or(""), 80).is_ok();
-        return Err(Rejected { reason, instead: instead.then(|| format!("http://{url}")) });
+        return Err(Hint { reason, instead: instead.then(|| format!("http://{url}")) });
     };
     let (tls, http) = match scheme.to_ascii_lowercase().as_str() {
         "http" | "ws" => (false, UpstreamHttp::Http1),
@@ -50,34 +43,39 @@ pub(crate) fn upstream(url: &str) -> Result<UpstreamUrl, Rejected> {
         "h2c" => (false, UpstreamHttp::Http2),
         "h2" => (true, UpstreamHttp::Http2),
         "http+unix" => return Err(written_as_unix(rest)),
+        "grpc" => return Err(over_http2("h2c", rest)),
+        "grpcs" => return Err(over_http2("h2", rest)),
         _ => {
             let reason =
                 "the scheme must be http, https, ws, wss, h2 or h2c, or the value unix:/path";
-            return Err(because(reason));
+            return Err(Hint::because(reason));
         }
     };
     if let Some(path) = rest.strip_prefix("unix:") {
         return Err(written_as_unix(path));
     }
     if rest.contains(['?', '#']) {
-        return Err(because("an upstream URL has no query and no fragment"));
+        return Err(Hint::because("an upstream URL has no query and no fragment"));
     }
     let (host, base) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let address = authority(host, if tls { 443 } else { 80 }).map_err(because)?;
+    let address = authority(host, if tls { 443 } else { 80 }).map_err(Hint::because)?;
     let base = base.trim_end_matches('/');
-    let base_path = if base.is_empty() { String::new() } else { path(base).map_err(because)? };
+    let base_path =
+        if base.is_empty() { String::new() } else { path(base).map_err(Hint::because)? };
     Ok(UpstreamUrl { address, base_path, tls, http })
 }
 
-/// A Unix socket in the way of another system.
-fn written_as_unix(path: &str) -> Rejected {
-    let path = path.split(':').next().unwrap_or("").trim_start_matches('/');
-    let reason = "a Unix socket is written as \"unix:/path\"".to_owned();
-    Rejected { reason, instead: Some(format!("unix:/{path}")) }
+/// gRPC is HTTP/2, which is what the scheme says here.
+fn over_http2(scheme: &str, rest: &str) -> Hint {
+    let reason = format!("gRPC is spoken over HTTP/2, whose scheme is {scheme}");
+    Hint { reason, instead: Some(format!("{scheme}://{rest}")) }
 }
 
-fn because(reason: impl Into<String>) -> Rejected {
-    Rejected { reason: reason.into(), instead: None }
+/// A Unix socket in the way of another system.
+fn written_as_unix(path: &str) -> Hint {
+    let path = path.split(':').next().unwrap_or("").trim_start_matches('/');
+    let reason = "a Unix socket is written as \"unix:/path\"".to_owned();
+    Hint { reason, instead: Some(format!("unix:/{path}")) }
 }
 
 /// A host and an optional port, which is `default` if it is not there.
