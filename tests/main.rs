@@ -32,6 +32,7 @@ mod signals;
 mod slow_clients;
 mod smuggling;
 mod static_files;
+mod tls;
 mod upstream_http2;
 mod upstream_peers;
 mod upstream_tls;

@@ -7,6 +7,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     date_time_ymd,
 };
+use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -58,6 +59,13 @@ impl Authority {
         })
     }
 
+    /// What trusts it and nobody else.
+    pub fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        roots
+    }
+
     fn sign(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Pair {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
@@ -78,11 +86,8 @@ impl Pair {
         let builder = match clients {
             None => builder.with_no_client_auth(),
             Some(authority) => {
-                let mut roots = rustls::RootCertStore::empty();
-                let root = CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap();
-                roots.add(root).unwrap();
                 let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
-                    Arc::new(roots),
+                    Arc::new(authority.roots()),
                     provider,
                 );
                 builder.with_client_cert_verifier(verifier.build().unwrap())

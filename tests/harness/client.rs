@@ -38,7 +38,7 @@ impl Client {
         Client::over(Sock::Unix(stream))
     }
 
-    fn over(sock: Sock) -> Client {
+    pub fn over(sock: Sock) -> Client {
         sock.set_patience(PATIENCE);
         Client { wire: Wire::new(sock) }
     }

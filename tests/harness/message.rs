@@ -6,6 +6,8 @@ use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use rustls::{ClientConnection, StreamOwned};
+
 /// Why a message could not be read to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Broken {
@@ -147,36 +149,53 @@ impl Request {
     }
 }
 
-/// A stream socket of either family.
+/// A stream socket of either family, or TLS on one.
 #[derive(Debug)]
 pub enum Sock {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Sock {
     pub fn set_patience(&self, time: Duration) {
         match self {
-            Sock::Tcp(s) => {
+            Sock::Unix(s) => {
                 s.set_read_timeout(Some(time)).and_then(|()| s.set_write_timeout(Some(time)))
             }
-            Sock::Unix(s) => {
+            Sock::Tcp(_) | Sock::Tls(_) => {
+                let s = self.tcp().unwrap();
                 s.set_read_timeout(Some(time)).and_then(|()| s.set_write_timeout(Some(time)))
             }
         }
         .unwrap();
     }
 
-    pub fn shutdown(&self, how: Shutdown) {
+    /// The TCP connection, with or without TLS on it.
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Sock::Tcp(s) => Some(s),
+            Sock::Tls(s) => Some(&s.sock),
+            Sock::Unix(_) => None,
+        }
+    }
+
+    /// Ends what is said here; over TLS with `close_notify` first.
+    pub fn shutdown(&mut self, how: Shutdown) {
+        if let Sock::Tls(s) = self {
+            s.conn.send_close_notify();
+            let _ = s.flush();
+        }
         let _ = match self {
             Sock::Tcp(s) => s.shutdown(how),
             Sock::Unix(s) => s.shutdown(how),
+            Sock::Tls(s) => s.sock.shutdown(how),
         };
     }
 
     /// Makes the close that follows a reset (TCP RST) instead of an orderly end.
     pub fn reset_on_close(&self) {
-        if let Sock::Tcp(s) = self {
+        if let Some(s) = self.tcp() {
             socket2::SockRef::from(s).set_linger(Some(Duration::ZERO)).unwrap();
         }
     }
@@ -185,6 +204,7 @@ impl Sock {
         match self {
             Sock::Tcp(s) => Sock::Tcp(s.try_clone().unwrap()),
             Sock::Unix(s) => Sock::Unix(s.try_clone().unwrap()),
+            Sock::Tls(_) => panic!("a TLS session has one owner"),
         }
     }
 
@@ -192,6 +212,7 @@ impl Sock {
         match self {
             Sock::Tcp(s) => s.write_all(bytes),
             Sock::Unix(s) => s.write_all(bytes),
+            Sock::Tls(s) => s.write_all(bytes),
         }
     }
 
@@ -199,6 +220,7 @@ impl Sock {
         match self {
             Sock::Tcp(s) => s.read(buf),
             Sock::Unix(s) => s.read(buf),
+            Sock::Tls(s) => s.read(buf),
         }
     }
 }

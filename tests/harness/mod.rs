@@ -16,6 +16,7 @@ mod peers;
 mod process;
 mod ravelin;
 mod temp;
+mod tls_client;
 
 pub use async_origin::*;
 pub use certificates::*;
@@ -28,6 +29,7 @@ pub use peers::*;
 pub use process::*;
 pub use ravelin::*;
 pub use temp::*;
+pub use tls_client::*;
 
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex};

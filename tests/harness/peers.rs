@@ -101,10 +101,22 @@ impl Drop for Python {
 /// Runs a Python program that uses `websockets` as `ws` and the URL as `url`; its output.
 #[track_caller]
 pub fn websocket_client(url: &str, body: &str) -> String {
+    run_websocket_client(Command::new("python3"), url, body)
+}
+
+/// The same for a `wss` URL, trusting the authorities in this file.
+#[track_caller]
+pub fn websocket_client_trusting(ca_file: &Path, url: &str, body: &str) -> String {
+    let mut command = Command::new("python3");
+    command.env("SSL_CERT_FILE", ca_file);
+    run_websocket_client(command, url, body)
+}
+
+#[track_caller]
+fn run_websocket_client(mut command: Command, url: &str, body: &str) -> String {
     require_websockets();
     let body: String = body.lines().map(|l| format!("        {l}\n")).collect();
     let program = CLIENT.replace("{url}", url).replace("{body}", &body);
-    let mut command = Command::new("python3");
     command.args(["-c", &program]).stdin(Stdio::null());
     let out = run_to_end(command);
     let (stdout, stderr) =
