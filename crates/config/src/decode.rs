@@ -179,6 +179,22 @@ impl<'a> Context<'a> {
         found.copied()
     }
 
+    /// A list of such words; items that are none are reported and left out.
+    pub(crate) fn choices(
+        &self,
+        name: &str,
+        node: &Node,
+        words: &'static [&'static str],
+    ) -> Option<Vec<&'static str>> {
+        match &node.value {
+            Value::Array(items) => {
+                let texts = items.iter().filter(|item| self.text(name, item).is_some());
+                Some(texts.filter_map(|item| self.choice(name, item, words, &[])).collect())
+            }
+            _ => self.wrong_type(name, node, &Kind::Choices(words)),
+        }
+    }
+
     /// Checks a value whose function is not built yet.
     fn check(&self, key: &Key, node: &Node) {
         let name = key.name;
@@ -191,6 +207,7 @@ impl<'a> Context<'a> {
             Kind::Duration(zero) => _ = self.duration(name, node, zero),
             Kind::Size(min, max) => _ = self.size(name, node, min, max),
             Kind::Choice(words, aliases) => _ = self.choice(name, node, words, aliases),
+            Kind::Choices(words) => _ = self.choices(name, node, words),
             Kind::Map => self.check_map(key, node),
             Kind::Names => {}
             Kind::Table(section) => {
@@ -323,6 +340,12 @@ impl<'n> Table<'n> {
         let entry = self.take(name)?;
         let Some(Kind::Choice(words, aliases)) = self.kind(name) else { return None };
         self.context.choice(name, &entry.node, words, aliases)
+    }
+
+    pub(crate) fn choices(&self, name: &'static str) -> Option<Vec<&'static str>> {
+        let entry = self.take(name)?;
+        let Some(Kind::Choices(words)) = self.kind(name) else { return None };
+        self.context.choices(name, &entry.node, words)
     }
 
     /// A table with any keys.

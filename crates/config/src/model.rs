@@ -166,6 +166,39 @@ pub struct TlsPolicy {
     pub tickets: bool,
 }
 
+impl TlsPolicy {
+    /// What `ciphers` may name: every suite with forward secrecy and authenticated encryption, in the
+    /// order in which they are preferred if none is named.
+    pub const CIPHERS: &[&str] = &[
+        "TLS_AES_256_GCM_SHA384",
+        "TLS_AES_128_GCM_SHA256",
+        "TLS_CHACHA20_POLY1305_SHA256",
+        "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+        "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    ];
+
+    /// What `groups` may name.
+    pub const GROUPS: &[&str] = &[
+        "X25519MLKEM768",
+        "secp256r1MLKEM768",
+        "X25519",
+        "secp256r1",
+        "secp384r1",
+        "MLKEM768",
+        "MLKEM1024",
+    ];
+
+    /// The version of TLS that a suite of [`TlsPolicy::CIPHERS`] is for. Those of TLS 1.3 say nothing
+    /// of how keys are agreed on (RFC 8446 section B.4).
+    pub fn version_of(cipher: &str) -> TlsVersion {
+        if cipher.contains("_WITH_") { TlsVersion::Tls12 } else { TlsVersion::Tls13 }
+    }
+}
+
 /// A version of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TlsVersion {

@@ -59,6 +59,8 @@ pub enum Kind {
     Size(u64, u64),
     /// One of the first strings, or of the second, which are other names for some of the first.
     Choice(&'static [&'static str], &'static [&'static str]),
+    /// A list of these strings.
+    Choices(&'static [&'static str]),
     /// A table of strings with any keys.
     Map,
     /// A list of names, or a table of booleans.
@@ -110,7 +112,7 @@ impl Kind {
                 format!("`true`, `false`, {}", numbers.join(" or "))
             }
             Kind::Text => "a string".to_owned(),
-            Kind::Texts => "a list of strings".to_owned(),
+            Kind::Texts | Kind::Choices(_) => "a list of strings".to_owned(),
             Kind::Integer(0, max) if max >= u32::MAX.into() => {
                 "an integer, not negative".to_owned()
             }

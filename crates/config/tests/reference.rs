@@ -101,6 +101,7 @@ fn sample(section: &Section, key: &Key) -> Option<String> {
         Kind::Duration(_) => "\"1s\"".to_owned(),
         Kind::Size(min, _) => min.max(1).to_string(),
         Kind::Choice(names, _) => format!("\"{}\"", names[0]),
+        Kind::Choices(names) => format!("{names:?}"),
         Kind::Map => "{ \"X-A\" = \"1\" }".to_owned(),
         Kind::Table(_) | Kind::Tables(_) => return None,
     })
@@ -153,6 +154,10 @@ fn kind(kind: &Kind) -> String {
         Kind::Size(..) => "size".to_owned(),
         Kind::Choice(names, _) => {
             names.iter().map(|name| format!("`\"{name}\"`")).collect::<Vec<_>>().join(", ")
+        }
+        Kind::Choices(names) => {
+            let names: Vec<String> = names.iter().map(|name| format!("`\"{name}\"`")).collect();
+            format!("list of {}", names.join(", "))
         }
         Kind::Map => "table of strings".to_owned(),
         Kind::Names => "list of names, or table of booleans".to_owned(),

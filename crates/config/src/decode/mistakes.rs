@@ -100,7 +100,7 @@ impl Context<'_> {
                 Kind::Text | Kind::Choice(..),
                 Value::Integer(_) | Value::Float(_) | Value::Bool(_),
             ) => (format!("\"{written}\""), "strings stand in quotes"),
-            (Kind::Texts | Kind::Names, Value::String(_)) => {
+            (Kind::Texts | Kind::Choices(_) | Kind::Names, Value::String(_)) => {
                 (format!("[{written}]"), "a list of one stands in brackets")
             }
             (Kind::Tables(section), Value::Table(_)) if written.starts_with('[') => {
@@ -157,13 +157,18 @@ impl Context<'_> {
         text: &str,
         words: &'static [&'static str],
     ) {
-        let error =
-            self.bad(name, node.span, &format!("expected {}", Kind::Choice(words, &[]).expected()));
+        let few = words.len() <= WORDS_IN_LABEL_MAX;
+        let expected = match few {
+            true => format!("expected {}", Kind::Choice(words, &[]).expected()),
+            false => "there is no such name".to_owned(),
+        };
+        let error = self.bad(name, node.span, &expected);
         self.push(match nearest(text, words.iter().copied()) {
             Some(word) => {
                 error.suggest(node.span, format!("\"{word}\""), format!("did you mean \"{word}\"?"))
             }
-            None => error,
+            None if few => error,
+            None => error.help(format!("there are {}", words.join(", "))),
         });
     }
 
@@ -245,6 +250,9 @@ fn outside(span: Span, header: &str) -> Diagnostic {
         .label(format!("no `{header}` above it"))
         .help(format!("write `{header}` and its keys first; tables below it belong to it"))
 }
+
+/// More words than this do not fit beside the place.
+const WORDS_IN_LABEL_MAX: usize = 6;
 
 /// Sections with more keys than this are not listed in a message.
 const KEYS_LISTED_MAX: usize = 8;

@@ -9,7 +9,7 @@ use crate::schema::{Kind, Section, now};
 use crate::source::Span;
 use crate::syntax::{authority, host_pattern};
 
-use super::ssl::path;
+use super::ssl::{file, path};
 
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
@@ -119,7 +119,7 @@ pub(super) fn decode(
         names,
         email: email.unwrap_or_default().to_owned(),
         directory_url: directory.unwrap_or(default).to_owned(),
-        ca_file: path(&table, "ca_file"),
+        ca_file: file(&table, "ca_file", wanted),
         challenge_dir: path(&table, "challenge_dir"),
         external_account: table.table("external_account").map(external_account),
         profile: table.text("profile").map(|text| text.value.to_owned()),

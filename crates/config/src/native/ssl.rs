@@ -1,11 +1,14 @@
 //! `[sites.ssl]`: TLS of a site.
 
+use std::path::PathBuf;
+
 use crate::decode::{Context, Spanned, Switch, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{CertificateSource, ClientAuth, HostPattern, Tls, TlsPolicy, TlsVersion};
 use crate::schema::{Kind, Section, now};
 use crate::source::Span;
 use crate::syntax::{field_value, quoted};
+use crate::tree::Value;
 
 use super::acme::{self, ACME};
 
@@ -46,13 +49,13 @@ pub(super) static SSL: Section = Section {
         now("max_version", VERSIONS, "\"1.3\"", "Newest version of TLS taken."),
         now(
             "ciphers",
-            Kind::Texts,
-            "all that are safe",
-            "Cipher suites by preference, by their IANA names, such as `TLS_AES_128_GCM_SHA256`.",
+            Kind::Choices(TlsPolicy::CIPHERS),
+            "all of them",
+            "Cipher suites by preference. Each version of TLS that is taken needs one; `TLS_ECDHE_…` are for TLS 1.2, the others for TLS 1.3.",
         ),
         now(
             "groups",
-            Kind::Texts,
+            Kind::Choices(TlsPolicy::GROUPS),
             "X25519MLKEM768, X25519, secp256r1, secp384r1",
             "Key exchange groups by preference.",
         ),
@@ -98,7 +101,9 @@ pub(super) fn decode(site: &Table<'_>, hosts: &[HostPattern], places: &[Span]) -
     let Some(ssl) = site.table("ssl") else { return Ssl { tls: None, transport_security: None } };
     let enabled = ssl.boolean("enabled").unwrap_or(false);
     let certificate = certificate(&ssl, enabled, hosts, places);
-    let tls = Tls { certificate, ocsp_file: path(&ssl, "ocsp_file"), policy: policy(&ssl) };
+    let ocsp_file =
+        file(&ssl, "ocsp_file", enabled && matches!(certificate, CertificateSource::Files { .. }));
+    let tls = Tls { certificate, ocsp_file, policy: policy(&ssl, enabled) };
     let transport_security = transport_security(&ssl);
     if !ssl.has_or_means("enabled") {
         ssl.context().push(
@@ -119,11 +124,12 @@ fn certificate(
 ) -> CertificateSource {
     let acme = ssl.table("acme");
     let auto = is_automatic(ssl, acme.as_ref(), enabled);
+    let used = enabled && auto == Some(false);
     let files = CertificateSource::Files {
-        certificate: path(ssl, "cert_file").unwrap_or_default(),
-        key: path(ssl, "key_file"),
+        certificate: file(ssl, "cert_file", used).unwrap_or_default(),
+        key: file(ssl, "key_file", used),
     };
-    if enabled && auto == Some(false) && !ssl.has_or_means("cert_file") {
+    if used && !ssl.has_or_means("cert_file") {
         ssl.context().push(
             Diagnostic::error(Code::MissingKey, ssl.span, "`[sites.ssl]` needs the key `cert_file`")
                 .label("there is no certificate")
@@ -178,15 +184,14 @@ fn unused(ssl: &Table<'_>, auto: bool) {
     }
 }
 
-fn policy(ssl: &Table<'_>) -> TlsPolicy {
+fn policy(ssl: &Table<'_>, enabled: bool) -> TlsPolicy {
     let version = |name, default| match ssl.choice(name) {
         Some("1.3" | "TLSv1.3") => TlsVersion::Tls13,
         Some(_) => TlsVersion::Tls12,
         None => default,
     };
     let names = |name| -> Vec<String> {
-        let texts = ssl.texts(name).unwrap_or_default();
-        texts.into_iter().map(|text| text.value.to_owned()).collect()
+        ssl.choices(name).unwrap_or_default().into_iter().map(str::to_owned).collect()
     };
     let (min_version, max_version) =
         (version("min_version", TlsVersion::Tls12), version("max_version", TlsVersion::Tls13));
@@ -194,6 +199,8 @@ fn policy(ssl: &Table<'_>) -> TlsPolicy {
         let message = "must not be older than `min_version`";
         ssl.context().push(ssl.context().bad("max_version", entry.node.span, message));
     }
+    let ciphers = names("ciphers");
+    without_cipher(ssl, &ciphers, min_version, max_version);
     let required = ssl.choice("client_auth") != Some("optional");
     if let (Some(entry), None) = (ssl.peek("client_auth"), ssl.peek("client_ca")) {
         ssl.context().push(
@@ -205,16 +212,56 @@ fn policy(ssl: &Table<'_>) -> TlsPolicy {
     TlsPolicy {
         min_version,
         max_version,
-        ciphers: names("ciphers"),
+        ciphers,
         groups: names("groups"),
-        client_auth: path(ssl, "client_ca").map(|ca_file| ClientAuth { ca_file, required }),
+        client_auth: file(ssl, "client_ca", enabled)
+            .map(|ca_file| ClientAuth { ca_file, required }),
         http2: ssl.boolean("http2").unwrap_or(true),
         tickets: ssl.boolean("session_tickets").unwrap_or(true),
     }
 }
 
+/// Reports a version for which no suite is named: connections of that version could not be made.
+fn without_cipher(ssl: &Table<'_>, ciphers: &[String], min: TlsVersion, max: TlsVersion) {
+    let Some(entry) = ssl.peek("ciphers") else { return };
+    let all_known =
+        matches!(&entry.node.value, Value::Array(items) if items.len() == ciphers.len());
+    if ciphers.is_empty() || !all_known {
+        return;
+    }
+    for (version, name, bound) in [
+        (TlsVersion::Tls12, "1.2", "set `min_version = \"1.3\"`"),
+        (TlsVersion::Tls13, "1.3", "set `max_version = \"1.2\"`"),
+    ] {
+        let taken = (min..=max).contains(&version);
+        if taken && ciphers.iter().all(|cipher| TlsPolicy::version_of(cipher) != version) {
+            let message = format!("no cipher suite of TLS {name} is named");
+            let otherwise = if min < max { bound } else { "take `ciphers` out" };
+            ssl.context().push(
+                Diagnostic::error(Code::Conflict, entry.key_span, message)
+                    .label(format!("TLS {name} is taken, but could not be spoken"))
+                    .help(format!("add one, or {otherwise}")),
+            );
+        }
+    }
+}
+
+/// A file that must be there if it is `used`.
+pub(super) fn file(table: &Table<'_>, name: &'static str, used: bool) -> Option<PathBuf> {
+    let path = path(table, name)?;
+    if let Some(entry) = table.peek(name).filter(|_| used && !table.context().exists(&path)) {
+        let message = format!("the file \"{}\" does not exist", path.display());
+        table.context().push(
+            Diagnostic::warning(Code::MissingFile, entry.node.span, message)
+                .label("TLS cannot do without it")
+                .help("relative paths start at the working directory"),
+        );
+    }
+    Some(path)
+}
+
 /// A path, which must not be empty.
-pub(super) fn path(table: &Table<'_>, name: &'static str) -> Option<std::path::PathBuf> {
+pub(super) fn path(table: &Table<'_>, name: &'static str) -> Option<PathBuf> {
     let text = table.text(name)?;
     if text.value.is_empty() {
         table.context().push(table.context().bad(name, text.span, "must not be empty"));

@@ -9,7 +9,7 @@ use crate::schema::{Kind, Section, later, now};
 use crate::source::Span;
 use crate::syntax::{UpstreamUrl, host_name, upstream};
 
-use super::ssl::path;
+use super::ssl::file;
 
 /// Larger weights only make the turns longer.
 const WEIGHT_MAX: i64 = 1_000_000;
@@ -173,7 +173,7 @@ const VERIFIED: UpstreamTls =
 
 /// What the `tls` table of an entry says, and where it is.
 fn settings(table: Table<'_>) -> (UpstreamTls, Span) {
-    let (certificate, key) = (path(&table, "cert_file"), path(&table, "key_file"));
+    let (certificate, key) = (file(&table, "cert_file", true), file(&table, "key_file", true));
     if certificate.is_some() != key.is_some() {
         table.require("cert_file", "\"client.pem\"");
         table.require("key_file", "\"client.key\"");
@@ -181,7 +181,7 @@ fn settings(table: Table<'_>) -> (UpstreamTls, Span) {
     let name = table.text("server_name");
     let tls = UpstreamTls {
         verify: table.boolean("verify").unwrap_or(true),
-        ca_file: path(&table, "ca_file"),
+        ca_file: file(&table, "ca_file", true),
         server_name: name.and_then(|text| server_name(table.context(), &text)),
         client_certificate: certificate.zip(key),
     };

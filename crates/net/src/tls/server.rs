@@ -190,3 +190,24 @@ fn policy_id(policy: &TlsPolicy, client_ca: Option<&[u8]>) -> PolicyId {
     client_ca.hash(&mut hasher);
     PolicyId(hasher.finish())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `ravelin check` takes the names that a start takes, and no others.
+    #[test]
+    fn the_configuration_knows_every_cipher_suite_and_group() {
+        let ciphers: Vec<_> =
+            ALL_CIPHER_SUITES.iter().map(|suite| cipher_name(suite.suite())).collect();
+        assert_eq!(ciphers, TlsPolicy::CIPHERS);
+        let groups: Vec<_> =
+            ALL_KX_GROUPS.iter().filter_map(|group| group.name().as_str()).collect();
+        assert_eq!(groups, TlsPolicy::GROUPS);
+        for suite in ALL_CIPHER_SUITES {
+            let tls13 = suite.version().version == ProtocolVersion::TLSv1_3;
+            let version = TlsPolicy::version_of(cipher_name(suite.suite()));
+            assert_eq!(version == TlsVersion::Tls13, tls13);
+        }
+    }
+}
