@@ -11,7 +11,6 @@ use crate::harness::*;
 /// One site, `example.com`, before this origin; `ssl` continues its table.
 struct One {
     authority: Authority,
-    pair: Pair,
     ravelin: Ravelin,
 }
 
@@ -22,7 +21,7 @@ impl One {
         let pair = authority.server(&["example.com"]);
         let setup = Setup::new(&tls_site("example.com", ssl, &origin.url()));
         let ravelin = setup.pair("example.com", &pair).start();
-        One { authority, pair, ravelin }
+        One { authority, ravelin }
     }
 
     fn addr(&self) -> SocketAddr {
@@ -422,7 +421,7 @@ fn a_large_file_of_a_python_origin_arrives_whole_by_curl() {
     let setup = Setup::new(&tls_site("example.com", "", &python.url()));
     let pair = authority.server(&["example.com"]);
     let ravelin = setup.pair("example.com", &pair).start();
-    let one = One { authority, pair, ravelin };
+    let one = One { authority, ravelin };
     for http in ["--http1.1", "--http2"] {
         let out = one.ravelin.dir().join("out");
         one.curl(&[http, "-o", out.to_str().unwrap()], "/large");

@@ -59,6 +59,13 @@ impl Authority {
         })
     }
 
+    /// A certificate that is of use to servers alone.
+    pub fn for_servers_only(&self) -> Pair {
+        self.sign(&["server.test"], |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        })
+    }
+
     /// What trusts it and nobody else.
     pub fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();

@@ -149,7 +149,12 @@ impl Snapshot {
     /// # Errors
     /// A file that TLS to an upstream needs cannot be read or used.
     pub fn compile(model: &Model, live: &Live) -> Result<(Self, Vec<String>), CompileError> {
-        let mut parts = Parts { live, tls: TlsConfigs::default(), warnings: Vec::new() };
+        let mut parts = Parts {
+            live,
+            tls: TlsConfigs::default(),
+            has_client_auth: model.sites.iter().any(has_client_auth),
+            warnings: Vec::new(),
+        };
         let sites = model.sites.iter().map(|site| Site::compile(site, model, &mut parts));
         let sites = sites.collect::<Result<_, _>>()?;
         let name = &model.server.name;
@@ -189,7 +194,13 @@ impl std::error::Error for CompileError {}
 struct Parts<'a> {
     live: &'a Live,
     tls: TlsConfigs,
+    /// Some site asks its clients for certificates.
+    has_client_auth: bool,
     warnings: Vec<String>,
+}
+
+fn has_client_auth(site: &model::Site) -> bool {
+    site.tls.as_ref().is_some_and(|tls| tls.policy.client_auth.is_some())
 }
 
 impl Snapshot {
@@ -353,9 +364,9 @@ impl ProxySite {
         parts: &mut Parts<'_>,
     ) -> Result<Self, CompileError> {
         let headers = &proxy.headers;
-        let client_auth = site.tls.as_ref().is_some_and(|tls| tls.policy.client_auth.is_some());
         let mut request = Edits::default();
-        if client_auth {
+        // At every site: an open one may stand before the same upstream, which believes these fields.
+        if parts.has_client_auth {
             request.drop_all(CLIENT_CERTIFICATE_FIELDS);
         }
         request.apply(&headers.request);
@@ -387,7 +398,7 @@ impl ProxySite {
                 forwarded: headers.forwarded,
                 via: headers.via,
             },
-            client_auth,
+            client_auth: has_client_auth(site),
             wants_request_id: request.uses_request_id() || response.uses_request_id(),
             request,
             response,

@@ -1,8 +1,8 @@
 //! What the upstream is told about the client's certificate.
 //!
 //! What always holds: at a site that asks clients for certificates these fields say what the
-//! handshake verified and nothing else; what a client sends under their names never reaches the
-//! upstream, in whatever spelling.
+//! handshake verified and nothing else; what a client sends under their names, there or at another
+//! site of the same configuration, never reaches an upstream, in whatever spelling.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
