@@ -34,7 +34,6 @@ mod smuggling;
 mod static_files;
 mod tls;
 mod tls_clients;
-mod tls_files;
 mod upstream_http2;
 mod upstream_peers;
 mod upstream_tls;
