@@ -33,6 +33,7 @@ mod slow_clients;
 mod smuggling;
 mod static_files;
 mod tls;
+mod tls_attacks;
 mod tls_clients;
 mod upstream_http2;
 mod upstream_peers;

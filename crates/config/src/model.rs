@@ -546,7 +546,7 @@ pub struct Limits {
     pub drain: u64,
     /// From accepting a connection to the end of its TLS handshake. Default 10 s.
     pub handshake_timeout: Duration,
-    /// TLS handshakes under way at once in one worker; more wait their turn. Default 1024.
+    /// TLS handshakes under way at once in one worker; when more begin, the oldest end. Default 1024.
     pub handshakes: usize,
     /// Streams of one HTTP/2 connection at once. Default 128.
     pub http2_streams: u32,

@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use net::timer::unix_millis;
 use net::worker::WorkerContext;
-use tokio::sync::Semaphore;
 use wire::head::{RequestHead, ResponseHead};
 
 use crate::challenges::Challenges;
+use crate::connection::Handshakes;
 use crate::files::FileCache;
 use crate::log::{AccessLog, ErrorLog};
 use crate::snapshot::Snapshot;
@@ -44,8 +44,8 @@ pub struct Worker {
     pub error_log: ErrorLog,
     /// The port of each listener.
     pub ports: Rc<[u16]>,
-    /// Places for TLS handshakes under way.
-    pub handshakes: Semaphore,
+    /// TLS handshakes under way.
+    pub handshakes: Handshakes,
     /// Answers to the challenges of certificate authorities.
     pub challenges: Arc<Challenges>,
     snapshot: LocalSnapshot,
@@ -108,7 +108,7 @@ impl Worker {
         let Shared { snapshot, challenges } = shared;
         let worker = Rc::new(Self {
             context,
-            handshakes: Semaphore::new(snapshot.limits.handshakes),
+            handshakes: Handshakes::new(snapshot.limits.handshakes),
             challenges,
             idle: RefCell::default(),
             http2: Http2Pool::default(),

@@ -27,6 +27,11 @@ mod service;
 mod signals;
 mod terminal;
 
+/// A worker allocates and frees on its own thread; this allocator does that in fewer instructions than
+/// the system's (a tenth of all user time with HTTP/2, whose library allocates for each stream).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Wrong usage ends in here, with status 2.
     let cli = Cli::parse();

@@ -163,7 +163,7 @@ impl ClientStream {
                 } else if !whole {
                     Ok(taken)
                 } else {
-                    let text = std::mem::take(text);
+                    let text = Bytes::from(std::mem::take(text));
                     self.send_head(&text, &mut sending).map(|()| taken)
                 }
             }
@@ -250,7 +250,7 @@ impl ClientStream {
     }
 
     /// Sends the request whose head is `text` and begins to wait for the response.
-    fn send_head(&self, text: &[u8], sending: &mut Sending) -> io::Result<()> {
+    fn send_head(&self, text: &Bytes, sending: &mut Sending) -> io::Result<()> {
         let told = read_request(text, self.place.scheme());
         let RequestText { request, has_body, length } =
             told.inspect_err(|error| self.breaks(error))?;
@@ -406,8 +406,7 @@ fn take_head(text: &mut Vec<u8>, bytes: &[u8]) -> (usize, bool) {
     // The end may have begun in an earlier piece.
     let look_from = before.saturating_sub(END.len() - 1);
     text.extend_from_slice(bytes);
-    let found = text.get(look_from..).unwrap_or_default().windows(END.len());
-    match found.into_iter().position(|window| window == END) {
+    match memchr::memmem::find(text.get(look_from..).unwrap_or_default(), END) {
         Some(at) => {
             text.truncate(look_from + at + END.len());
             (text.len().saturating_sub(before), true)

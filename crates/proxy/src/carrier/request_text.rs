@@ -6,9 +6,13 @@
 
 use std::io::{self, ErrorKind};
 
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderName, HeaderValue, Method, Request, Version};
+
+/// Room made at once for so many fields: what most requests have with those of a proxy.
+const FIELDS_EXPECTED: usize = 24;
 
 /// A request, and what its head says of the body.
 #[derive(Debug)]
@@ -20,12 +24,13 @@ pub(super) struct RequestText {
     pub(super) length: Option<u64>,
 }
 
-/// Reads a whole head, which ends with an empty line.
+/// Reads a whole head, which ends with an empty line. The values of its fields share the memory of
+/// `text`.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] if HTTP/2 has no way to say what it says, [`ErrorKind::Unsupported`]
 /// for an upgrade.
-pub(super) fn read_request(text: &[u8], scheme: &Scheme) -> io::Result<RequestText> {
+pub(super) fn read_request(text: &Bytes, scheme: &Scheme) -> io::Result<RequestText> {
     let mut lines = text.split(|byte| *byte == b'\n').map(|line| line.trim_ascii_end());
     let first = lines.next().unwrap_or_default();
     let mut words = first.split(|byte| *byte == b' ');
@@ -37,8 +42,9 @@ pub(super) fn read_request(text: &[u8], scheme: &Scheme) -> io::Result<RequestTe
     let mut authority = None;
     let (mut chunked, mut length) = (false, None);
     let fields = request.headers_mut();
+    fields.reserve(FIELDS_EXPECTED);
     for line in lines.filter(|line| !line.is_empty()) {
-        let (name, value) = field(line)?;
+        let (name, value) = field(text, line)?;
         match name {
             HOST => authority = Some(value),
             CONTENT_LENGTH => {
@@ -62,27 +68,33 @@ pub(super) fn read_request(text: &[u8], scheme: &Scheme) -> io::Result<RequestTe
             }
         }
     }
-    *request.uri_mut() = uri(scheme, authority.as_ref(), target)?;
+    *request.uri_mut() = uri(text, scheme, authority.as_ref(), target)?;
     *request.method_mut() = method;
     *request.version_mut() = Version::HTTP_2;
     let has_body = chunked || length.is_some_and(|length| length > 0);
     Ok(RequestText { request, has_body, length: length.filter(|_| !chunked) })
 }
 
-fn field(line: &[u8]) -> io::Result<(HeaderName, HeaderValue)> {
-    let colon = line.iter().position(|byte| *byte == b':');
+fn field(text: &Bytes, line: &[u8]) -> io::Result<(HeaderName, HeaderValue)> {
+    let colon = memchr::memchr(b':', line);
     let (name, value) = line.split_at(colon.ok_or_else(|| invalid("a field without a colon"))?);
     let name = HeaderName::from_bytes(name).map_err(|_| invalid("a field name is no token"))?;
     let value = value.get(1..).unwrap_or_default().trim_ascii();
-    let value = HeaderValue::from_bytes(value).map_err(|_| invalid("a field value is none"))?;
+    let value = HeaderValue::from_maybe_shared(text.slice_ref(value))
+        .map_err(|_| invalid("a field value is none"))?;
     Ok((name, value))
 }
 
-fn uri(scheme: &Scheme, authority: Option<&HeaderValue>, target: &[u8]) -> io::Result<Uri> {
+fn uri(
+    text: &Bytes,
+    scheme: &Scheme,
+    authority: Option<&HeaderValue>,
+    target: &[u8],
+) -> io::Result<Uri> {
     let authority = authority.map_or(&b""[..], HeaderValue::as_bytes);
-    let authority = Authority::try_from(authority);
+    let authority = Authority::from_maybe_shared(text.slice_ref(authority));
     let authority = authority.map_err(|_| invalid("the host is none that HTTP/2 can name"))?;
-    let path = PathAndQuery::try_from(target)
+    let path = PathAndQuery::from_maybe_shared(text.slice_ref(target))
         .or_else(|_| PathAndQuery::try_from(percent_encoded(target)))
         .map_err(|_| invalid("the path is none that HTTP/2 can name"))?;
     let uri = Uri::builder().scheme(scheme.clone()).authority(authority).path_and_query(path);
@@ -115,7 +127,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> RequestText {
-        read_request(text.as_bytes(), &Scheme::HTTPS).unwrap()
+        read_request(&Bytes::copy_from_slice(text.as_bytes()), &Scheme::HTTPS).unwrap()
     }
 
     #[test]
@@ -176,7 +188,10 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
         ] {
-            assert!(read_request(text.as_bytes(), &Scheme::HTTP).is_err(), "{text:?}");
+            assert!(
+                read_request(&Bytes::copy_from_slice(text.as_bytes()), &Scheme::HTTP).is_err(),
+                "{text:?}"
+            );
         }
     }
 }

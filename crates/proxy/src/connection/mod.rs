@@ -4,12 +4,14 @@
 mod client_address;
 pub mod h1;
 pub mod h2;
+mod handshakes;
 mod linger;
 mod open;
 mod preface;
 mod proxy_protocol;
 
 pub use client_address::ClientAddress;
+pub use handshakes::Handshakes;
 pub use open::serve;
 
 use std::rc::Rc;

@@ -8,16 +8,15 @@
 
 use std::fmt::Display;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
 use config::model::Level;
 use net::stream::{Peer, Stream};
 use net::timer::Deadline;
-use net::tls::{Alpn, Hello, ServerConfig};
+use net::tls::{Alpn, HandshakeError, Hello, ServerConfig};
 use net::worker::Accepted;
-use tokio::sync::SemaphorePermit;
 use wire::proxy_protocol::Addresses;
 
 use super::{ClientAddress, Connection, h1, h2, preface, proxy_protocol};
@@ -69,10 +68,15 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
         client = ClientAddress::new(&Peer::Ip(source)).with_local(Some(destination));
     }
     if listener.tls {
-        stream = match within(&deadline, handshake(&worker, &snapshot, listener, stream)).await {
-            Some(Ok(stream)) => stream,
-            Some(Err(error)) => {
+        let shaking = pin!(handshake(&worker, &snapshot, listener, stream));
+        stream = match within(&deadline, shaking).await {
+            Some(Some(Ok(stream))) => stream,
+            Some(Some(Err(error))) => {
                 complain(&worker, &peer, &error);
+                return None;
+            }
+            Some(None) => {
+                complain(&worker, &peer, &"its TLS handshake gave way to newer ones");
                 return None;
             }
             None => {
@@ -112,7 +116,7 @@ async fn announced(
         complain(worker, &peer, &"not trusted to connect to a listener with the PROXY protocol");
         return None;
     }
-    match within(deadline, proxy_protocol::read_header(stream)).await {
+    match within(deadline, pin!(proxy_protocol::read_header(stream))).await {
         Some(Ok(addresses)) => Some(addresses),
         Some(Err(error)) => {
             complain(worker, &peer, &error);
@@ -125,18 +129,19 @@ async fn announced(
     }
 }
 
-/// Shakes hands once the client has begun to speak and a place is free: a client that only connects
-/// takes nobody's place.
+/// Shakes hands once the client has begun to speak: a client that only connects takes nobody's place.
+/// `None` if the handshake had to give way to others.
 async fn handshake(
     worker: &Worker,
     snapshot: &Snapshot,
     listener: &Listener,
     stream: Stream,
-) -> Result<Stream, net::tls::HandshakeError> {
+) -> Option<Result<Stream, HandshakeError>> {
     // What is wrong with the connection shows in the handshake.
     let _ = poll_fn(|cx| stream.poll_read_ready(cx)).await;
-    let _place: Option<SemaphorePermit<'_>> = worker.handshakes.acquire().await.ok();
-    net::tls::accept(stream, |hello| choose(worker, snapshot, listener, hello)).await
+    let accepting =
+        pin!(net::tls::accept(stream, |hello| choose(worker, snapshot, listener, hello)));
+    worker.handshakes.run(accepting).await
 }
 
 /// What the client has to agree to: that of the site with the name it asks for (exact, then wildcard,
@@ -155,8 +160,7 @@ fn choose(
 }
 
 /// The result of `step`, unless the deadline passes first.
-async fn within<T>(deadline: &Deadline, step: impl Future<Output = T>) -> Option<T> {
-    let mut step = pin!(step);
+async fn within<T>(deadline: &Deadline, mut step: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     poll_fn(|cx| match step.as_mut().poll(cx) {
         Poll::Ready(result) => Poll::Ready(Some(result)),
         Poll::Pending => deadline.poll_expired(cx).map(|()| None),

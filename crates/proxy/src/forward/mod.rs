@@ -89,7 +89,8 @@ pub async fn forward<'a>(
     if let Some(status) = refused_unsent(inbound, matched) {
         record.ended = failed(Party::Client, Phase::Decide, Cause::Limit);
         let reply = reply(matched, status, Rest::of(Left::TooMuch));
-        return local::respond(inbound, reply, &mut heads.out, request_id, record).await;
+        let response = local::respond(inbound, reply, &mut heads.out, request_id, record);
+        return Box::pin(response).await;
     }
     if matched.proxy.wants_request_id {
         inbound.ensure_id(request_id);
@@ -99,7 +100,7 @@ pub async fn forward<'a>(
     let mut fresh_only = false;
     let mut refusals = 0;
     let mut begun: Option<Begun<'_>> = None;
-    loop {
+    let (broken, rest) = loop {
         let reached = reach(inbound, matched, fresh_only, record).await;
         let sending = reached.and_then(|reached| {
             let sending = match begun.take() {
@@ -116,7 +117,7 @@ pub async fn forward<'a>(
             Err(broken) => {
                 let untouched = || Rest::of(body_left(inbound));
                 let rest = begun.map_or_else(untouched, |sent| sent.sending.rest(inbound, heads));
-                return give_up(inbound, matched, broken, rest, heads, request_id, record).await;
+                break (broken, rest);
             }
         };
         let awaited =
@@ -153,7 +154,7 @@ pub async fn forward<'a>(
                 record.request_bytes = sending.pump.payload();
                 let rest = sending.rest(inbound, heads);
                 let broken = awaited.broken;
-                return give_up(inbound, matched, broken, rest, heads, request_id, record).await;
+                break (broken, rest);
             }
         };
         record.status = heads.response.status;
@@ -161,11 +162,12 @@ pub async fn forward<'a>(
             if !(matched.upgrade && heads.response.upgrade == Upgrade::WebSocket) {
                 let rest = sending.rest(inbound, heads);
                 let broken = Broken::new(Party::Upstream, Phase::FirstByte, Cause::Malformed);
-                return give_up(inbound, matched, broken, rest, heads, request_id, record).await;
+                break (broken, rest);
             }
             let lead = response_lead(inbound, matched, heads, &buffer, false, true, request_id);
             let taken = tunnel::Taken { connection: reached.connection, buffer, lead };
-            return tunnel::tunnel(inbound, taken, &mut patience, heads, record).await;
+            let tunnel = tunnel::tunnel(inbound, taken, &mut patience, heads, record);
+            return Box::pin(tunnel).await;
         }
         let relayed = relay(
             inbound,
@@ -186,10 +188,12 @@ pub async fn forward<'a>(
             record.request_bytes = sending.pump.payload();
             let rest = sending.rest(inbound, heads);
             let broken = Broken::new(Party::Upstream, Phase::Transfer, cause);
-            return give_up(inbound, matched, broken, rest, heads, request_id, record).await;
+            break (broken, rest);
         }
         return finish(inbound, matched, reached, sending, relayed, heads, request_id, record);
-    }
+    };
+    // Few requests need this, so it is no part of every request's memory.
+    Box::pin(give_up(inbound, matched, broken, rest, heads, request_id, record)).await
 }
 
 /// A request that is turned down before anything is sent: too large, or too many bytes sent ahead

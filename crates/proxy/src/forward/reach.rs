@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -77,41 +77,58 @@ async fn connection_to(
     fresh_only: bool,
     record: &mut Record<'_>,
 ) -> Result<UpstreamConnection, ConnectError> {
-    let worker = &inbound.connection.worker;
-    let transport = &member.endpoint.transport;
     let greeting = greeting(inbound, member);
-    let open = async || connect(member, &greeting).await;
-    let connection = match transport.http {
-        UpstreamHttp::Http1 => {
-            let kept = match fresh_only || !greeting.is_empty() {
-                true => None,
-                false => worker.idle.borrow_mut().take(member.endpoint.id),
-            };
-            match kept {
-                Some(connection) => Ok(connection),
-                None => {
-                    let opened = async { open().await.map(UpstreamConnection::new) };
-                    in_time(inbound, matched, record, opened).await
-                }
-            }
+    if greeting.is_empty()
+        && let Some(connection) = kept(inbound, member, fresh_only)
+    {
+        if connection.reused {
+            record.times.connect = None;
         }
-        UpstreamHttp::Http2 => {
-            let scheme = if member.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-            let idle = matched.proxy.idle;
-            let place = async {
-                match greeting.is_empty() {
-                    true => worker.http2.place(member.endpoint.id, scheme, idle, open).await,
-                    false => Http2Pool::alone(open().await?, scheme, idle).await,
-                }
-            };
-            let place = async { place.await.map(UpstreamConnection::shared) };
-            in_time(inbound, matched, record, place).await
-        }
-    }?;
+        return Ok(connection);
+    }
+    // Few requests open one, so its many steps are no part of every request's memory.
+    let opening = Box::pin(open(inbound, matched, member, &greeting));
+    let connection = in_time(inbound, matched, record, opening).await?;
     if connection.reused {
         record.times.connect = None;
     }
     Ok(connection)
+}
+
+/// A connection that is there already, and has room.
+fn kept(inbound: &Inbound<'_>, member: &Member, fresh_only: bool) -> Option<UpstreamConnection> {
+    let worker = &inbound.connection.worker;
+    let id = member.endpoint.id;
+    match member.endpoint.transport.http {
+        UpstreamHttp::Http1 if fresh_only => None,
+        UpstreamHttp::Http1 => worker.idle.borrow_mut().take(id),
+        UpstreamHttp::Http2 => worker.http2.take(id).map(UpstreamConnection::shared),
+    }
+}
+
+/// Opens a connection, or waits for a place on one that others open.
+async fn open(
+    inbound: &Inbound<'_>,
+    matched: &Matched<'_>,
+    member: &Member,
+    greeting: &[u8],
+) -> Result<UpstreamConnection, ConnectError> {
+    let open = async || connect(member, greeting).await;
+    match member.endpoint.transport.http {
+        UpstreamHttp::Http1 => open().await.map(UpstreamConnection::new),
+        UpstreamHttp::Http2 => {
+            let scheme = if member.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+            let idle = matched.proxy.idle;
+            let place = match greeting.is_empty() {
+                true => {
+                    let pool = &inbound.connection.worker.http2;
+                    pool.place(member.endpoint.id, scheme, idle, open).await
+                }
+                false => Http2Pool::alone(open().await?, scheme, idle).await,
+            };
+            place.map(UpstreamConnection::shared)
+        }
+    }
 }
 
 /// What goes out first on a new connection: the PROXY protocol header, where the endpoint wants one. A
@@ -146,12 +163,11 @@ async fn in_time(
     inbound: &Inbound<'_>,
     matched: &Matched<'_>,
     record: &mut Record<'_>,
-    opening: impl Future<Output = Result<UpstreamConnection, ConnectError>>,
+    mut opening: Pin<Box<impl Future<Output = Result<UpstreamConnection, ConnectError>>>>,
 ) -> Result<UpstreamConnection, ConnectError> {
     let started = inbound.started.map(|_| Instant::now());
     let deadline = &inbound.connection.deadline;
     deadline.set(matched.proxy.timeout.connect);
-    let mut opening = pin!(opening);
     let connection = poll_fn(|cx| match opening.as_mut().poll(cx) {
         Poll::Ready(result) => Poll::Ready(result),
         Poll::Pending if deadline.expired() => Poll::Ready(Err(ConnectError {

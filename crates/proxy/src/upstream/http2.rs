@@ -58,6 +58,11 @@ struct Links {
 }
 
 impl Http2Pool {
+    /// A place for one exchange with endpoint `id` on a connection that is there.
+    pub fn take(&self, id: usize) -> Option<Place> {
+        self.endpoints.borrow().get(id)?.as_ref()?.take()
+    }
+
     /// A place for one exchange with endpoint `id`; `open` opens a connection to it. Takes no time
     /// limit of its own: the caller drops the future when its patience ends.
     ///

@@ -210,14 +210,15 @@ struct Task {
 impl Task {
     async fn serve(mut self, counted: Counted) {
         self.watch_deadline().await;
-        exchange(&self.connection, &self.text, &mut self.scratch).await;
+        // In a box of its own, so that little has to be moved where the task begins and ends.
+        Box::pin(exchange(&self.connection, &self.text, &mut self.scratch)).await;
         self.put_away();
         drop(counted);
     }
 
     async fn refuse(mut self, refusal: Refusal, counted: Counted) {
         self.watch_deadline().await;
-        local::refuse(&self.connection, &mut self.scratch, &self.text, refusal).await;
+        Box::pin(local::refuse(&self.connection, &mut self.scratch, &self.text, refusal)).await;
         self.put_away();
         drop(counted);
     }
