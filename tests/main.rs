@@ -35,6 +35,7 @@ mod static_files;
 mod tls;
 mod tls_attacks;
 mod tls_clients;
+mod tls_files;
 mod upstream_http2;
 mod upstream_peers;
 mod upstream_tls;
