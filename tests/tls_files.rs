@@ -48,6 +48,26 @@ fn a_key_of_another_certificate_refuses_the_start() {
 }
 
 #[test]
+fn a_check_finds_what_would_refuse_the_start_and_what_is_odd() {
+    let wrong = good("").file("example.com.key", Authority::new().server(&[HOST]).key);
+    let output = run(wrong.dir(), &["check", "ravelin.toml"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_says(&text, &["error[bad-certificate]", "example.com.key", "does not belong", "help"]);
+    let output = run(wrong.dir(), &["check", "--format", "json", "ravelin.toml"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_says(&text, &["\"bad-certificate\"", "does not belong"]);
+
+    let authority = Authority::new();
+    let odd = Setup::new(&tls_site(HOST, "", "http://127.0.0.1:1"));
+    let odd = odd.pair(HOST, &authority.expired(&["other.test"]));
+    let output = run(odd.dir(), &["check", "ravelin.toml"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert_says(&text, &["warning[bad-certificate]", "expired", "is not for example.com"]);
+}
+
+#[test]
 fn an_encrypted_key_refuses_the_start_in_either_wrapping() {
     require("openssl", &["version"], "apt-get install openssl");
     let setup = good("");

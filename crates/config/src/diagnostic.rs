@@ -111,6 +111,8 @@ codes! {
     Unused = "unused",
     /// A file or directory that a key names does not exist.
     MissingFile = "missing-file",
+    /// A certificate or its key that a key names cannot be used, or is odd.
+    BadCertificate = "bad-certificate",
     /// The file's format is not one that Ravelin reads.
     UnknownDialect = "unknown-dialect",
 }

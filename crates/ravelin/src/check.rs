@@ -2,7 +2,8 @@
 
 use std::io;
 
-use config::Model;
+use config::{Code, Diagnostic, Loaded, Model, Severity};
+use control::certificates::inspect;
 
 use crate::cli::{CheckArguments, Common, Format};
 use crate::configuration::{count, load};
@@ -10,7 +11,8 @@ use crate::terminal::{self, Failure};
 
 /// Reports what is wrong on standard output; fails when there is an error among it.
 pub(crate) fn check(arguments: &CheckArguments, common: &Common) -> Result<(), Failure> {
-    let loaded = load(&arguments.files, common)?;
+    let mut loaded = load(&arguments.files, common)?;
+    look_at_certificates(&mut loaded);
     let stdout = io::stdout();
     let report = match arguments.format {
         Format::Json => loaded.render_json(),
@@ -24,8 +26,33 @@ pub(crate) fn check(arguments: &CheckArguments, common: &Common) -> Result<(), F
     if loaded.model.is_some() { Ok(()) } else { Err(Failure::Told) }
 }
 
+/// Adds what is wrong with certificates in files: the configuration alone does not show it.
+fn look_at_certificates(loaded: &mut Loaded) {
+    let Some(model) = &loaded.model else { return };
+    let (errors, doubts) = inspect(model);
+    if !errors.is_empty() {
+        loaded.model = None;
+    }
+    let finding = |severity, message, help| Diagnostic {
+        severity,
+        code: Code::BadCertificate,
+        message,
+        span: None,
+        label: String::new(),
+        labels: Vec::new(),
+        help,
+        suggestion: None,
+    };
+    let errors = errors.into_iter().map(|error| {
+        let help = Some(error.advice.clone()).filter(|advice| !advice.is_empty());
+        finding(Severity::Error, error.to_string(), help.into_iter().collect())
+    });
+    let doubts = doubts.into_iter().map(|doubt| finding(Severity::Warning, doubt, Vec::new()));
+    loaded.diagnostics.extend(errors.chain(doubts));
+}
+
 /// The last line: how many findings there are, or what the configuration would serve.
-fn conclusion(loaded: &config::Loaded) -> String {
+fn conclusion(loaded: &Loaded) -> String {
     let warnings = match loaded.warnings() {
         0 => String::new(),
         number => format!(", {}", count(number, "warning")),

@@ -19,13 +19,12 @@ pub(crate) fn configs(
     tickets: &Tickets,
 ) -> Result<Vec<Option<ServerConfig>>, Failure> {
     let configs = model.sites.iter().enumerate().map(|(index, site)| {
-        let (Some(tls), Some(slot)) = (&site.tls, certificates.slot(index)) else {
-            return Ok(None);
-        };
+        let Some(tls) = &site.tls else { return Ok(None) };
         let cannot = |what: String| {
             let advice = "look at the site's `ssl` table: `ravelin check` shows where it is";
             Failure::new(format!("site \"{}\" cannot have TLS: {what}", site.name), advice)
         };
+        let slot = certificates.slot(index).ok_or_else(|| cannot("no certificate".to_owned()))?;
         let authorities = client_authorities(tls).map_err(cannot)?;
         let config = ServerConfig::new(&tls.policy, authorities.as_deref(), slot.clone(), tickets);
         config.map(Some).map_err(|error| match &tls.policy.client_auth {

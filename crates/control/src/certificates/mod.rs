@@ -1,7 +1,7 @@
 //! Certificates of the sites: read from files or got from an authority, and kept up to date while
 //! Ravelin serves.
 //!
-//! [`Certificates::load`] gives each TLS site an [`IdentitySlot`]: what a slot holds is what the site
+//! [`inspect`] says what is wrong before anything is served. [`Certificates::load`] gives each TLS site an [`IdentitySlot`]: what a slot holds is what the site
 //! shows from that moment on. [`Certificates::start`] then watches the files (`watch`) and orders
 //! and renews the others (`acme`), on the control runtime. What always holds: a slot has a
 //! certificate with its key; one that cannot be read or got changes nothing, it is told in the log.
@@ -13,7 +13,7 @@ mod testing;
 mod watch;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -28,7 +28,7 @@ use tokio::time::timeout;
 
 use self::acme::Orders;
 use self::acme::schedule::unix_now;
-use self::files::{Paths, Shown};
+use self::files::{Fault, Paths, Shown};
 use self::watch::{INTERVAL, Look, SETTLE, Watched};
 
 /// The certificates of a configuration.
@@ -119,12 +119,7 @@ impl Certificates {
             return Ok(Arc::clone(same.slot()));
         }
         let loaded = Watched::load(paths, site, unix_now(), &self.log);
-        let watched = loaded.map_err(|fault| CertificateError {
-            site: site.site.clone(),
-            file: Some(fault.file),
-            problem: fault.problem,
-            advice: fault.advice,
-        })?;
+        let watched = loaded.map_err(|fault| CertificateError::new(site.site.clone(), fault))?;
         let slot = Arc::clone(watched.slot());
         self.watched.push(watched);
         Ok(slot)
@@ -135,6 +130,32 @@ impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificates").field("sites", &self.slots.len()).finish_non_exhaustive()
     }
+}
+
+/// What is wrong with the certificates in files of the configuration, and what is odd about them, as
+/// [`Certificates::load`] would say. Changes nothing; files that do not exist are left out, the
+/// configuration's own check names those.
+pub fn inspect(model: &Model) -> (Vec<CertificateError>, Vec<String>) {
+    let (mut errors, mut doubts) = (Vec::new(), Vec::new());
+    for site in &model.sites {
+        let Some(tls) = &site.tls else { continue };
+        let CertificateSource::Files { certificate, key } = &tls.certificate else { continue };
+        let ocsp = tls.ocsp_file.as_deref();
+        let files = [Some(certificate.as_path()), key.as_deref(), ocsp];
+        if !files.into_iter().flatten().all(Path::exists) {
+            continue;
+        }
+        let paths = Paths::new(certificate, key.as_deref(), ocsp);
+        match paths.load() {
+            Ok(identity) => {
+                let found = files::doubts(&identity, &site.into(), unix_now());
+                let found = found.into_iter().chain(paths.exposed());
+                doubts.extend(found.map(|doubt| format!("site \"{}\": {doubt}", site.name)));
+            }
+            Err(fault) => errors.push(CertificateError::new(site.name.clone(), fault)),
+        }
+    }
+    (errors, doubts)
 }
 
 /// The tasks that keep certificates up to date; they end when this is dropped.
@@ -163,6 +184,13 @@ pub struct CertificateError {
     pub problem: String,
     /// What to do about it; may be empty.
     pub advice: String,
+}
+
+impl CertificateError {
+    fn new(site: String, fault: Fault) -> Self {
+        let Fault { file, problem, advice } = fault;
+        Self { site, file: Some(file), problem, advice }
+    }
 }
 
 impl fmt::Display for CertificateError {
