@@ -13,6 +13,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+mod pool;
+
+pub use pool::*;
+
 /// Everything one configuration says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
@@ -267,38 +271,14 @@ pub struct Proxy {
     pub pools: Vec<Pool>,
     /// Routes in declared order.
     pub routes: Vec<Route>,
-    /// How an endpoint is chosen, for every pool of the site.
-    pub balance: Balance,
+    /// Bodies that are taken whole before they are passed on.
+    pub buffering: Buffering,
     /// How long each step of talking to an upstream may take.
     pub timeout: Timeouts,
     /// What is added to and removed from messages.
     pub headers: Headers,
     /// Idle upstream connections.
     pub idle: IdleConnections,
-}
-
-/// Upstream entries that share a name.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Pool {
-    /// The shared name.
-    pub name: String,
-    /// Its members in declared order; never empty.
-    pub upstreams: Vec<Upstream>,
-}
-
-/// One upstream entry: where requests may be sent.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Upstream {
-    /// As the operator wrote it; appears in logs.
-    pub url: String,
-    /// What it resolves to.
-    pub address: UpstreamAddress,
-    /// Path put before every request's path; empty, or starts with "/" and does not end with it.
-    pub base_path: String,
-    /// Share of requests relative to the other entries, for `weighted`. Default 1.
-    pub weight: u32,
-    /// What is spoken to it.
-    pub transport: Transport,
 }
 
 /// What is spoken to an upstream.
@@ -375,17 +355,6 @@ pub struct Route {
     pub redirect_slash: bool,
 }
 
-/// Balancing method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Balance {
-    /// Each in turn, weights ignored.
-    RoundRobin,
-    /// Smooth weighted round robin.
-    Weighted,
-    /// The fewest requests in flight; ties go to the first in order.
-    LeastConnections,
-}
-
 /// Upstream time limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
@@ -397,6 +366,9 @@ pub struct Timeouts {
     pub write: Duration,
     /// For a tunnel (WebSocket) without a byte in either direction. Default 1 h.
     pub tunnel: Duration,
+    /// From the request's head to the end of the response, attempts and waiting included; tunnels
+    /// are free of it. Default none.
+    pub request: Option<Duration>,
 }
 
 /// Changes to messages on their way through.

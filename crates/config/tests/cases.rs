@@ -162,7 +162,7 @@ fn describe_proxy(out: &mut String, proxy: &Proxy) {
         }
         out.push('\n');
     }
-    _ = writeln!(out, "  {:?} {:?} {:?}", proxy.balance, proxy.timeout, proxy.idle);
+    _ = writeln!(out, "  {:?} {:?} {:?}", proxy.timeout, proxy.idle, proxy.buffering);
     let headers = &proxy.headers;
     _ = writeln!(
         out,

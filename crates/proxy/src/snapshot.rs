@@ -376,7 +376,7 @@ impl ProxySite {
             let members = pool.upstreams.iter().map(|upstream| parts.member(site, upstream));
             let members = members.collect::<Result<_, _>>()?;
             let turn = parts.live.turn(&site.name, &pool.name);
-            let balancer = Balancer::new(proxy.balance, members, turn);
+            let balancer = Balancer::new(&pool.settings.balance, members, turn);
             Ok(Pool { name: pool.name.clone(), balancer })
         });
         let pools = pools.collect::<Result<_, CompileError>>()?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::decode::{Context, Spanned, Table, nearest};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{Balance, IdleConnections, Proxy, Route, Timeouts, UpstreamHttp};
+use crate::model::{Buffering, Balance, IdleConnections, Proxy, Route, Timeouts, UpstreamHttp};
 use crate::schema::{Kind, Section, later, now};
 use crate::source::Span;
 use crate::syntax::{path, quoted};
@@ -157,9 +157,13 @@ pub(super) fn decode(site: &Table<'_>) -> Option<Proxy> {
     let mut pools = upstreams::decode(context, table.tables("upstreams"));
     pools.incomplete |= !table.has("upstreams") && table.has_or_means("upstreams");
     let routes = routes(&table, &pools);
+    let balance = balance(&table);
+    for pool in &mut pools.pools {
+        pool.settings.balance = balance.clone();
+    }
     let proxy = Proxy {
         routes,
-        balance: balance(&table),
+        buffering: Buffering::default(),
         timeout: timeouts(&table),
         headers: super::headers::decode(&table),
         idle: idle(&table),
@@ -374,6 +378,7 @@ fn timeouts(proxy: &Table<'_>) -> Timeouts {
         read: Duration::from_secs(30),
         write: Duration::from_secs(30),
         tunnel: Duration::from_secs(3600),
+        request: None,
     };
     let Some(table) = proxy.table("timeout") else { return timeouts };
     timeouts.connect = table.duration("connect").unwrap_or(timeouts.connect);

@@ -1,10 +1,11 @@
 //! `[[sites.proxy.upstreams]]`: entries that share a name are one pool.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::decode::{Context, Spanned, Table};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{Pool, ProxyProtocol, Transport, Upstream, UpstreamTls};
+use crate::model::{Pool, PoolSettings, ProxyProtocol, Transport, Upstream, UpstreamState, UpstreamTls};
 use crate::schema::{Kind, Section, later, now};
 use crate::source::Span;
 use crate::syntax::{UpstreamUrl, host_name, upstream};
@@ -109,7 +110,11 @@ pub(super) fn decode<'n>(context: &'n Context<'n>, tables: Vec<Table<'n>>) -> Po
         found.incomplete |= name.is_none();
         if let Some(name) = name {
             let index = *found.by_name.entry(name.value.to_owned()).or_insert_with(|| {
-                found.pools.push(Pool { name: name.value.to_owned(), upstreams: Vec::new() });
+                found.pools.push(Pool {
+                    name: name.value.to_owned(),
+                    upstreams: Vec::new(),
+                    settings: PoolSettings::default(),
+                });
                 found.places.push(name.span);
                 found.pools.len() - 1
             });
@@ -164,7 +169,20 @@ fn entry(
     let tls = settings.map_or(VERIFIED, |(tls, _)| tls);
     let transport = Transport { http: parsed.http, tls: parsed.tls.then_some(tls), proxy_protocol };
     let UpstreamUrl { address, base_path, .. } = parsed;
-    Some(Upstream { url: url.value.to_owned(), address, base_path, weight, transport })
+    Some(Upstream {
+        url: url.value.to_owned(),
+        address,
+        srv: false,
+        base_path,
+        weight,
+        priority: 0,
+        state: UpstreamState::Up,
+        max_conns: None,
+        slow_start: Duration::ZERO,
+        max_fails: 3,
+        fail_timeout: Duration::from_secs(10),
+        transport,
+    })
 }
 
 /// TLS as it is without a word about it.

@@ -49,17 +49,17 @@ impl Balancer {
     /// A balancer over `members`, which must not be empty, using `turn`.
     ///
     /// Where weights count, an entry of weight 0 gets no request, not even when others fail.
-    pub fn new(method: Balance, mut members: Vec<Member>, turn: Arc<Turn>) -> Self {
-        if method == Balance::Weighted && members.iter().any(|member| member.weight > 0) {
+    pub fn new(method: &Balance, mut members: Vec<Member>, turn: Arc<Turn>) -> Self {
+        if *method == Balance::Weighted && members.iter().any(|member| member.weight > 0) {
             members.retain(|member| member.weight > 0);
         }
         let method = match method {
-            Balance::RoundRobin => Method::RoundRobin,
             Balance::Weighted => {
                 let weights: Vec<u32> = members.iter().map(|member| member.weight).collect();
                 Method::Weighted(weighted::Sequence::new(&weights))
             }
             Balance::LeastConnections => Method::LeastConnections,
+            _ => Method::RoundRobin,
         };
         Self { members, method, turn }
     }

@@ -31,7 +31,7 @@ pub enum Waiting {
 /// The time limits of an exchange without an upstream.
 pub fn no_upstream_timeouts() -> Timeouts {
     let none = Duration::MAX;
-    Timeouts { connect: none, read: none, write: none, tunnel: none }
+    Timeouts { connect: none, read: none, write: none, tunnel: none, request: None }
 }
 
 /// The idle time of a tunnel is watched in so many parts, so that the deadline need not be moved for
