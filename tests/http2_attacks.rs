@@ -110,6 +110,20 @@ fn post(stream: u32) -> Vec<u8> {
 }
 
 #[test]
+fn a_client_that_ends_in_its_preface_is_let_go_at_once() {
+    // Nobody may look for the rest, which never comes, until the time for a head is over.
+    let target = Target::new(quick(), "head_timeout = 60");
+    for len in [0, 1, 10, PREFACE.len() - 1] {
+        let mut client = target.ravelin.client();
+        client.send(&PREFACE[..len]).finish();
+        let rest = client.wire.rest();
+        assert!(matches!(rest, Ok(_) | Err(Broken::Reset)), "after {len} bytes: {rest:?}");
+    }
+    assert_eq!(target.origin.requests().len(), 0);
+    target.is_well();
+}
+
+#[test]
 fn cve_2019_9512_ping_flood() {
     let target = Target::new(quick(), "");
     let pings = frame(PING, 0, 0, [0; 8]).repeat(1000);

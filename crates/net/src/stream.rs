@@ -14,11 +14,13 @@
 //!   peer that always has bytes ready cannot keep other tasks from running.
 
 use std::ffi::c_int;
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::task::{Context, Poll, ready};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker, ready};
 
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode};
@@ -205,7 +207,8 @@ impl Stream {
 
     /// Looks at the first bytes of what is there now without taking them, as far as `buf` has room;
     /// says how many there are, 0 if the peer sends nothing more. If `enough` does not say that they
-    /// suffice, the socket counts as ready again only when more have come.
+    /// suffice, and more may come, the socket counts as ready again only when more have come. Once it
+    /// is known that no more come, those there are suffice.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when nothing is there, or not enough; [`io::ErrorKind::InvalidInput`]
@@ -215,13 +218,28 @@ impl Stream {
         buf: &mut [u8],
         enough: impl FnOnce(&[u8]) -> bool,
     ) -> io::Result<usize> {
+        // Asked first: what came before the end is there then.
+        let ended = self.saw_end();
         self.try_io(Interest::READABLE, || {
             let (_, seen) = rustix::net::recv(self, &mut *buf, RecvFlags::PEEK)?;
-            match seen == 0 || seen == buf.len() || enough(buf.get(..seen).unwrap_or_default()) {
+            let all = seen == 0 || seen == buf.len() || ended;
+            match all || enough(buf.get(..seen).unwrap_or_default()) {
                 true => Ok(seen),
                 false => Err(io::ErrorKind::WouldBlock.into()), // makes tokio clear the readiness
             }
         })
+    }
+
+    /// The kernel has reported that the peer sends nothing more than what is there. That it did makes
+    /// the socket ready for good: who waits for more without asking this never rests.
+    fn saw_end(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let readiness = match self {
+            Self::Tcp(stream) => pin!(stream.ready(Interest::READABLE)).poll(&mut cx),
+            Self::Unix(stream) => pin!(stream.ready(Interest::READABLE)).poll(&mut cx),
+            Self::Tls(_) => Poll::Pending,
+        };
+        matches!(readiness, Poll::Ready(Ok(readiness)) if readiness.is_read_closed())
     }
 
     /// Takes exactly the first `buf.len()` bytes, which [`Stream::try_peek_at`] has shown, and leaves

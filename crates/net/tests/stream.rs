@@ -3,9 +3,11 @@
 
 mod common;
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpListener};
+use std::pin::pin;
+use std::task::{Poll, ready};
 
 use common::{on_worker, pattern, read, tcp_pair, write_all};
 use net::stream::{Peer, Stream};
@@ -133,5 +135,38 @@ fn a_pair_is_connected() {
         assert_eq!(read(&other, &mut [0; 8]).await.unwrap(), 1);
         assert!(!one.is_tcp());
         assert_eq!(Peer::Unix.ip(), None);
+    });
+}
+
+#[test]
+fn who_looks_for_more_bytes_than_there_are_is_told_of_the_end() {
+    on_worker(async {
+        let (stream, mut peer) = tcp_pair().await;
+        let mut buf = [0; 8];
+        let looked = async |buf: &mut [u8]| {
+            poll_fn(|cx| {
+                loop {
+                    ready!(stream.poll_read_ready(cx))?;
+                    match stream.try_peek_at(buf, |seen| seen.len() >= 4) {
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                        result => return Poll::Ready(result),
+                    }
+                }
+            })
+            .await
+        };
+        peer.write_all(b"four").unwrap();
+        assert_eq!(looked(&mut buf).await.unwrap(), 4);
+        stream.take_peeked(&mut buf[..3]).unwrap();
+        // One byte is left, which is too few until nothing follows it.
+        {
+            let mut look = pin!(looked(&mut buf));
+            poll_fn(|cx| Poll::Ready(assert!(look.as_mut().poll(cx).is_pending()))).await;
+            peer.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(look.await.unwrap(), 1);
+        }
+        assert_eq!(buf[0], b'r');
+        stream.take_peeked(&mut buf[..1]).unwrap();
+        assert_eq!(looked(&mut buf).await.unwrap(), 0);
     });
 }

@@ -22,7 +22,7 @@ pub(super) async fn is_http2(connection: &Connection) -> Option<bool> {
             let mut seen = [0; PREFACE.len()];
             match stream.try_peek_at(&mut seen, |seen| !PREFACE.starts_with(seen)) {
                 Ok(0) => return Poll::Ready(None),
-                // Either all of it, or enough to tell that it is something else.
+                // Either all of it, or enough to tell that it is something else, or all there will be.
                 Ok(_) => return Poll::Ready(Some(seen == *PREFACE)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Poll::Ready(None),

@@ -52,7 +52,9 @@ pub(super) async fn read_header(stream: &Stream) -> Result<Option<Addresses>, He
                     Ok(addresses)
                 }
                 // As much as there may be, and still not whole.
-                Parsed::Partial => Err(HeaderError::Fault(Fault::TooLong)),
+                Parsed::Partial if count == V2_MAX => Err(HeaderError::Fault(Fault::TooLong)),
+                // As much as there will be.
+                Parsed::Partial => Err(HeaderError::Closed(io::ErrorKind::UnexpectedEof.into())),
             });
         }
     })
