@@ -6,12 +6,13 @@
 //!
 //! With a nightly compiler and `cargo-fuzz`: `cargo +nightly fuzz run request_head`.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use wire::body::{BodyDecoder, BodyError};
 use wire::field::{Field, FieldId, Span};
 use wire::head::{Framing, HeadLimits, Parse, RequestHead, ResponseHead, Upgrade, Version};
 use wire::host::Host;
+use wire::proxy_protocol::{Addresses, Parsed, V1_MAX, V2_MAX, parse, write_v1, write_v2};
 use wire::target::{Form, canonical_path, parse_target};
 use wire::websocket::{FrameScanner, Scanned};
 
@@ -111,6 +112,67 @@ pub fn target(data: &[u8]) {
         }
     }
     check_values(data);
+}
+
+/// PROXY protocol headers: the same in any pieces, no longer than allowed, and never a byte of what
+/// follows.
+pub fn proxy_protocol(data: &[u8]) {
+    let outcome = parse(data);
+    let mut end = 0;
+    while end < data.len() {
+        match (parse(&data[..end]), outcome) {
+            (Ok(Parsed::Partial), Ok(Parsed::Header { len, .. })) => assert!(end < len),
+            (Ok(Parsed::Partial), _) => {}
+            // What was decided stays so, whatever follows.
+            (decided, _) => assert_eq!(decided, outcome),
+        }
+        end += if end < 256 { 1 } else { 13 };
+    }
+    match outcome {
+        Ok(Parsed::Partial) => {
+            let most = if data.starts_with(b"P") { V1_MAX } else { V2_MAX };
+            assert!(data.len() < most);
+        }
+        Ok(Parsed::Header { len, addresses }) => {
+            assert_eq!(parse(&data[..len]), outcome);
+            assert_eq!(parse(&data[..len - 1]), Ok(Parsed::Partial));
+            check_proxy_header(&data[..len], addresses);
+        }
+        Err(_) => assert!(!data.is_empty()),
+    }
+}
+
+fn check_proxy_header(header: &[u8], addresses: Option<Addresses>) {
+    if let Some(line) = header.strip_prefix(b"PROXY ") {
+        assert!(header.len() <= V1_MAX && line.ends_with(b"\r\n"));
+        assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+        if addresses.is_some() {
+            assert!(line.trim_ascii_end().iter().all(|byte| (0x20..0x7f).contains(byte)));
+            assert_eq!(line.iter().filter(|byte| **byte == b' ').count(), 4);
+        } else {
+            assert!(line.starts_with(b"UNKNOWN"));
+        }
+    } else {
+        assert!((16..=V2_MAX).contains(&header.len()));
+        assert_eq!(header.len() - 16, usize::from(header[14]) << 8 | usize::from(header[15]));
+        assert!(addresses.is_none() || header[12] == 0x21);
+    }
+    // Passed on, it says the same.
+    let canonical = |ends: Addresses| {
+        let end = |address: SocketAddr| (address.ip().to_canonical(), address.port());
+        (end(ends.source), end(ends.destination))
+    };
+    for write in [write_v1, write_v2] {
+        let mut again = Vec::new();
+        write(&mut again, addresses);
+        match parse(&again) {
+            Ok(Parsed::Header { len, addresses: said }) => {
+                assert_eq!(len, again.len());
+                assert_eq!(said.map(canonical), addresses.map(canonical));
+            }
+            other => panic!("{} is {other:?}", again.escape_ascii()),
+        }
+    }
 }
 
 /// Feeds growing prefixes of `data` until a head comes out; an error ends it.

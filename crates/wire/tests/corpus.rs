@@ -49,3 +49,8 @@ fn chunked() {
 fn target() {
     run("target", promises::target);
 }
+
+#[test]
+fn proxy_protocol() {
+    run("proxy_protocol", promises::proxy_protocol);
+}

@@ -60,6 +60,24 @@ const FIELDS: &[&str] = &[
     "\u{80}",
 ];
 
+const PROXY_WORDS: &[&str] = &[
+    "192.0.2.1",
+    "198.51.100.255 ",
+    "2001:db8::1 ",
+    "::ffff:192.0.2.1 ",
+    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ",
+    "0",
+    "65535",
+    " 443",
+    " ",
+    "\r\n",
+    "\r",
+    "\n",
+    "\0",
+    "+",
+    "\u{80}",
+];
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -69,6 +87,7 @@ proptest! {
         promises::response_head(&data);
         promises::chunked(&data);
         promises::target(&data);
+        promises::proxy_protocol(&data);
     }
 
     #[test]
@@ -115,5 +134,27 @@ proptest! {
         let mut path = b"/".to_vec();
         path.extend_from_slice(&data);
         promises::target(&path);
+    }
+
+    #[test]
+    fn proxy_headers_of_version_1_hold_their_promises(
+        data in after(
+            &["PROXY TCP4 ", "PROXY TCP6 ", "PROXY UNKNOWN", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2", "PROXY "],
+            joined(PROXY_WORDS),
+        ),
+    ) {
+        promises::proxy_protocol(&data);
+    }
+
+    #[test]
+    fn proxy_headers_of_version_2_hold_their_promises(
+        command in prop::sample::select(&[0x20, 0x21, 0x11, 0x22][..]),
+        family in prop::sample::select(&[0x00, 0x11, 0x12, 0x21, 0x31, 0x13][..]),
+        length in prop_oneof![0_u16..64, 200_u16..260, 4070_u16..4090, any::<u16>()],
+        rest in vec(prop_oneof![0_u8..5, any::<u8>()], 0..300),
+    ) {
+        let [high, low] = length.to_be_bytes();
+        let fixed = [b"\r\n\r\n\0\r\nQUIT\n", &[command, family, high, low][..]].concat();
+        promises::proxy_protocol(&[fixed, rest].concat());
     }
 }
