@@ -4,15 +4,34 @@
 //! taken from one counter that all workers share, which makes round robin and weighted round robin
 //! exact for the whole process without a lock.
 
+#[expect(dead_code, reason = "chosen once pools are compiled with every method")]
+mod bounded_load;
+mod candidates;
+mod hash;
+#[expect(dead_code, reason = "chosen once pools are compiled with every method")]
+mod ketama;
 mod least_connections;
+mod load;
+#[expect(dead_code, reason = "chosen once pools are compiled with every method")]
+mod maglev;
+#[expect(dead_code, reason = "chosen once pools are compiled with every method")]
+mod modulo;
+mod node;
+#[expect(dead_code, reason = "chosen once pools are compiled with every method")]
+mod peak_ewma;
+#[expect(dead_code, reason = "chosen once pools are compiled with every method")]
+mod random;
 mod round_robin;
 mod weighted;
+#[expect(dead_code, reason = "chosen once pools are compiled with every method")]
+mod weighted_random;
 
 use std::sync::Arc;
 
 use config::model::Balance;
 use net::tls::ClientConfig;
 
+pub use self::peak_ewma::Ewma;
 use crate::live::{Endpoint, Turn};
 
 /// The members of a pool and how one is chosen.
@@ -76,7 +95,12 @@ impl Balancer {
             Method::RoundRobin => round_robin::choose(self.members.len(), self.turn.take())?,
             Method::Weighted(sequence) => sequence.choose(self.turn.take())?,
             Method::LeastConnections => {
-                least_connections::choose(self.members.iter().map(|m| m.endpoint.in_flight()))?
+                let load = |index| {
+                    let member: &Member = self.members.get(index)?;
+                    let in_flight = member.endpoint.in_flight();
+                    Some(load::Load { in_flight, weight: member.weight })
+                };
+                least_connections::choose(self.members.len(), self.turn.take(), load)?
             }
         };
         self.members.get(index)
