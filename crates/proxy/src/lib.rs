@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod balance;
+pub mod buffering;
 pub mod carrier;
 pub mod challenges;
 pub mod connection;
