@@ -157,7 +157,7 @@ fn one_that_starts_down_waits_for_its_first_success() {
         let (mut checks, source) = checks(&scene);
         scene.script(2, "--+");
         let check = HealthCheck { start: StartState::Down, ..http() };
-        checks.set(vec![scene.target(1, &[check.clone()]), scene.target(2, &[check])]);
+        checks.set(vec![scene.target(1, std::slice::from_ref(&check)), scene.target(2, &[check])]);
         assert_eq!(scene.reports(), [(1, false), (2, false)]);
         sleep(seconds(1)).await;
         assert_eq!(scene.reports(), [(1, true)]);
