@@ -26,5 +26,6 @@ mod respond;
 pub mod routes;
 mod send;
 pub mod snapshot;
+pub mod sticky;
 pub mod upstream;
 pub mod worker;
