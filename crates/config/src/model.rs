@@ -338,6 +338,13 @@ pub enum UpstreamAddress {
     Unix(PathBuf),
 }
 
+impl UpstreamAddress {
+    /// A host name, which has to be looked up and may have several addresses.
+    pub fn is_name(&self) -> bool {
+        matches!(self, Self::Tcp { host, .. } if host.parse::<std::net::IpAddr>().is_err())
+    }
+}
+
 /// One route: requests whose path it matches go to its pool.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {

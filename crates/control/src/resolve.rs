@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::model::Transport;
 use proxy::live::{Endpoint, Live};
 use proxy::log::ErrorLog;
 use tokio::sync::oneshot;
@@ -165,22 +166,55 @@ fn unresolved(host: &str, reason: &str, endpoints: &[Arc<Endpoint>]) -> String {
     )
 }
 
-/// Gives each endpoint the addresses with its port, unless it has the same ones already in another
-/// order: connections should not wander with every shuffled answer.
+/// Gives each slot of a host its address with the port that is asked there. A slot keeps its address
+/// for as long as the host has it: connections should not wander with every shuffled answer.
+///
+/// An address of each family makes one endpoint: most hosts with both have them of one machine, and
+/// where one family does not work the other is tried.
 fn publish(addresses: &[IpAddr], endpoints: &[Arc<Endpoint>]) {
+    let mut ports: Vec<(u16, &Transport)> = Vec::new();
     for endpoint in endpoints {
         let Some((_, port)) = endpoint.name_to_resolve() else { continue };
-        let mut new: Vec<SocketAddr> = Vec::new();
-        for &ip in addresses {
-            let address = SocketAddr::new(ip, port);
-            if !new.contains(&address) {
-                new.push(address);
-            }
+        if !ports.contains(&(port, &endpoint.transport)) {
+            ports.push((port, &endpoint.transport));
         }
-        let old = endpoint.addresses();
-        let same = old.len() == new.len() && new.iter().all(|address| old.contains(address));
-        if !same {
-            endpoint.set_addresses(new);
+    }
+    for (port, transport) in ports {
+        let there = |endpoint: &&Arc<Endpoint>| {
+            endpoint.name_to_resolve().is_some_and(|(_, there)| there == port)
+                && endpoint.transport == *transport
+        };
+        let mut slots: Vec<&Arc<Endpoint>> = endpoints.iter().filter(there).collect();
+        slots.sort_by_key(|endpoint| endpoint.slot);
+        fill(&slots, addresses.iter().map(|&ip| SocketAddr::new(ip, port)));
+    }
+}
+
+/// Spreads addresses over the slots of one host and port.
+fn fill(slots: &[&Arc<Endpoint>], addresses: impl Iterator<Item = SocketAddr>) {
+    let mut unplaced: Vec<SocketAddr> = Vec::new();
+    for address in addresses {
+        if !unplaced.contains(&address) {
+            unplaced.push(address);
+        }
+    }
+    // The family that the system prefers is tried first.
+    let first_is_v4 = unplaced.first().is_none_or(SocketAddr::is_ipv4);
+    let mut kept: Vec<Vec<SocketAddr>> = slots
+        .iter()
+        .map(|slot| slot.addresses().iter().copied().filter(|old| unplaced.contains(old)).collect())
+        .collect();
+    unplaced.retain(|address| !kept.iter().flatten().any(|old| old == address));
+    for address in unplaced {
+        let lacks = |slot: &Vec<SocketAddr>| slot.iter().all(|a| a.is_ipv4() != address.is_ipv4());
+        if let Some(slot) = kept.iter_mut().find(|slot| lacks(slot)) {
+            slot.push(address);
+        }
+    }
+    for (slot, mut new) in slots.iter().zip(kept) {
+        new.sort_by_key(|address| address.is_ipv4() != first_is_v4);
+        if *slot.addresses() != new {
+            slot.set_addresses(new);
         }
     }
 }
@@ -193,7 +227,7 @@ fn jittered(around: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use config::model::{Level, Transport, UpstreamAddress};
+    use config::model::{Level, UpstreamAddress};
     use proxy::log::{Order, Source, sink};
 
     use super::*;
@@ -202,7 +236,7 @@ mod tests {
         let live = Arc::new(Live::default());
         let endpoints = hosts.iter().map(|&(host, port)| {
             let address = UpstreamAddress::Tcp { host: host.to_owned(), port };
-            live.endpoint(&address, &Transport::default())
+            live.endpoint(&address, &Transport::default(), 0)
         });
         let endpoints = endpoints.collect();
         let (sink, source) = sink(16);

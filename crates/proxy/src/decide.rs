@@ -6,8 +6,9 @@
 use net::tls::PolicyId;
 use wire::head::Upgrade;
 
+use crate::pool::Pool;
 use crate::routes::{Found, Target};
-use crate::snapshot::{Pool, ProxySite, Site, Snapshot, ToHttps};
+use crate::snapshot::{ProxySite, Site, Snapshot, ToHttps};
 
 /// What a decision may depend on.
 #[derive(Debug, Clone, Copy)]

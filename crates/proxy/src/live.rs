@@ -7,45 +7,91 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use config::model::{Transport, UpstreamAddress};
 
+use crate::balance::MemberState;
+use crate::pool::PoolState;
+
 /// The registry of everything that survives a reload.
 #[derive(Debug, Default)]
 pub struct Live {
     state: Mutex<State>,
+    epoch: Arc<Epoch>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    endpoints: HashMap<(UpstreamAddress, Transport), Arc<Endpoint>>,
-    turns: HashMap<(String, String), Arc<Turn>>,
+    endpoints: HashMap<(UpstreamAddress, Transport, usize), Arc<Endpoint>>,
+    pools: HashMap<(String, String), Arc<PoolState>>,
+    members: HashMap<MemberKey, Arc<MemberState>>,
 }
+
+/// Site, pool, URL and slot.
+type MemberKey = (String, String, String, usize);
 
 impl Live {
     /// The endpoint at `address` where `transport` is spoken, made if it is new. Connections made
     /// under other settings (another authority, another client certificate) are another endpoint's.
-    pub fn endpoint(&self, address: &UpstreamAddress, transport: &Transport) -> Arc<Endpoint> {
+    /// A host name may have several addresses: each has an endpoint, numbered by `slot`.
+    pub fn endpoint(
+        &self,
+        address: &UpstreamAddress,
+        transport: &Transport,
+        slot: usize,
+    ) -> Arc<Endpoint> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let id = state.endpoints.len();
-        let made = || Arc::new(Endpoint::new(id, address.clone(), transport.clone()));
-        let key = (address.clone(), transport.clone());
+        let epoch = Arc::clone(&self.epoch);
+        let made = || Arc::new(Endpoint::new(id, address.clone(), transport.clone(), slot, epoch));
+        let key = (address.clone(), transport.clone(), slot);
         Arc::clone(state.endpoints.entry(key).or_insert_with(made))
     }
 
-    /// The balancing position of pool `pool` of site `site`, made if it is new.
-    pub fn turn(&self, site: &str, pool: &str) -> Arc<Turn> {
+    /// What is known of an entry of a pool and the slot of its endpoint, made if it is new.
+    pub fn member(&self, site: &str, pool: &str, url: &str, slot: usize) -> Arc<MemberState> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.turns.entry((site.to_owned(), pool.to_owned())).or_default().clone()
+        let key = (site.to_owned(), pool.to_owned(), url.to_owned(), slot);
+        let made = || Arc::new(MemberState::new(Arc::clone(&self.epoch)));
+        Arc::clone(state.members.entry(key).or_insert_with(made))
+    }
+
+    /// Grows whenever something changes that decides which endpoints can be used.
+    pub fn epoch(&self) -> &Arc<Epoch> {
+        &self.epoch
+    }
+
+    /// What is known of pool `pool` of site `site`, made if it is new.
+    pub fn pool(&self, site: &str, pool: &str) -> Arc<PoolState> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.pools.entry((site.to_owned(), pool.to_owned())).or_default().clone()
     }
 
     /// Every endpoint known, in no particular order.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.endpoints.values().cloned().collect()
+    }
+}
+
+/// Counts the changes to what decides which endpoints can be used. Written seldom, read by every
+/// request.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Epoch(AtomicU64);
+
+impl Epoch {
+    /// The number of changes so far.
+    pub fn current(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Something has changed.
+    pub fn advance(&self) {
+        self.0.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -60,8 +106,11 @@ pub struct Endpoint {
     pub transport: Transport,
     /// `host:port` or `unix:/path`, for logs and for the Host field when the client's is not kept.
     pub label: String,
+    /// Which of the addresses of a host name.
+    pub slot: usize,
     /// What the host name resolved to; empty until it does. Unused for Unix sockets.
     resolved: ArcSwap<Vec<SocketAddr>>,
+    epoch: Arc<Epoch>,
     in_flight: InFlightCount,
 }
 
@@ -71,7 +120,13 @@ pub struct Endpoint {
 struct InFlightCount(AtomicU32);
 
 impl Endpoint {
-    fn new(id: usize, address: UpstreamAddress, transport: Transport) -> Self {
+    fn new(
+        id: usize,
+        address: UpstreamAddress,
+        transport: Transport,
+        slot: usize,
+        epoch: Arc<Epoch>,
+    ) -> Self {
         let mut known = Vec::new();
         let label = match &address {
             UpstreamAddress::Tcp { host, port } => match host.parse::<IpAddr>() {
@@ -84,7 +139,8 @@ impl Endpoint {
             UpstreamAddress::Unix(path) => format!("unix:{}", path.display()),
         };
         let resolved = ArcSwap::from_pointee(known);
-        Self { id, address, transport, label, resolved, in_flight: InFlightCount::default() }
+        let in_flight = InFlightCount::default();
+        Self { id, address, transport, label, slot, resolved, epoch, in_flight }
     }
 
     /// The host name that has to be resolved, and the port; `None` for IP literals and Unix sockets.
@@ -105,9 +161,16 @@ impl Endpoint {
         }
     }
 
-    /// Publishes what the host name resolved to.
+    /// There is an address to connect to.
+    pub fn is_known(&self) -> bool {
+        matches!(self.address, UpstreamAddress::Unix(_)) || !self.resolved.load().is_empty()
+    }
+
+    /// Publishes the addresses of this slot: one, or one of each family of the same host, which are
+    /// tried in turn.
     pub fn set_addresses(&self, addresses: Vec<SocketAddr>) {
         self.resolved.store(Arc::new(addresses));
+        self.epoch.advance();
     }
 
     /// What is known of the addresses; empty while the name does not resolve.
@@ -120,10 +183,11 @@ impl Endpoint {
         self.in_flight.0.load(Ordering::Relaxed)
     }
 
-    /// Counts a request in flight until the guard is dropped.
-    pub fn enter(&self) -> InFlight<'_> {
-        self.in_flight.0.fetch_add(1, Ordering::Relaxed);
-        InFlight(self)
+    /// Counts a request in flight until the guard is dropped; `None` if there are `max` already.
+    pub fn enter(&self, max: Option<u32>) -> Option<InFlight<'_>> {
+        let before = self.in_flight.0.fetch_add(1, Ordering::Relaxed);
+        let entered = InFlight(self);
+        max.is_none_or(|max| before < max).then_some(entered)
     }
 }
 
@@ -173,10 +237,10 @@ mod tests {
             Transport { proxy_protocol: Some(ProxyProtocol::V1), ..Transport::default() },
         ];
         for (id, transport) in transports.iter().enumerate() {
-            assert_eq!(live.endpoint(&address, transport).id, id);
+            assert_eq!(live.endpoint(&address, transport, 0).id, id);
         }
         for (id, transport) in transports.iter().enumerate() {
-            assert_eq!(live.endpoint(&address, transport).id, id);
+            assert_eq!(live.endpoint(&address, transport, 0).id, id);
         }
     }
 }

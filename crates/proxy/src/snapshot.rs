@@ -15,6 +15,7 @@ use crate::balance::{Balancer, Member};
 use crate::files::FileServer;
 use crate::filters::{CLIENT_CERTIFICATE_FIELDS, Edits};
 use crate::live::Live;
+use crate::pool::Pool;
 use crate::routes::{RouteTable, Target};
 use crate::upstream::TlsConfigs;
 
@@ -118,14 +119,8 @@ pub struct ProxySite {
     pub wants_request_id: bool,
 }
 
-/// A named group of endpoints.
-#[derive(Debug)]
-pub struct Pool {
-    /// The operator's name for it.
-    pub name: String,
-    /// Chooses among its endpoints.
-    pub balancer: Balancer,
-}
+/// Addresses of one host name that requests are spread over; a name that has more uses the first.
+const SLOTS: usize = 16;
 
 /// What the upstream is told of the client and the way the request took.
 #[derive(Debug, Clone, Copy)]
@@ -373,11 +368,14 @@ impl ProxySite {
         let mut response = response.clone();
         response.apply(&headers.response);
         let pools = proxy.pools.iter().map(|pool| {
-            let members = pool.upstreams.iter().map(|upstream| parts.member(site, upstream));
-            let members = members.collect::<Result<_, _>>()?;
-            let turn = parts.live.turn(&site.name, &pool.name);
-            let balancer = Balancer::new(&pool.settings.balance, members, turn);
-            Ok(Pool { name: pool.name.clone(), balancer })
+            let mut members = Vec::with_capacity(pool.upstreams.len());
+            for upstream in &pool.upstreams {
+                parts.add_members(site, pool, upstream, &mut members)?;
+            }
+            let state = parts.live.pool(&site.name, &pool.name);
+            let epoch = Arc::clone(parts.live.epoch());
+            let balancer = Balancer::new(&pool.settings, members, Arc::clone(&state), epoch);
+            Ok(Pool::new(pool, balancer, state))
         });
         let pools = pools.collect::<Result<_, CompileError>>()?;
         Ok(Self {
@@ -407,11 +405,14 @@ impl ProxySite {
 }
 
 impl Parts<'_> {
-    fn member(
+    /// One member for each address that an entry may have.
+    fn add_members(
         &mut self,
         site: &model::Site,
+        pool: &model::Pool,
         upstream: &model::Upstream,
-    ) -> Result<Member, CompileError> {
+        members: &mut Vec<Member>,
+    ) -> Result<(), CompileError> {
         let (name, url) = (&site.name, &upstream.url);
         let tls = self.tls.of(&upstream.transport);
         let tls = tls.map_err(|error| {
@@ -423,12 +424,24 @@ impl Parts<'_> {
                  so anybody on the way can pose as it; name its authority with `ca_file` instead"
             ));
         }
-        Ok(Member {
-            endpoint: self.live.endpoint(&upstream.address, &upstream.transport),
-            tls,
-            url: upstream.url.clone(),
+        let slots = match upstream.address.is_name() {
+            true => SLOTS,
+            false => 1,
+        };
+        members.extend((0..slots).map(|slot| Member {
+            endpoint: self.live.endpoint(&upstream.address, &upstream.transport, slot),
+            state: self.live.member(name, &pool.name, url, slot),
+            tls: tls.clone(),
+            url: url.clone(),
             base_path: upstream.base_path.clone(),
             weight: upstream.weight,
-        })
+            priority: upstream.priority,
+            wanted: upstream.state,
+            max_conns: upstream.max_conns,
+            slow_start: upstream.slow_start,
+            max_fails: upstream.max_fails,
+            fail_timeout: upstream.fail_timeout,
+        }));
+        Ok(())
     }
 }

@@ -179,7 +179,8 @@ impl Worker {
     }
 
     /// SplitMix64: ids must be distinct, not secret.
-    fn next_random(&self) -> u64 {
+    /// Evenly distributed, and no secret.
+    pub fn next_random(&self) -> u64 {
         let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.random.set(state);
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

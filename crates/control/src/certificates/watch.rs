@@ -108,11 +108,11 @@ impl Watched {
             Ok(identity) => {
                 let (file, until) =
                     (self.paths.certificate().display(), super::date(identity.not_after()));
+                self.slot.store(identity);
                 log.info(format_args!(
                     "certificates: site {}: new certificate from {file}, valid until {until}",
                     self.names()
                 ));
-                self.slot.store(identity);
                 self.told = None;
                 self.doubt(&self.sites.clone(), now, log);
                 if let Some(exposed) = self.paths.exposed() {

@@ -1,114 +1,213 @@
 //! Choosing an endpoint of a pool.
 //!
-//! Each method is one file with one function over the pool's members and a turn. A turn is a number
-//! taken from one counter that all workers share, which makes round robin and weighted round robin
-//! exact for the whole process without a lock.
+//! A [`Balancer`] keeps a [`Plan`](plan::Plan) of the members that can be used now; each method is one
+//! file with a function or a table over their indices and weights. A turn is a number taken from one
+//! counter that all workers share, which makes round robin and weighted round robin exact for the
+//! whole process without a lock.
+//!
+//! What always holds: a member that is down, drained, ejected or failing gets no new request while
+//! another can be used; the first tier with a usable member gets all requests; what one request has
+//! tried is tried again only when nothing else is left.
 
-#[expect(dead_code, reason = "chosen once pools are compiled with every method")]
 mod bounded_load;
 mod candidates;
 mod hash;
-#[expect(dead_code, reason = "chosen once pools are compiled with every method")]
 mod ketama;
 mod least_connections;
 mod load;
-#[expect(dead_code, reason = "chosen once pools are compiled with every method")]
 mod maglev;
-#[expect(dead_code, reason = "chosen once pools are compiled with every method")]
+mod member;
 mod modulo;
 mod node;
-#[expect(dead_code, reason = "chosen once pools are compiled with every method")]
 mod peak_ewma;
-#[expect(dead_code, reason = "chosen once pools are compiled with every method")]
+mod plan;
 mod random;
 mod round_robin;
 mod weighted;
-#[expect(dead_code, reason = "chosen once pools are compiled with every method")]
 mod weighted_random;
+
+pub use member::{Member, MemberState};
 
 use std::sync::Arc;
 
-use config::model::Balance;
-use net::tls::ClientConfig;
+use arc_swap::ArcSwap;
+use config::model::{Balance, HashKey, PoolSettings};
+use net::timer::Tick;
 
-pub use self::peak_ewma::Ewma;
-use crate::live::{Endpoint, Turn};
+use self::plan::{Found, Plan};
+use crate::live::Epoch;
+use crate::pool::PoolState;
+
+/// Members that one request remembers to have tried; there are never more attempts.
+pub const TRIED_MAX: usize = 16;
 
 /// The members of a pool and how one is chosen.
 #[derive(Debug)]
 pub struct Balancer {
     members: Vec<Member>,
-    method: Method,
-    turn: Arc<Turn>,
+    balance: Balance,
+    fail_open: bool,
+    pool: Arc<PoolState>,
+    epoch: Arc<Epoch>,
+    plan: ArcSwap<Plan>,
 }
 
-/// One upstream entry of a pool.
-#[derive(Debug)]
-pub struct Member {
-    /// The endpoint requests go to; entries of several pools may share one.
-    pub endpoint: Arc<Endpoint>,
-    /// What a TLS connection to it has to agree to; `None` where it is plain.
-    pub tls: Option<ClientConfig>,
-    /// As the operator wrote it, for logs.
-    pub url: String,
-    /// Put before every path; empty or "/x".
-    pub base_path: String,
-    /// Share of requests, for weighted round robin.
-    pub weight: u32,
+/// What a choice depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    /// Of the property that the method hashes; see [`Balancer::hash_key`].
+    pub hash: u64,
+    /// Evenly distributed.
+    pub random: u64,
+    /// The present.
+    pub now: Tick,
 }
 
-#[derive(Debug)]
-enum Method {
-    RoundRobin,
-    Weighted(weighted::Sequence),
-    LeastConnections,
+/// What a request may do next.
+#[derive(Debug, Clone, Copy)]
+pub enum Choice<'a> {
+    /// Go to this member.
+    Member(&'a Member),
+    /// Wait: every member that could be used has as many requests as it may.
+    Full,
+    /// Nothing: no member can be used.
+    Nothing,
+}
+
+/// The members that one request has tried.
+#[derive(Debug, Clone, Default)]
+pub struct Tried {
+    indices: [u16; TRIED_MAX],
+    count: usize,
 }
 
 impl Balancer {
-    /// A balancer over `members`, which must not be empty, using `turn`.
-    ///
-    /// Where weights count, an entry of weight 0 gets no request, not even when others fail.
-    pub fn new(method: &Balance, mut members: Vec<Member>, turn: Arc<Turn>) -> Self {
-        if *method == Balance::Weighted && members.iter().any(|member| member.weight > 0) {
-            members.retain(|member| member.weight > 0);
-        }
-        let method = match method {
-            Balance::Weighted => {
-                let weights: Vec<u32> = members.iter().map(|member| member.weight).collect();
-                Method::Weighted(weighted::Sequence::new(&weights))
-            }
-            Balance::LeastConnections => Method::LeastConnections,
-            _ => Method::RoundRobin,
-        };
-        Self { members, method, turn }
+    /// A balancer over `members`, which must not be empty, taking turns by `pool`; `epoch` tells when what is
+    /// known of them has changed.
+    pub fn new(
+        settings: &PoolSettings,
+        members: Vec<Member>,
+        pool: Arc<PoolState>,
+        epoch: Arc<Epoch>,
+    ) -> Self {
+        let balance = settings.balance.clone();
+        let fail_open = settings.fail_open;
+        let (current, now) = (epoch.current(), Tick::now());
+        let plan = Plan::new(&balance, fail_open, &members, current, now, None);
+        let plan = ArcSwap::from_pointee(plan);
+        Self { members, balance, fail_open, pool, epoch, plan }
     }
 
-    /// The members in declared order.
+    /// The members, of each entry in declared order all that it may have.
     pub fn members(&self) -> &[Member] {
         &self.members
     }
 
-    /// The member whose turn it is; `None` only if the pool has no member that may be used.
-    pub fn choose(&self) -> Option<&Member> {
-        let index = match &self.method {
-            _ if self.members.len() == 1 => 0,
-            Method::RoundRobin => round_robin::choose(self.members.len(), self.turn.take())?,
-            Method::Weighted(sequence) => sequence.choose(self.turn.take())?,
-            Method::LeastConnections => {
-                let load = |index| {
-                    let member: &Member = self.members.get(index)?;
-                    let in_flight = member.endpoint.in_flight();
-                    Some(load::Load { in_flight, weight: member.weight })
-                };
-                least_connections::choose(self.members.len(), self.turn.take(), load)?
-            }
-        };
-        self.members.get(index)
+    /// The property of a request that [`Ask::hash`] is the hash of; `None` if none is needed.
+    pub fn hash_key(&self) -> Option<&HashKey> {
+        match &self.balance {
+            Balance::Hash { key, .. } => Some(key),
+            _ => None,
+        }
     }
 
-    /// The member after `failed` in declared order, for a request that could not be sent to it.
-    pub fn next_after(&self, failed: &Member) -> Option<&Member> {
-        let at = self.members.iter().position(|member| std::ptr::eq(member, failed))?;
-        self.members.iter().cycle().nth(at + 1)
+    /// The method goes by latency, which has to be measured then.
+    pub fn wants_latency(&self) -> bool {
+        self.balance == Balance::PeakEwma
+    }
+
+    /// The member for a request.
+    pub fn choose(&self, ask: &Ask, tried: &Tried) -> Choice<'_> {
+        let plan = self.plan.load();
+        match plan.epoch == self.epoch.current() && plan.is_valid(ask.now) {
+            true => self.choose_by(&plan, ask, tried),
+            false => self.choose_by(&self.renew(&plan, ask.now), ask, tried),
+        }
+    }
+
+    fn choose_by(&self, plan: &Plan, ask: &Ask, tried: &Tried) -> Choice<'_> {
+        let find = |tried: &Tried| match plan.find(
+            &self.balance,
+            &self.members,
+            ask,
+            tried,
+            &self.pool.turn,
+        ) {
+            Found::Member(index) => match self.members.get(index) {
+                Some(member) => (index, Choice::Member(member)),
+                None => (index, Choice::Nothing),
+            },
+            Found::Full => (0, Choice::Full),
+            Found::Nothing => (0, Choice::Nothing),
+        };
+        let (mut index, mut choice) = find(tried);
+        let mut passed_over = None;
+        // One that failed gets a single request first; whoever comes second goes elsewhere.
+        while let Choice::Member(member) = choice
+            && plan.probes
+            && !member.takes_probe(ask.now)
+        {
+            let passed_over = passed_over.get_or_insert_with(|| tried.clone());
+            if passed_over.contains(index) {
+                break;
+            }
+            passed_over.add(index);
+            (index, choice) = find(passed_over);
+        }
+        choice
+    }
+
+    /// How many members can be used now.
+    pub fn usable(&self, now: Tick) -> usize {
+        let plan = self.plan.load();
+        match plan.epoch == self.epoch.current() && plan.is_valid(now) {
+            true => plan.usable(),
+            false => self.renew(&plan, now).usable(),
+        }
+    }
+
+    /// There is more than one member, so that one which fails can be left out.
+    pub fn may_leave_out(&self) -> bool {
+        self.members.iter().filter(|member| member.is_wanted()).count() > 1
+    }
+
+    /// The index of a member of this balancer.
+    pub fn index_of(&self, member: &Member) -> Option<usize> {
+        self.members.iter().position(|one| std::ptr::eq(one, member))
+    }
+
+    /// Makes a new plan. Workers that come at the same time may each make one; they are the same.
+    fn renew(&self, old: &Plan, now: Tick) -> Arc<Plan> {
+        let epoch = self.epoch.current();
+        let plan = Plan::new(&self.balance, self.fail_open, &self.members, epoch, now, Some(old));
+        let plan = Arc::new(plan);
+        self.plan.store(Arc::clone(&plan));
+        plan
+    }
+}
+
+impl Ask {
+    /// The hash of a property; the same on every machine.
+    pub fn hash_of(property: &[u8]) -> u64 {
+        hash::of(property)
+    }
+}
+
+impl Tried {
+    /// Remembers a member by its index.
+    pub fn add(&mut self, index: usize) {
+        if let (Some(place), Ok(index)) = (self.indices.get_mut(self.count), u16::try_from(index)) {
+            *place = index;
+            self.count += 1;
+        }
+    }
+
+    /// None was tried.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn contains(&self, index: usize) -> bool {
+        self.indices.iter().take(self.count).any(|&tried| usize::from(tried) == index)
     }
 }

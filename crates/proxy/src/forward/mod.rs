@@ -9,6 +9,7 @@
 //! first cannot have been acted upon or acting twice is harmless; a response that breaks off never
 //! ends cleanly for the client.
 
+mod attempts;
 mod patience;
 mod pump;
 mod reach;
@@ -25,6 +26,7 @@ use std::task::Poll;
 use net::buffer::Buffer;
 use wire::head::{Framing, ResponseHead, Upgrade, Version};
 
+use self::attempts::{Attempts, Reason, is_idempotent};
 use self::reach::{Reached, reach};
 use self::sending::{Begun, Sending, send_request};
 use self::wait::{Awaited, ClientWatch, await_response};
@@ -41,9 +43,6 @@ use crate::worker::Heads;
 
 /// Interim (1xx) responses passed on for one request; an upstream that sends more is at fault.
 const INTERIM_MAX: usize = 8;
-
-/// How often a request is sent again because the upstream surely did nothing with it.
-const REFUSALS_MAX: usize = 2;
 
 /// Why there is no response to pass on.
 #[derive(Debug, Clone)]
@@ -97,11 +96,11 @@ pub async fn forward<'a>(
     }
     let mut patience =
         Patience::new(inbound.connection, &inbound.snapshot.limits, &matched.proxy.timeout);
+    let mut attempts = Attempts::new(inbound, matched);
     let mut fresh_only = false;
-    let mut refusals = 0;
     let mut begun: Option<Begun<'_>> = None;
     let (broken, rest) = loop {
-        let reached = reach(inbound, matched, fresh_only, record).await;
+        let reached = reach(inbound, matched, &mut attempts, fresh_only, &patience, record).await;
         let sending = reached.and_then(|reached| {
             let sending = match begun.take() {
                 None => send_request(inbound, matched, &reached, heads, request_id),
@@ -125,38 +124,49 @@ pub async fn forward<'a>(
                 .await;
         let buffer = match awaited {
             Ok(buffer) => buffer,
-            Err(awaited) => {
-                let lost = reached.connection.reused
-                    && awaited.may_send_again
-                    && (is_replayable(inbound) || sending.pump.is_untouched());
+            Err(awaited) if is_lost(inbound, &reached, &sending, &awaited) && !fresh_only => {
+                fresh_only = true;
+                attempts.took_back();
+                let idle = &inbound.connection.worker.idle;
+                idle.borrow_mut().distrust(reached.member.endpoint.id);
+                patience.renew();
+                heads.out = sending.pump.into_parts().0;
+                continue;
+            }
+            Err(Awaited { broken, may_send_again }) => {
                 let carrier = &reached.connection.carrier;
-                let refused = awaited.may_send_again && carrier.was_refused();
-                if refused && refusals < REFUSALS_MAX {
-                    refusals += 1;
-                    patience.renew();
-                    if sending.pump.is_repeatable() {
-                        heads.out = sending.pump.into_parts().0;
+                let refused = may_send_again && carrier.was_refused();
+                let reason = if refused { Reason::Refused } else { Reason::of(broken.cause) };
+                let repeatable = sending.pump.is_repeatable();
+                let body = if refused && !repeatable { carrier.take_sent() } else { None };
+                let intact = repeatable || body.is_some();
+                let member = reached.member;
+                drop(reached);
+                if broken.by == Party::Upstream {
+                    attempts.failed(inbound, member, broken.cause);
+                    if attempts.again(inbound, reason, intact).await {
+                        patience.renew();
+                        match body {
+                            Some(body) => begun = Some(Begun { sending, body, why: broken }),
+                            None => heads.out = sending.pump.into_parts().0,
+                        }
                         continue;
                     }
-                    if let Some(body) = carrier.take_sent() {
-                        let why = awaited.broken;
-                        begun = Some(Begun { sending, body, why });
-                        continue;
-                    }
-                } else if lost && !fresh_only {
-                    fresh_only = true;
-                    let idle = &inbound.connection.worker.idle;
-                    idle.borrow_mut().distrust(reached.member.endpoint.id);
-                    patience.renew();
-                    heads.out = sending.pump.into_parts().0;
-                    continue;
                 }
                 record.request_bytes = sending.pump.payload();
-                let rest = sending.rest(inbound, heads);
-                let broken = awaited.broken;
-                break (broken, rest);
+                break (broken, sending.rest(inbound, heads));
             }
         };
+        let status = heads.response.status;
+        attempts.answered(inbound, reached.member, status);
+        if attempts.retries(status) {
+            let intact = sending.pump.is_repeatable();
+            if attempts.again(inbound, Reason::Status(status), intact).await {
+                patience.renew();
+                heads.out = sending.pump.into_parts().0;
+                continue;
+            }
+        }
         record.status = heads.response.status;
         if heads.response.status == 101 {
             if !(matched.upgrade && heads.response.upgrade == Upgrade::WebSocket) {
@@ -184,11 +194,22 @@ pub async fn forward<'a>(
         if let Some(PumpError::Source(cause)) = relayed.error
             && relayed.unsent
         {
-            // The client has not seen a byte, so it can still be told.
+            // The client has not seen a byte, so it can still be served, or be told.
+            let intact = sending.pump.is_repeatable();
+            attempts.failed(inbound, reached.member, cause);
+            drop(reached);
+            if attempts.again(inbound, Reason::of(cause), intact).await {
+                patience.renew();
+                heads.out = sending.pump.into_parts().0;
+                continue;
+            }
             record.request_bytes = sending.pump.payload();
             let rest = sending.rest(inbound, heads);
             let broken = Broken::new(Party::Upstream, Phase::Transfer, cause);
             break (broken, rest);
+        }
+        if let Some(PumpError::Source(cause)) = relayed.error {
+            attempts.failed(inbound, reached.member, cause);
         }
         return finish(inbound, matched, reached, sending, relayed, heads, request_id, record);
     };
@@ -207,12 +228,19 @@ fn refused_unsent(inbound: &Inbound<'_>, matched: &Matched<'_>) -> Option<u16> {
     too_early.then_some(400)
 }
 
-/// Sending it twice does no more than sending it once (RFC 9110 §9.2.2), and there is no body that
-/// would have to be kept.
-fn is_replayable(inbound: &Inbound<'_>) -> bool {
-    let method = inbound.head.method.of(inbound.bytes);
-    let idempotent = matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE");
-    idempotent && inbound.head.framing == Framing::None
+/// A kept connection was closed by the upstream, as it does with idle ones, at the moment when the
+/// request came; it can go over a new one.
+fn is_lost(
+    inbound: &Inbound<'_>,
+    reached: &Reached<'_>,
+    sending: &Sending<'_>,
+    awaited: &Awaited,
+) -> bool {
+    let replayable = is_idempotent(inbound) && inbound.head.framing == Framing::None;
+    reached.connection.reused
+        && awaited.may_send_again
+        && !reached.connection.carrier.was_refused()
+        && (replayable || sending.pump.is_untouched())
 }
 
 /// Waits for the final response head, passing interim ones on. The buffer begins with the head.

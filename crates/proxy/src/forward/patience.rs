@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use config::model::{Limits, Timeouts};
 
+use net::timer::Tick;
+
 use crate::connection::Connection;
 
 /// Whom an exchange waits for.
@@ -53,16 +55,41 @@ pub struct Patience<'a> {
     quiet: u32,
     /// How many bytes the client's system had taken when the deadline last passed.
     taken: Option<u64>,
+    /// When the whole exchange has to be over.
+    until: Option<Tick>,
 }
 
 impl<'a> Patience<'a> {
     /// Patience by these limits.
     pub fn new(connection: &'a Connection, limits: &'a Limits, timeouts: &'a Timeouts) -> Self {
-        Self { connection, limits, timeouts, mark: None, quiet: 0, taken: None }
+        let until = timeouts.request.map(|time| {
+            let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            Tick::from(Tick::now().as_millis().saturating_add(time))
+        });
+        Self { connection, limits, timeouts, mark: None, quiet: 0, taken: None, until }
+    }
+
+    /// The time for the whole exchange is over.
+    pub fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Tick::now() >= until)
+    }
+
+    /// `time`, or what is left for the whole exchange if that is less.
+    pub fn within(&self, time: Duration) -> Duration {
+        self.until.map_or(time, |until| time.min(until.since(Tick::now())))
+    }
+
+    /// The exchange has become a tunnel, which the time for the whole does not bind.
+    pub fn unbounded(&mut self) {
+        self.until = None;
+        self.renew();
     }
 
     /// Waits for `whom` after `moved` bytes have moved in all. True when patience has ended.
     pub fn ends(&mut self, whom: Waiting, moved: u64) -> bool {
+        if self.is_over() {
+            return true;
+        }
         let moved = match whom {
             Waiting::ClientToSend => moved + self.connection.carrier.arriving(),
             _ => moved,
@@ -93,7 +120,7 @@ impl<'a> Patience<'a> {
             }
         }
         self.mark = Some((whom, moved));
-        self.connection.deadline.set(self.time_for(whom));
+        self.connection.deadline.set(self.within(self.time_for(whom)));
         false
     }
 

@@ -4,23 +4,20 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use config::model::{ProxyProtocol, UpstreamHttp};
 use http::uri::Scheme;
 use net::stream::Stream;
 use wire::proxy_protocol::{Addresses, write_v1, write_v2};
 
-use super::Broken;
+use super::attempts::{Attempts, Flight, Reason};
+use super::{Broken, Patience};
 use crate::balance::Member;
 use crate::decide::Matched;
 use crate::exchange::Inbound;
-use crate::live::InFlight;
 use crate::log::{Cause, Party, Phase, Record};
 use crate::upstream::{ConnectError, Http2Pool, UpstreamConnection, connect};
-
-/// Endpoints tried for one request when connecting fails; nothing was sent to those before.
-const ENDPOINTS_TRIED_MAX: usize = 3;
 
 /// An endpoint and a connection to it.
 pub(super) struct Reached<'a> {
@@ -29,44 +26,43 @@ pub(super) struct Reached<'a> {
     /// The connection, kept or new.
     pub(super) connection: UpstreamConnection,
     /// Counts the request at the endpoint.
-    _in_flight: InFlight<'a>,
+    _in_flight: Flight<'a>,
 }
 
 /// Chooses an endpoint and takes a kept connection to it (unless `fresh_only`) or opens one. When
-/// that fails, the next endpoint of the pool has its turn.
+/// that fails, another endpoint has its turn, as far as attempts are left.
 pub(super) async fn reach<'a>(
     inbound: &Inbound<'a>,
     matched: &Matched<'a>,
+    attempts: &mut Attempts<'a>,
     fresh_only: bool,
+    patience: &Patience<'_>,
     record: &mut Record<'a>,
 ) -> Result<Reached<'a>, Broken> {
-    let balancer = &matched.pool.balancer;
-    let no_endpoint = || Broken::new(Party::Proxy, Phase::Queue, Cause::NoEndpoint);
-    let mut member = balancer.choose().ok_or_else(no_endpoint)?;
-    let tries = balancer.members().len().min(ENDPOINTS_TRIED_MAX);
-    let mut broken = no_endpoint();
-    for _ in 0..tries {
+    loop {
+        let (member, in_flight) = attempts.next(inbound).await?;
         record.attempts += 1;
         record.endpoint = &member.url;
         record.reused = false;
-        let in_flight = member.endpoint.enter();
-        match connection_to(inbound, matched, member, fresh_only, record).await {
+        match connection_to(inbound, matched, member, fresh_only, patience, record).await {
             Ok(connection) => {
                 record.reused = connection.reused;
                 return Ok(Reached { member, connection, _in_flight: in_flight });
             }
             Err(error) => {
-                broken = Broken {
-                    by: Party::Upstream,
-                    phase: Phase::Connect,
-                    cause: error.cause,
-                    detail: error.detail,
-                };
-                member = balancer.next_after(member).unwrap_or(member);
+                drop(in_flight);
+                attempts.failed(inbound, member, error.cause);
+                if !attempts.again(inbound, Reason::Connect, true).await {
+                    return Err(Broken {
+                        by: Party::Upstream,
+                        phase: Phase::Connect,
+                        cause: error.cause,
+                        detail: error.detail,
+                    });
+                }
             }
         }
     }
-    Err(broken)
 }
 
 /// A kept connection, a place on a shared one, or a new one.
@@ -75,6 +71,7 @@ async fn connection_to(
     matched: &Matched<'_>,
     member: &Member,
     fresh_only: bool,
+    patience: &Patience<'_>,
     record: &mut Record<'_>,
 ) -> Result<UpstreamConnection, ConnectError> {
     let greeting = greeting(inbound, member);
@@ -88,7 +85,8 @@ async fn connection_to(
     }
     // Few requests open one, so its many steps are no part of every request's memory.
     let opening = Box::pin(open(inbound, matched, member, &greeting));
-    let connection = in_time(inbound, matched, record, opening).await?;
+    let connection =
+        in_time(inbound, patience.within(matched.proxy.timeout.connect), record, opening).await?;
     if connection.reused {
         record.times.connect = None;
     }
@@ -161,18 +159,18 @@ fn addresses(inbound: &Inbound<'_>) -> Option<Addresses> {
 /// The result of `opening`, if it comes within the time limit for connecting.
 async fn in_time(
     inbound: &Inbound<'_>,
-    matched: &Matched<'_>,
+    limit: Duration,
     record: &mut Record<'_>,
     mut opening: Pin<Box<impl Future<Output = Result<UpstreamConnection, ConnectError>>>>,
 ) -> Result<UpstreamConnection, ConnectError> {
     let started = inbound.started.map(|_| Instant::now());
     let deadline = &inbound.connection.deadline;
-    deadline.set(matched.proxy.timeout.connect);
+    deadline.set(limit);
     let connection = poll_fn(|cx| match opening.as_mut().poll(cx) {
         Poll::Ready(result) => Poll::Ready(result),
         Poll::Pending if deadline.expired() => Poll::Ready(Err(ConnectError {
             cause: Cause::Timeout,
-            detail: format!("no answer within {:?}", matched.proxy.timeout.connect),
+            detail: format!("no answer within {limit:?}"),
         })),
         Poll::Pending => Poll::Pending,
     })

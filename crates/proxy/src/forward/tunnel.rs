@@ -42,7 +42,7 @@ pub(super) async fn tunnel(
     let mut up = Pump::new(Framing::UntilClose, false, Vec::new(), inbound.early, context);
     let mut down = Pump::new(Framing::UntilClose, false, lead, &[], context).with_buffer(buffer);
     let (mut up_over, mut down_over) = (false, false);
-    patience.renew();
+    patience.unbounded();
     let ended = poll_fn(|cx| {
         if !up_over {
             match up.poll(cx, client, upstream) {

@@ -57,7 +57,7 @@ impl Scene {
 }
 
 fn endpoint(live: &Live, address: &UpstreamAddress) -> Arc<Endpoint> {
-    live.endpoint(address, &Transport::default())
+    live.endpoint(address, &Transport::default(), 0)
 }
 
 /// Checks whose probes follow the scene's scripts.

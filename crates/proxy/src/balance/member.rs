@@ -1,0 +1,172 @@
+//! The members of a pool and what is known of each.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use config::model::UpstreamState;
+use net::timer::Tick;
+use net::tls::ClientConfig;
+
+use super::peak_ewma::Ewma;
+use crate::health::Fails;
+use crate::live::{Endpoint, Epoch};
+
+/// An endpoint as a member of a pool. An upstream entry given by a host name has several, one for
+/// each address the name may have.
+#[derive(Debug)]
+pub struct Member {
+    /// The endpoint requests go to; entries of several pools may share one.
+    pub endpoint: Arc<Endpoint>,
+    /// What is known of it in this pool.
+    pub state: Arc<MemberState>,
+    /// What a TLS connection to it has to agree to; `None` where it is plain.
+    pub tls: Option<ClientConfig>,
+    /// As the operator wrote it, for logs.
+    pub url: String,
+    /// Put before every path; empty or "/x".
+    pub base_path: String,
+    /// Share of requests, where the method goes by weights.
+    pub weight: u32,
+    /// Tier: the lowest one with a usable member gets all requests.
+    pub priority: u8,
+    /// Whether the operator wants it used.
+    pub wanted: UpstreamState,
+    /// Most requests in flight.
+    pub max_conns: Option<u32>,
+    /// Time over which its weight grows after it came back.
+    pub slow_start: Duration,
+    /// Failures within `fail_timeout` that make it unusable for as long; 0 turns that off.
+    pub max_fails: u32,
+    /// See `max_fails`.
+    pub fail_timeout: Duration,
+}
+
+/// What is known of a member; it outlives the configuration in force.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct MemberState {
+    /// By active checks.
+    down: AtomicBool,
+    /// When it last came back, for its slow start; 0 if it was never away.
+    back: AtomicU64,
+    /// Failed attempts, for `max_fails`.
+    pub fails: Fails,
+    /// Latency, for the method that goes by it.
+    pub latency: Ewma,
+    epoch: Arc<Epoch>,
+}
+
+impl MemberState {
+    /// One that nothing is known of, and so is taken to be well. Changes that matter for choosing
+    /// advance `epoch`.
+    pub fn new(epoch: Arc<Epoch>) -> Self {
+        Self {
+            down: AtomicBool::new(false),
+            back: AtomicU64::new(0),
+            fails: Fails::default(),
+            latency: Ewma::default(),
+            epoch,
+        }
+    }
+
+    /// What active checks found. A member that comes back starts slowly, if it is told to.
+    pub fn set_health(&self, up: bool) {
+        let was_down = self.down.swap(!up, Ordering::Relaxed);
+        if up && was_down {
+            self.comes_back(Tick::now());
+        }
+        if up == was_down {
+            self.changed();
+        }
+    }
+
+    /// Active checks have not found it down.
+    pub fn is_up(&self) -> bool {
+        !self.down.load(Ordering::Relaxed)
+    }
+
+    /// It can be used again from `now` on.
+    pub fn comes_back(&self, now: Tick) {
+        self.back.store(now.as_millis().max(1), Ordering::Relaxed);
+    }
+
+    /// Something changed that matters for choosing.
+    pub fn changed(&self) {
+        self.epoch.advance();
+    }
+
+    /// Per cent of its weight that it has, `slow_start` after it came back, and whether that will
+    /// grow.
+    fn share(&self, slow_start: Duration, now: Tick) -> u32 {
+        let back = self.back.load(Ordering::Relaxed);
+        if back == 0 || slow_start.is_zero() {
+            return 100;
+        }
+        let passed = now.since(Tick::from(back)).as_millis();
+        let share = passed.saturating_mul(100) / slow_start.as_millis().max(1);
+        u32::try_from(share).unwrap_or(100).clamp(1, 100)
+    }
+}
+
+impl Member {
+    /// Requests may go to it, as far as lasting things tell: it has an address, is wanted, and was
+    /// not found to be failing. `alone`: it is the only one, so failures of requests do not count.
+    pub(super) fn is_usable(&self, alone: bool, now: Tick) -> bool {
+        let failing = || !self.state.fails.usable(now, self.max_fails, self.fail_timeout);
+        self.wanted == UpstreamState::Up
+            && self.endpoint.is_known()
+            && self.state.is_up()
+            && (alone || !failing())
+    }
+
+    /// A client that sticks to it may still come.
+    pub(super) fn may_keep_clients(&self, alone: bool, now: Tick) -> bool {
+        match self.wanted {
+            UpstreamState::Up => self.is_usable(alone, now),
+            UpstreamState::Drain => self.endpoint.is_known() && self.state.is_up(),
+            UpstreamState::Down => false,
+        }
+    }
+
+    /// It could be used if it were well.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted == UpstreamState::Up && self.endpoint.is_known()
+    }
+
+    /// It has as many requests in flight as it may.
+    pub(super) fn is_full(&self) -> bool {
+        self.max_conns.is_some_and(|max| self.endpoint.in_flight() >= max)
+    }
+
+    /// Per cent of its weight that it has now.
+    pub(super) fn share(&self, now: Tick) -> u32 {
+        self.state.share(self.slow_start, now)
+    }
+
+    /// It takes this request. One that failed is tried by a single request first.
+    pub(super) fn takes_probe(&self, now: Tick) -> bool {
+        self.state.fails.takes(now, self.max_fails, self.fail_timeout)
+    }
+
+    /// What it is called in the log: its URL, and the address where the URL has a name.
+    pub fn place(&self) -> String {
+        match (self.endpoint.name_to_resolve(), self.endpoint.addresses().first()) {
+            (Some(_), Some(address)) => format!("{} ({address})", self.url),
+            _ => self.url.clone(),
+        }
+    }
+
+    /// What consistent hashing knows it by: the same as long as it is at the same address.
+    pub(super) fn name(&self) -> String {
+        match self.endpoint.addresses().first() {
+            Some(address) => format!("{}#{address}", self.url),
+            None => self.url.clone(),
+        }
+    }
+
+    /// When, after `now`, time alone makes it usable again; `None` if it does not depend on that.
+    pub(super) fn next_change(&self, now: Tick) -> Option<Tick> {
+        self.state.fails.until(now, self.max_fails, self.fail_timeout)
+    }
+}

@@ -1,0 +1,293 @@
+//! Which members can be used now, and the tables by which one of them is found.
+//!
+//! A plan is made when something lasting has changed (health, addresses, an ejection or its end, a
+//! weight that grows) and is immutable: a request only looks things up. What changes with every
+//! request (members that are full, or were tried already) is asked of each candidate in turn.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::model::{Balance, HashTable};
+use net::timer::Tick;
+
+use super::ketama::Ring;
+use super::load::Load;
+use super::modulo::Modulo;
+use super::node::Node;
+use super::peak_ewma::{self, Cost};
+use super::{Ask, Member, Tried};
+use super::{
+    bounded_load, least_connections, maglev, random, round_robin, weighted, weighted_random,
+};
+use crate::live::Turn;
+
+/// How often a weight that grows is looked at.
+const GROWTH: Duration = Duration::from_millis(500);
+
+/// The members that can be used, by tier.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The epoch it was made in.
+    pub(super) epoch: u64,
+    /// It has to be made anew at this time, even if nothing happens.
+    valid_until: Option<Tick>,
+    tiers: Vec<Tier>,
+    /// A member that failed gets one request first. Not where nothing else is left.
+    pub(super) probes: bool,
+}
+
+/// Members of one priority.
+#[derive(Debug)]
+struct Tier {
+    /// The indices of those in the table, in declared order.
+    members: Vec<u16>,
+    /// Their weights in hundredths, as far as they have them at present; 0 for one that cannot be
+    /// used.
+    weights: Vec<u32>,
+    usable: usize,
+    table: Arc<Table>,
+}
+
+/// What a method has to look things up in.
+#[derive(Debug)]
+enum Table {
+    RoundRobin,
+    Order(weighted::Sequence),
+    LeastConnections,
+    Random,
+    WeightedRandom(weighted_random::Table),
+    PeakEwma,
+    Modulo(Modulo),
+    Ketama(Ring),
+    Maglev(maglev::Table),
+}
+
+/// What was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// This member.
+    Member(usize),
+    /// There are members, and all have as many requests as they may.
+    Full,
+    /// There is none.
+    Nothing,
+}
+
+impl Plan {
+    /// The plan for `members` at `now`, with the tables of `old` where nothing changed.
+    pub(super) fn new(
+        balance: &Balance,
+        fail_open: bool,
+        members: &[Member],
+        epoch: u64,
+        now: Tick,
+        old: Option<&Plan>,
+    ) -> Self {
+        let alone = members.iter().filter(|member| member.is_wanted()).count() == 1;
+        let any = members.iter().any(|member| member.is_usable(alone, now));
+        let open = !any && fail_open;
+        let share = |member: &Member| match member.is_usable(alone, now) || open {
+            true => member.share(now),
+            false => 0,
+        };
+        let wanted = members.iter().zip(0u16..).filter(|(member, _)| member.is_wanted());
+        let shares: Vec<(u16, &Member, u32)> =
+            wanted.map(|(member, index)| (index, member, share(member))).collect();
+        let mut priorities: Vec<u8> = shares
+            .iter()
+            .filter(|(_, _, share)| *share > 0)
+            .map(|(_, member, _)| member.priority)
+            .collect();
+        priorities.sort_unstable();
+        priorities.dedup();
+        let tiers = priorities.into_iter().map(|priority| {
+            let of_tier = shares.iter().filter(|(_, member, _)| member.priority == priority);
+            Tier::new(balance, of_tier.copied().collect(), old)
+        });
+        let tiers = tiers.filter(|tier| tier.usable > 0).collect();
+        let grows = shares.iter().any(|(_, _, share)| (1..100).contains(share));
+        let growth = grows.then(|| Tick::from(now.as_millis() + GROWTH.as_millis() as u64));
+        let changes = members.iter().filter_map(|member| member.next_change(now)).chain(growth);
+        Self { epoch, valid_until: changes.min(), tiers, probes: !alone && !open }
+    }
+
+    /// Time alone has not made it wrong.
+    pub(super) fn is_valid(&self, now: Tick) -> bool {
+        self.valid_until.is_none_or(|until| now < until)
+    }
+
+    /// How many members can be used, of any tier.
+    pub(super) fn usable(&self) -> usize {
+        self.tiers.iter().map(|tier| tier.usable).sum()
+    }
+
+    /// The member for a request: of the first tier that has one which was not tried yet; if all were
+    /// tried, one of the first tier again.
+    pub(super) fn find(
+        &self,
+        balance: &Balance,
+        members: &[Member],
+        ask: &Ask,
+        tried: &Tried,
+        turn: &Turn,
+    ) -> Found {
+        let full = Cell::new(false);
+        let has_room = |index: usize| {
+            let is_full = members.get(index).is_none_or(Member::is_full);
+            full.set(full.get() || is_full);
+            !is_full
+        };
+        for tier in &self.tiers {
+            let fits = |index: usize| !tried.contains(index) && has_room(index);
+            match tier.find(balance, members, ask, turn, fits) {
+                Some(index) => return Found::Member(index),
+                None if full.get() => return Found::Full,
+                None => {}
+            }
+        }
+        let again = self.tiers.first().filter(|_| !tried.is_empty());
+        let again = again.and_then(|tier| tier.find(balance, members, ask, turn, has_room));
+        match again {
+            Some(index) => Found::Member(index),
+            None if full.get() => Found::Full,
+            None => Found::Nothing,
+        }
+    }
+}
+
+impl Tier {
+    /// `shares`: index, member, and per cent of its weight that it has.
+    fn new(balance: &Balance, mut shares: Vec<(u16, &Member, u32)>, old: Option<&Plan>) -> Self {
+        let by_hash = matches!(balance, Balance::Hash { .. });
+        if !by_hash {
+            // Tables of hashes know of all: what one would have does not change when it leaves.
+            shares.retain(|(_, _, share)| *share > 0);
+        }
+        let weigh = |member: &Member| match balance {
+            Balance::RoundRobin | Balance::Random => 1,
+            _ => member.weight,
+        };
+        // An entry without weight gets nothing, unless nobody has any.
+        let weightless = shares.iter().all(|(_, member, _)| weigh(member) == 0);
+        let weigh = |member: &Member| if weightless { 1 } else { weigh(member) };
+        shares.retain(|(_, member, _)| weigh(member) > 0);
+        let weights: Vec<u32> =
+            shares.iter().map(|(_, member, share)| weigh(member).saturating_mul(*share)).collect();
+        let members: Vec<u16> = shares.iter().map(|(index, ..)| *index).collect();
+        let usable = weights.iter().filter(|&&weight| weight > 0).count();
+        let before = old.into_iter().flat_map(|plan| &plan.tiers);
+        let same = before
+            .filter(|tier| !by_hash && tier.members == members && tier.weights == weights)
+            .map(|tier| Arc::clone(&tier.table))
+            .next();
+        let table = same.unwrap_or_else(|| Arc::new(Table::new(balance, &shares, &weights)));
+        Self { members, weights, usable, table }
+    }
+
+    /// The first candidate that `fits`, in the order of the method.
+    fn find(
+        &self,
+        balance: &Balance,
+        members: &[Member],
+        ask: &Ask,
+        turn: &Turn,
+        fits: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let count = self.members.len();
+        let index = |position: usize| self.members.get(position).map(|&index| usize::from(index));
+        let load = |position: usize| {
+            let member = members.get(index(position)?)?;
+            let weight = self.weights.get(position).copied().filter(|&weight| weight > 0)?;
+            Some(Load { in_flight: member.endpoint.in_flight(), weight })
+        };
+        let fits_at = |position: &usize| index(*position).is_some_and(&fits);
+        let position = match &*self.table {
+            Table::RoundRobin => self.from(round_robin::choose(count, turn.take())?, fits_at),
+            Table::Order(sequence) => self.from(sequence.choose(turn.take())?, fits_at),
+            Table::Random => self.from(random::choose(count, ask.random)?, fits_at),
+            Table::WeightedRandom(table) => self.from(table.choose(ask.random)?, fits_at),
+            Table::LeastConnections => least_connections::choose(count, turn.take(), |position| {
+                load(position).filter(|_| fits_at(&position))
+            }),
+            Table::PeakEwma => {
+                let cost = |position: usize| {
+                    let member = index(position).and_then(|index| members.get(index));
+                    let cost = member.map_or(u64::MAX, |member| {
+                        member.state.latency.cost(member.endpoint.in_flight(), ask.now)
+                    });
+                    let full = !fits_at(&position);
+                    let weight = self.weights.get(position).copied().unwrap_or_default();
+                    Cost { cost: if full { u64::MAX } else { cost }, weight }
+                };
+                self.from(peak_ewma::choose(count, ask.random, cost)?, fits_at)
+            }
+            Table::Modulo(table) => table.candidates(ask.hash).find(fits_at),
+            Table::Ketama(ring) => {
+                let candidates = ring.candidates(ask.hash).filter(fits_at);
+                bounded(balance, count, load, candidates)
+            }
+            Table::Maglev(table) => {
+                let candidates = table.candidates(ask.hash).filter(fits_at);
+                bounded(balance, count, load, candidates)
+            }
+        };
+        index(position?)
+    }
+
+    /// The first position that fits, from `first` on and around.
+    fn from(&self, first: usize, fits: impl Fn(&usize) -> bool) -> Option<usize> {
+        (first..self.members.len()).chain(0..first.min(self.members.len())).find(fits)
+    }
+}
+
+/// The first candidate, or the first with room below the bound where there is one.
+fn bounded(
+    balance: &Balance,
+    count: usize,
+    load: impl Fn(usize) -> Option<Load>,
+    mut candidates: impl Iterator<Item = usize>,
+) -> Option<usize> {
+    match balance {
+        Balance::Hash { bounded_load: Some(percent), .. } => {
+            bounded_load::choose(*percent, count, load, candidates)
+        }
+        _ => candidates.next(),
+    }
+}
+
+impl Table {
+    fn new(balance: &Balance, shares: &[(u16, &Member, u32)], weights: &[u32]) -> Self {
+        let starting = shares.iter().any(|(_, _, share)| *share < 100);
+        let names: Vec<String> = match balance {
+            Balance::Hash { .. } => shares.iter().map(|(_, member, _)| member.name()).collect(),
+            _ => Vec::new(),
+        };
+        let nodes = || -> Vec<Node<'_>> {
+            let named = names.iter().zip(shares);
+            let node = named.map(|(name, (_, member, share))| Node {
+                name: name.as_bytes(),
+                weight: member.weight,
+                share: *share,
+            });
+            node.collect()
+        };
+        match balance {
+            Balance::RoundRobin if starting => Self::Order(weighted::Sequence::new(weights)),
+            Balance::RoundRobin => Self::RoundRobin,
+            Balance::Weighted => Self::Order(weighted::Sequence::new(weights)),
+            Balance::LeastConnections => Self::LeastConnections,
+            Balance::Random if starting => {
+                Self::WeightedRandom(weighted_random::Table::new(weights))
+            }
+            Balance::Random => Self::Random,
+            Balance::WeightedRandom => Self::WeightedRandom(weighted_random::Table::new(weights)),
+            Balance::PeakEwma => Self::PeakEwma,
+            Balance::Hash { table: HashTable::Modulo, .. } => Self::Modulo(Modulo::new(weights)),
+            Balance::Hash { table: HashTable::Ketama, .. } => Self::Ketama(Ring::new(&nodes())),
+            Balance::Hash { table: HashTable::Maglev, .. } => {
+                Self::Maglev(maglev::Table::new(&nodes()))
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The attempts of one request: to which endpoint the next one goes, and whether there is a next one.
+//!
+//! What always holds: no more attempts than the pool's settings allow, all of them begun within their
+//! time; attempts beyond the first are paid from the pool's budget, so that they never multiply an
+//! outage; a request that may have been acted upon is not sent again unless acting twice is harmless
+//! or the operator says so.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use config::model::{HashKey, RetryOn};
+use net::timer::Tick;
+use wire::field::FieldId;
+
+use super::Broken;
+use crate::balance::{Ask, Choice, Member, TRIED_MAX, Tried};
+use crate::decide::Matched;
+use crate::exchange::Inbound;
+use crate::live::InFlight;
+use crate::log::{Cause, Party, Phase};
+use crate::pool::{Pool, Queue};
+
+/// Longest pause before another attempt, however often the pause was doubled.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// The attempts of one request.
+pub(super) struct Attempts<'a> {
+    pool: &'a Pool,
+    tried: Tried,
+    made: u32,
+    began: Tick,
+    hash: u64,
+    /// When the attempt under way began, if somebody goes by latency.
+    started: Option<Instant>,
+}
+
+/// Why an attempt failed, as far as it matters for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// No connection: nothing was sent.
+    Connect,
+    /// The upstream did nothing with the request, and said so.
+    Refused,
+    /// No response in time.
+    Timeout,
+    /// The connection ended before a response.
+    Reset,
+    /// What came is no response.
+    Invalid,
+    /// A response with this status.
+    Status(u16),
+}
+
+impl Reason {
+    /// Of a response that did not come.
+    pub(super) fn of(cause: Cause) -> Self {
+        match cause {
+            Cause::Timeout => Self::Timeout,
+            Cause::Malformed | Cause::Limit | Cause::Unsupported => Self::Invalid,
+            _ => Self::Reset,
+        }
+    }
+
+    fn is_listed(self, on: &RetryOn) -> bool {
+        match self {
+            Self::Connect => on.connect,
+            Self::Refused => on.refused,
+            Self::Timeout => on.timeout,
+            Self::Reset => on.reset,
+            Self::Invalid => on.invalid,
+            Self::Status(status) => on.statuses.contains(&status),
+        }
+    }
+
+    /// The upstream surely did nothing with the request.
+    fn is_harmless(self) -> bool {
+        matches!(self, Self::Connect | Self::Refused)
+    }
+}
+
+impl<'a> Attempts<'a> {
+    /// None yet.
+    pub(super) fn new(inbound: &Inbound<'_>, matched: &Matched<'a>) -> Self {
+        let pool = matched.pool;
+        let now = Tick::now();
+        pool.state.budget.request(now);
+        let hash = pool.balancer.hash_key().map_or(0, |key| Ask::hash_of(&property(inbound, key)));
+        Self { pool, tried: Tried::default(), made: 0, began: now, hash, started: None }
+    }
+
+    /// The member for the next attempt, when one has room for it; it counts the request from now on.
+    pub(super) async fn next(
+        &mut self,
+        inbound: &Inbound<'_>,
+    ) -> Result<(&'a Member, Flight<'a>), Broken> {
+        self.made += 1;
+        let taken = match self.take(inbound) {
+            Taken::Member(member, flight) => Ok((member, flight)),
+            Taken::Nothing => Err(no_endpoint()),
+            Taken::Full => Box::pin(self.wait(inbound)).await,
+        };
+        let (member, flight) = taken?;
+        if let Some(index) = self.pool.balancer.index_of(member) {
+            self.tried.add(index);
+        }
+        self.started = self.pool.wants_latency().then(Instant::now);
+        Ok((member, flight))
+    }
+
+    /// Chooses a member and takes a place at it.
+    fn take(&self, inbound: &Inbound<'_>) -> Taken<'a> {
+        let pool = self.pool;
+        // Another worker may take the last place after it was seen free.
+        for _ in 0..=pool.balancer.members().len() {
+            match self.choose(inbound) {
+                Choice::Nothing => return Taken::Nothing,
+                Choice::Full => return Taken::Full,
+                Choice::Member(member) => {
+                    if let Some(in_flight) = member.endpoint.enter(member.max_conns) {
+                        let queue = member.max_conns.map(|_| &pool.state.queue);
+                        return Taken::Member(member, Flight { in_flight: Some(in_flight), queue });
+                    }
+                }
+            }
+        }
+        Taken::Full
+    }
+
+    fn choose(&self, inbound: &Inbound<'_>) -> Choice<'a> {
+        let random = inbound.connection.worker.next_random();
+        let ask = Ask { hash: self.hash, random, now: Tick::now() };
+        self.pool.balancer.choose(&ask, &self.tried)
+    }
+
+    /// Waits in the pool's queue until a member has room.
+    async fn wait(&self, inbound: &Inbound<'_>) -> Result<(&'a Member, Flight<'a>), Broken> {
+        let settings = &self.pool.settings.queue;
+        let Some(_place) = self.pool.state.queue.enter(settings.max) else {
+            let what = format!("{} requests wait for an endpoint already", settings.max);
+            return Err(Broken { detail: what, ..no_endpoint() });
+        };
+        let deadline = &inbound.connection.deadline;
+        deadline.set(settings.timeout);
+        loop {
+            let mut room = pin!(self.pool.state.queue.room());
+            // Asked for before looking, so that room made in between is not missed.
+            room.as_mut().enable();
+            match self.take(inbound) {
+                Taken::Member(member, flight) => return Ok((member, flight)),
+                Taken::Nothing => return Err(no_endpoint()),
+                Taken::Full => {}
+            }
+            let expired = poll_fn(|cx| match room.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(false),
+                Poll::Pending if deadline.expired() => Poll::Ready(true),
+                Poll::Pending => Poll::Pending,
+            });
+            if expired.await {
+                let detail = format!("no endpoint had room within {:?}", settings.timeout);
+                return Err(Broken { detail, ..no_endpoint() });
+            }
+        }
+    }
+
+    /// The upstream answered.
+    pub(super) fn answered(&self, inbound: &Inbound<'_>, member: &Member, status: u16) {
+        self.pool.answered(inbound, member, status, self.latency());
+    }
+
+    /// The attempt failed.
+    pub(super) fn failed(&self, inbound: &Inbound<'_>, member: &Member, cause: Cause) {
+        self.pool.failed(inbound, member, cause, self.latency());
+    }
+
+    /// The attempt did not count: the endpoint was never asked.
+    pub(super) fn took_back(&mut self) {
+        self.made = self.made.saturating_sub(1);
+        self.tried = Tried::default();
+    }
+
+    /// A response with this status is a reason for another attempt.
+    pub(super) fn retries(&self, status: u16) -> bool {
+        Reason::Status(status).is_listed(&self.pool.settings.retry.on)
+    }
+
+    fn latency(&self) -> Option<u64> {
+        self.started.map(|started| u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Whether there may be another attempt after one that failed for `reason`; waits for its time if
+    /// so. `intact`: the whole request can be sent again.
+    pub(super) async fn again(
+        &mut self,
+        inbound: &Inbound<'_>,
+        reason: Reason,
+        intact: bool,
+    ) -> bool {
+        let retry = &self.pool.settings.retry;
+        let now = Tick::now();
+        let allowed = reason.is_listed(&retry.on)
+            && intact
+            && self.made < retry.attempts.min(TRIED_MAX as u32)
+            && retry.timeout.is_none_or(|time| now.since(self.began) < time)
+            && (reason.is_harmless() || retry.non_idempotent || is_idempotent(inbound))
+            // With nowhere else to go, the same again only makes sense if time has passed.
+            && (reason == Reason::Refused || self.pool.balancer.usable(now) > 1 || !retry.backoff.is_zero())
+            // What nobody has seen yet is not more load than it was.
+            && (reason.is_harmless()
+                || self.pool.state.budget.try_retry(now, retry.budget, retry.budget_minimum));
+        if allowed && !retry.backoff.is_zero() {
+            self.pause(inbound, retry.backoff).await;
+        }
+        allowed
+    }
+
+    /// Doubled for each further attempt, and varied by half, so that requests that failed together do
+    /// not come back together.
+    async fn pause(&self, inbound: &Inbound<'_>, first: Duration) {
+        let doubled = first.saturating_mul(1 << self.made.saturating_sub(1).min(16));
+        let most = doubled.min(BACKOFF_MAX);
+        let random = inbound.connection.worker.next_random() % 1000;
+        let pause = most / 2 + most.mul_f64(random as f64 / 2000.0);
+        let deadline = &inbound.connection.deadline;
+        deadline.set(pause);
+        poll_fn(|cx| deadline.poll_expired(cx)).await;
+    }
+}
+
+/// What became of the choice.
+enum Taken<'a> {
+    Member(&'a Member, Flight<'a>),
+    Full,
+    Nothing,
+}
+
+/// A request in flight to a member. Its end makes room for one that waits.
+pub(super) struct Flight<'a> {
+    /// `None` only while it is dropped.
+    in_flight: Option<InFlight<'a>>,
+    /// Where the members' places are limited: who waits for one.
+    queue: Option<&'a Queue>,
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        self.in_flight = None;
+        if let Some(queue) = self.queue {
+            queue.leave_room();
+        }
+    }
+}
+
+/// No endpoint can take the request.
+fn no_endpoint() -> Broken {
+    Broken::new(Party::Proxy, Phase::Queue, Cause::NoEndpoint)
+}
+
+/// Sending it twice does no more than sending it once (RFC 9110 §9.2.2).
+pub(super) fn is_idempotent(inbound: &Inbound<'_>) -> bool {
+    let method = inbound.head.method.of(inbound.bytes);
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE")
+}
+
+/// The property of a request that its endpoint depends on.
+fn property(inbound: &Inbound<'_>, key: &HashKey) -> Vec<u8> {
+    match key {
+        HashKey::ClientAddress | HashKey::ClientNetwork => match inbound.client_ip() {
+            Some(std::net::IpAddr::V4(ip)) if *key == HashKey::ClientNetwork => {
+                ip.octets().get(..3).unwrap_or_default().to_vec()
+            }
+            Some(std::net::IpAddr::V4(ip)) => ip.octets().to_vec(),
+            Some(std::net::IpAddr::V6(ip)) => ip.octets().to_vec(),
+            None => Vec::new(),
+        },
+        HashKey::Uri => {
+            let query = inbound.target.query.unwrap_or_default();
+            [&inbound.target.path, &b"?"[..], query].concat()
+        }
+        HashKey::Header(name) => {
+            let fields = inbound.head.fields.iter();
+            let mut named = fields
+                .filter(|field| field.name.of(inbound.bytes).eq_ignore_ascii_case(name.as_bytes()));
+            named.next().map(|field| field.value.of(inbound.bytes).to_vec()).unwrap_or_default()
+        }
+        HashKey::Cookie(name) => cookie(inbound, name.as_bytes()).unwrap_or_default().to_vec(),
+    }
+}
+
+/// The value of a cookie (RFC 6265 §4.2.1).
+fn cookie<'a>(inbound: &Inbound<'a>, name: &[u8]) -> Option<&'a [u8]> {
+    let fields = inbound.head.fields.iter().filter(|field| field.id == FieldId::Cookie);
+    let pairs = fields.flat_map(|field| field.value.of(inbound.bytes).split(|byte| *byte == b';'));
+    pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
+}
