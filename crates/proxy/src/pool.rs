@@ -8,16 +8,21 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use config::model::PoolSettings;
+use config::model::{PoolSettings, UpstreamState};
 use net::timer::Tick;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use crate::balance::{Balancer, Member};
-use crate::exchange::Inbound;
-use crate::health::{Budget, Verdict};
+use crate::health::adaptive::Limit;
+use crate::health::breaker::{Breaker, Outcome, Permit};
+use crate::health::budget::Budget;
+use crate::health::outlier::{Detector, Failure, Standing};
 use crate::live::Turn;
-use crate::log::Cause;
+use crate::log::{Cause, ErrorLog};
+
+/// What a failure counts as where members are chosen by latency, in microseconds.
+const FAILURE_LATENCY: u64 = 1_000_000;
 
 /// A named group of endpoints.
 #[derive(Debug)]
@@ -28,8 +33,13 @@ pub struct Pool {
     pub balancer: Balancer,
     /// What holds for it as a whole.
     pub settings: PoolSettings,
+    /// Pays for further attempts.
+    pub budget: Budget,
     /// What is known of it; it outlives the configuration in force.
     pub state: Arc<PoolState>,
+    detector: Option<Detector>,
+    breaker: Option<Arc<Breaker>>,
+    limit: Option<Limit>,
 }
 
 /// What is known of a pool, shared by all workers.
@@ -37,11 +47,15 @@ pub struct Pool {
 pub struct PoolState {
     /// Whose turn it is.
     pub turn: Turn,
-    /// Pays for further attempts.
-    pub budget: Budget,
     /// Requests that wait because every endpoint is full.
     pub queue: Queue,
+    /// Requests that have a place.
+    in_flight: AtomicU32,
 }
+
+/// A request's place in the pool, left when this is dropped.
+#[derive(Debug)]
+pub struct InPool<'a>(&'a PoolState);
 
 /// Requests that wait for room.
 #[derive(Debug, Default)]
@@ -57,73 +71,165 @@ pub struct Place<'a>(&'a Queue);
 impl Pool {
     /// A pool of the configuration.
     pub fn new(pool: &config::model::Pool, balancer: Balancer, state: Arc<PoolState>) -> Self {
-        Self { name: pool.name.clone(), balancer, settings: pool.settings.clone(), state }
+        let settings = pool.settings.clone();
+        let stats = || balancer.members().iter().map(|member| Arc::clone(&member.state.stats));
+        let detector = |outlier| Detector::new(outlier, stats().collect());
+        let concurrency = &settings.concurrency;
+        Self {
+            name: pool.name.clone(),
+            budget: Budget::new(settings.retry.budget, settings.retry.budget_minimum),
+            detector: settings.outlier.clone().map(detector),
+            breaker: settings.breaker.clone().map(|breaker| Arc::new(Breaker::new(breaker))),
+            limit: concurrency.adaptive.then(|| Limit::new(concurrency.max)),
+            balancer,
+            settings,
+            state,
+        }
     }
 
     /// Somebody goes by latency, so it has to be measured.
     pub fn wants_latency(&self) -> bool {
         let outlier = self.settings.outlier.as_ref();
-        self.balancer.wants_latency() || outlier.is_some_and(|outlier| outlier.latency > 0)
+        self.balancer.wants_latency()
+            || self.limit.is_some()
+            || self.breaker.is_some()
+            || outlier.is_some_and(|outlier| outlier.latency > 0)
     }
 
-    /// `member` answered with `status`, in so many microseconds if that was measured.
-    pub fn answered(
-        &self,
-        inbound: &Inbound<'_>,
-        member: &Member,
-        status: u16,
-        micros: Option<u64>,
-    ) {
+    /// Leave to make a request, where a breaker has to give it.
+    ///
+    /// # Errors
+    /// The pool is left alone; seconds after which to come again.
+    pub fn permit(&self, log: &ErrorLog) -> Result<Option<Permit>, u64> {
+        let Some(breaker) = &self.breaker else { return Ok(None) };
+        match breaker.permit(Tick::now()) {
+            Ok(permit) => {
+                self.tell(log, permit.change());
+                Ok(Some(permit))
+            }
+            Err(rejected) => {
+                self.tell(log, rejected.change.as_ref());
+                Err(rejected.retry_after)
+            }
+        }
+    }
+
+    /// How a request that had a permit ended: with this status, or without a response.
+    pub fn done(&self, log: &ErrorLog, permit: Permit, status: Option<u16>, micros: Option<u64>) {
+        let Some(breaker) = &self.breaker else { return };
+        let outcome = match status {
+            Some(status) if !breaker.is_failure(status) => Outcome::Success,
+            _ => Outcome::Failure,
+        };
+        let slow = micros.is_some_and(|micros| breaker.is_slow(micros));
+        self.tell(log, permit.done(outcome, slow, Tick::now()).as_ref());
+    }
+
+    fn tell(&self, log: &ErrorLog, change: Option<&impl Display>) {
+        if let Some(change) = change {
+            log.warn(format_args!("pool \"{}\": {change}", self.name));
+        }
+    }
+
+    /// A place for a request, unless the pool has as many as it may.
+    pub fn enter(&self) -> Option<Option<InPool<'_>>> {
+        let limit = self.limit.as_ref().map(Limit::current);
+        let Some(max) = limit.into_iter().chain(self.settings.concurrency.max).min() else {
+            return Some(None);
+        };
+        let before = self.state.in_flight.fetch_add(1, Ordering::Relaxed);
+        let place = InPool(&self.state);
+        (before < max).then_some(Some(place))
+    }
+
+    /// The member at `index` answered with `status`, in so many microseconds if that was measured.
+    pub fn answered(&self, log: &ErrorLog, member: &Member, status: u16, micros: Option<u64>) {
         let now = Tick::now();
-        if self.settings.retry.on.statuses.contains(&status) {
-            return self.failed_by(inbound, member, &format_args!("status {status}"), micros, now);
+        let listed = self.settings.retry.on.statuses.contains(&status);
+        let failure = (listed || status >= 500).then_some(Failure::Status);
+        self.judge(log, member, failure, micros, now);
+        if listed {
+            return self.count(log, member, &format_args!("status {status}"), now);
         }
         if member.state.fails.succeeded(member.max_fails) {
             member.state.comes_back(now);
             member.state.changed();
-            let log = &inbound.connection.worker.error_log;
             log.info(format_args!("pool \"{}\": {} answers again", self.name, member.place()));
         }
-        if let Some(micros) = micros {
-            member.state.latency.observe(micros, now);
+        if let (Some(limit), Some(micros), None) = (&self.limit, micros, failure) {
+            limit.sample(micros, self.state.in_flight.load(Ordering::Relaxed), now);
         }
     }
 
     /// An attempt at `member` failed.
     pub fn failed(
         &self,
-        inbound: &Inbound<'_>,
+        log: &ErrorLog,
         member: &Member,
+        failure: Failure,
         cause: Cause,
         micros: Option<u64>,
     ) {
-        self.failed_by(inbound, member, &cause.as_str(), micros, Tick::now());
+        let now = Tick::now();
+        self.judge(log, member, Some(failure), micros, now);
+        self.count(log, member, &cause.as_str(), now);
     }
 
-    fn failed_by(
-        &self,
-        inbound: &Inbound<'_>,
-        member: &Member,
-        what: &dyn Display,
-        micros: Option<u64>,
-        now: Tick,
-    ) {
-        if let Some(micros) = micros {
-            member.state.latency.observe(micros, now);
-        }
+    /// Counts a failure as nginx does.
+    fn count(&self, log: &ErrorLog, member: &Member, what: &dyn Display, now: Tick) {
         let (max, time) = (member.max_fails, member.fail_timeout);
-        let verdict = member.state.fails.failed(now, max);
-        if verdict != Verdict::Usable {
+        let left_out = member.state.fails.failed(now, max);
+        if !member.state.fails.usable(now, max, time) {
             member.state.changed();
         }
-        if verdict == Verdict::LeftOut && self.balancer.may_leave_out() {
-            let log = &inbound.connection.worker.error_log;
+        if left_out && self.balancer.may_leave_out() {
             log.warn(format_args!(
                 "pool \"{}\": {} is left out for {time:?}: {max} failures, the last: {what}",
                 self.name,
                 member.place()
             ));
         }
+    }
+
+    /// Compares the member with the others.
+    fn judge(
+        &self,
+        log: &ErrorLog,
+        member: &Member,
+        failure: Option<Failure>,
+        micros: Option<u64>,
+        now: Tick,
+    ) {
+        if let Some(micros) = micros {
+            // One that fails at once must not look fast.
+            let least = if failure.is_some() { FAILURE_LATENCY } else { 0 };
+            member.state.latency.observe(micros.max(least), now);
+        }
+        let Some(detector) = &self.detector else { return };
+        let Some(index) = self.balancer.index_of(member) else { return };
+        let standing = |index: usize| match self.balancer.members().get(index) {
+            Some(other) if !other.endpoint.is_known() => Standing::Absent,
+            Some(other) if other.wanted == UpstreamState::Up && other.state.is_up() => {
+                Standing::Usable
+            }
+            Some(_) => Standing::Unusable,
+            None => Standing::Absent,
+        };
+        for ejection in detector.record(index, failure, micros.unwrap_or(0), now, standing) {
+            let Some(ejected) = self.balancer.members().get(ejection.member) else { continue };
+            ejected.state.comes_back(ejection.until);
+            ejected.state.changed();
+            let (name, place) = (&self.name, ejected.place());
+            let (reason, time) = (&ejection.reason, ejection.until.since(now));
+            log.warn(format_args!("pool \"{name}\": ejected {place} for {time:?}: {reason}"));
+        }
+    }
+}
+
+impl Drop for InPool<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.queue.leave_room();
     }
 }
 

@@ -91,6 +91,11 @@ pub(crate) fn not_allowed(methods: &str) -> Answer {
     page_of(405, format!("Allow: {methods}\r\n").into_bytes(), Vec::new())
 }
 
+/// 503 with the time after which to come again (RFC 9110 §10.2.3).
+pub(crate) fn unavailable(seconds: u64) -> Answer {
+    Answer::error(503).with_fields(format!("Retry-After: {seconds}\r\n").into_bytes())
+}
+
 /// The pages below `/api/health`.
 pub(crate) fn health(page: Health, snapshot: &Snapshot, started: Instant) -> Answer {
     let body = match page {

@@ -9,7 +9,8 @@ use net::timer::Tick;
 use net::tls::ClientConfig;
 
 use super::peak_ewma::Ewma;
-use crate::health::Fails;
+use crate::health::max_fails::{Fails, Turn};
+use crate::health::outlier::Stats;
 use crate::live::{Endpoint, Epoch};
 
 /// An endpoint as a member of a pool. An upstream entry given by a host name has several, one for
@@ -52,6 +53,8 @@ pub struct MemberState {
     back: AtomicU64,
     /// Failed attempts, for `max_fails`.
     pub fails: Fails,
+    /// Responses and ejection, for those that stand out.
+    pub stats: Arc<Stats>,
     /// Latency, for the method that goes by it.
     pub latency: Ewma,
     epoch: Arc<Epoch>,
@@ -65,6 +68,7 @@ impl MemberState {
             down: AtomicBool::new(false),
             back: AtomicU64::new(0),
             fails: Fails::default(),
+            stats: Arc::default(),
             latency: Ewma::default(),
             epoch,
         }
@@ -113,7 +117,10 @@ impl Member {
     /// Requests may go to it, as far as lasting things tell: it has an address, is wanted, and was
     /// not found to be failing. `alone`: it is the only one, so failures of requests do not count.
     pub(super) fn is_usable(&self, alone: bool, now: Tick) -> bool {
-        let failing = || !self.state.fails.usable(now, self.max_fails, self.fail_timeout);
+        let failing = || {
+            !self.state.fails.usable(now, self.max_fails, self.fail_timeout)
+                || self.state.stats.ejected(now)
+        };
         self.wanted == UpstreamState::Up
             && self.endpoint.is_known()
             && self.state.is_up()
@@ -144,9 +151,9 @@ impl Member {
         self.state.share(self.slow_start, now)
     }
 
-    /// It takes this request. One that failed is tried by a single request first.
-    pub(super) fn takes_probe(&self, now: Tick) -> bool {
-        self.state.fails.takes(now, self.max_fails, self.fail_timeout)
+    /// Whether a request may go to it, as far as failed attempts tell.
+    pub(super) fn probe(&self, now: Tick) -> Turn {
+        self.state.fails.try_probe(now, self.max_fails, self.fail_timeout)
     }
 
     /// What it is called in the log: its URL, and the address where the URL has a name.
@@ -167,6 +174,7 @@ impl Member {
 
     /// When, after `now`, time alone makes it usable again; `None` if it does not depend on that.
     pub(super) fn next_change(&self, now: Tick) -> Option<Tick> {
-        self.state.fails.until(now, self.max_fails, self.fail_timeout)
+        let fails = self.state.fails.until(now, self.max_fails, self.fail_timeout);
+        fails.into_iter().chain(self.state.stats.until(now)).min()
     }
 }

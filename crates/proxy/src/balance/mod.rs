@@ -35,6 +35,7 @@ use config::model::{Balance, HashKey, PoolSettings};
 use net::timer::Tick;
 
 use self::plan::{Found, Plan};
+use crate::health::max_fails::Turn;
 use crate::live::Epoch;
 use crate::pool::PoolState;
 
@@ -67,11 +68,20 @@ pub struct Ask {
 #[derive(Debug, Clone, Copy)]
 pub enum Choice<'a> {
     /// Go to this member.
-    Member(&'a Member),
+    Member(&'a Member, Trial),
     /// Wait: every member that could be used has as many requests as it may.
     Full,
     /// Nothing: no member can be used.
     Nothing,
+}
+
+/// Whether a request tries a member that had failed, and nobody else does meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trial {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
 }
 
 /// The members that one request has tried.
@@ -126,35 +136,28 @@ impl Balancer {
     }
 
     fn choose_by(&self, plan: &Plan, ask: &Ask, tried: &Tried) -> Choice<'_> {
-        let find = |tried: &Tried| match plan.find(
-            &self.balance,
-            &self.members,
-            ask,
-            tried,
-            &self.pool.turn,
-        ) {
-            Found::Member(index) => match self.members.get(index) {
-                Some(member) => (index, Choice::Member(member)),
-                None => (index, Choice::Nothing),
-            },
-            Found::Full => (0, Choice::Full),
-            Found::Nothing => (0, Choice::Nothing),
-        };
-        let (mut index, mut choice) = find(tried);
-        let mut passed_over = None;
-        // One that failed gets a single request first; whoever comes second goes elsewhere.
-        while let Choice::Member(member) = choice
-            && plan.probes
-            && !member.takes_probe(ask.now)
-        {
-            let passed_over = passed_over.get_or_insert_with(|| tried.clone());
-            if passed_over.contains(index) {
-                break;
+        let mut passed_over: Option<Tried> = None;
+        loop {
+            let tried = passed_over.as_ref().unwrap_or(tried);
+            let index = match plan.find(&self.balance, &self.members, ask, tried, &self.pool.turn) {
+                Found::Member(index) => index,
+                Found::Full => return Choice::Full,
+                Found::Nothing => return Choice::Nothing,
+            };
+            let Some(member) = self.members.get(index) else { return Choice::Nothing };
+            match member.probe(ask.now) {
+                _ if !plan.probes => return Choice::Member(member, Trial::No),
+                Turn::Free => return Choice::Member(member, Trial::No),
+                Turn::Probe => return Choice::Member(member, Trial::Yes),
+                // All that is left is being tried by others.
+                Turn::Refused if tried.contains(index) => return Choice::Member(member, Trial::No),
+                Turn::Refused => {
+                    let mut more = tried.clone();
+                    more.add(index);
+                    passed_over = Some(more);
+                }
             }
-            passed_over.add(index);
-            (index, choice) = find(passed_over);
         }
-        choice
     }
 
     /// How many members can be used now.

@@ -25,6 +25,13 @@ impl Answer {
         Self::empty(status, Vec::new())
     }
 
+    /// The same with these field lines instead of its own.
+    #[must_use]
+    pub fn with_fields(mut self, lines: Vec<u8>) -> Self {
+        self.fields = Fields::Owned(lines);
+        self
+    }
+
     /// The same with the fields of `other` before its own.
     #[must_use]
     pub fn with_fields_of(mut self, other: Self) -> Self {

@@ -15,12 +15,15 @@ use net::timer::Tick;
 use wire::field::FieldId;
 
 use super::Broken;
-use crate::balance::{Ask, Choice, Member, TRIED_MAX, Tried};
+use crate::balance::{Ask, Choice, Member, TRIED_MAX, Trial, Tried};
 use crate::decide::Matched;
 use crate::exchange::Inbound;
+use crate::health::breaker::Permit;
+use crate::health::max_fails::Fails;
+use crate::health::outlier::Failure;
 use crate::live::InFlight;
 use crate::log::{Cause, Party, Phase};
-use crate::pool::{Pool, Queue};
+use crate::pool::{InPool, Pool, Queue};
 
 /// Longest pause before another attempt, however often the pause was doubled.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
@@ -28,6 +31,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// The attempts of one request.
 pub(super) struct Attempts<'a> {
     pool: &'a Pool,
+    /// Of the pool's breaker, if it has one.
+    permit: Option<Permit>,
     tried: Tried,
     made: u32,
     began: Tick,
@@ -82,12 +87,22 @@ impl Reason {
 
 impl<'a> Attempts<'a> {
     /// None yet.
-    pub(super) fn new(inbound: &Inbound<'_>, matched: &Matched<'a>) -> Self {
+    ///
+    /// # Errors
+    /// The pool is left alone at present.
+    pub(super) fn new(inbound: &Inbound<'_>, matched: &Matched<'a>) -> Result<Self, Broken> {
         let pool = matched.pool;
         let now = Tick::now();
-        pool.state.budget.request(now);
-        let hash = pool.balancer.hash_key().map_or(0, |key| Ask::hash_of(&property(inbound, key)));
-        Self { pool, tried: Tried::default(), made: 0, began: now, hash, started: None }
+        let permit = pool.permit(&inbound.connection.worker.error_log);
+        let permit = permit.map_err(|seconds| {
+            let detail = "the circuit breaker of the pool is open".to_owned();
+            Broken { detail, retry_after: Some(seconds), ..no_endpoint() }
+        })?;
+        pool.budget.request(now);
+        let hash = pool.balancer.hash_key();
+        let hash = hash.map_or(0, |key| Ask::hash_of(&property(inbound, key)));
+        let tried = Tried::default();
+        Ok(Self { pool, permit, tried, made: 0, began: now, hash, started: None })
     }
 
     /// The member for the next attempt, when one has room for it; it counts the request from now on.
@@ -112,15 +127,24 @@ impl<'a> Attempts<'a> {
     /// Chooses a member and takes a place at it.
     fn take(&self, inbound: &Inbound<'_>) -> Taken<'a> {
         let pool = self.pool;
+        let Some(in_pool) = pool.enter() else { return Taken::Full };
+        let mut in_pool = Some(in_pool);
         // Another worker may take the last place after it was seen free.
         for _ in 0..=pool.balancer.members().len() {
             match self.choose(inbound) {
                 Choice::Nothing => return Taken::Nothing,
                 Choice::Full => return Taken::Full,
-                Choice::Member(member) => {
-                    if let Some(in_flight) = member.endpoint.enter(member.max_conns) {
-                        let queue = member.max_conns.map(|_| &pool.state.queue);
-                        return Taken::Member(member, Flight { in_flight: Some(in_flight), queue });
+                Choice::Member(member, trial) => {
+                    let probe = (trial == Trial::Yes).then_some(&member.state.fails);
+                    let queue = member.max_conns.map(|_| &pool.state.queue);
+                    let in_flight = member.endpoint.enter(member.max_conns);
+                    if in_flight.is_some() {
+                        let in_pool = in_pool.take().flatten();
+                        let flight = Flight { in_flight, in_pool, queue, probe };
+                        return Taken::Member(member, flight);
+                    }
+                    if let Some(fails) = probe {
+                        fails.abandoned();
                     }
                 }
             }
@@ -166,12 +190,35 @@ impl<'a> Attempts<'a> {
 
     /// The upstream answered.
     pub(super) fn answered(&self, inbound: &Inbound<'_>, member: &Member, status: u16) {
-        self.pool.answered(inbound, member, status, self.latency());
+        let log = &inbound.connection.worker.error_log;
+        self.pool.answered(log, member, status, self.latency());
     }
 
     /// The attempt failed.
-    pub(super) fn failed(&self, inbound: &Inbound<'_>, member: &Member, cause: Cause) {
-        self.pool.failed(inbound, member, cause, self.latency());
+    pub(super) fn failed(
+        &self,
+        inbound: &Inbound<'_>,
+        member: &Member,
+        reason: Reason,
+        cause: Cause,
+    ) {
+        let failure = match reason {
+            Reason::Connect => Failure::Connect,
+            Reason::Timeout => Failure::Timeout,
+            Reason::Refused | Reason::Reset => Failure::Reset,
+            Reason::Invalid => Failure::Invalid,
+            Reason::Status(_) => Failure::Status,
+        };
+        let log = &inbound.connection.worker.error_log;
+        self.pool.failed(log, member, failure, cause, self.latency());
+    }
+
+    /// There are no more attempts: the response with `status` is passed on, or there is none.
+    pub(super) fn end(&mut self, inbound: &Inbound<'_>, status: Option<u16>) {
+        if let Some(permit) = self.permit.take() {
+            let log = &inbound.connection.worker.error_log;
+            self.pool.done(log, permit, status, self.latency());
+        }
     }
 
     /// The attempt did not count: the endpoint was never asked.
@@ -208,7 +255,7 @@ impl<'a> Attempts<'a> {
             && (reason == Reason::Refused || self.pool.balancer.usable(now) > 1 || !retry.backoff.is_zero())
             // What nobody has seen yet is not more load than it was.
             && (reason.is_harmless()
-                || self.pool.state.budget.try_retry(now, retry.budget, retry.budget_minimum));
+                || self.pool.budget.try_retry(now));
         if allowed && !retry.backoff.is_zero() {
             self.pause(inbound, retry.backoff).await;
         }
@@ -239,13 +286,21 @@ enum Taken<'a> {
 pub(super) struct Flight<'a> {
     /// `None` only while it is dropped.
     in_flight: Option<InFlight<'a>>,
+    /// Its place in the pool, where those are limited.
+    in_pool: Option<InPool<'a>>,
     /// Where the members' places are limited: who waits for one.
     queue: Option<&'a Queue>,
+    /// It tries a member that had failed; if it ends without an outcome, another one may.
+    probe: Option<&'a Fails>,
 }
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         self.in_flight = None;
+        self.in_pool = None;
+        if let Some(fails) = self.probe {
+            fails.abandoned();
+        }
         if let Some(queue) = self.queue {
             queue.leave_room();
         }

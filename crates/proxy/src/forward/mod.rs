@@ -38,11 +38,16 @@ use crate::files::Answer;
 use crate::filters::{ConnectionSays, ResponseHeadParts, write_informational, write_response_head};
 use crate::local::{self, Reply, Rest};
 use crate::log::{Cause, Failure, Party, Phase, Record};
+use crate::respond;
 use crate::send::write_all;
 use crate::worker::Heads;
 
 /// Interim (1xx) responses passed on for one request; an upstream that sends more is at fault.
 const INTERIM_MAX: usize = 8;
+
+/// Seconds after which a client may come again when no endpoint can take its request, and nobody knows
+/// better.
+const RETRY_AFTER: u64 = 5;
 
 /// Why there is no response to pass on.
 #[derive(Debug, Clone)]
@@ -55,12 +60,14 @@ pub struct Broken {
     pub cause: Cause,
     /// The system's words for it, if there are any.
     pub detail: String,
+    /// Seconds after which the client may come again, if that is known.
+    pub retry_after: Option<u64>,
 }
 
 impl Broken {
     /// Without words of the system.
     pub fn new(by: Party, phase: Phase, cause: Cause) -> Self {
-        Self { by, phase, cause, detail: String::new() }
+        Self { by, phase, cause, detail: String::new(), retry_after: None }
     }
 
     /// The status that tells the client.
@@ -96,7 +103,14 @@ pub async fn forward<'a>(
     }
     let mut patience =
         Patience::new(inbound.connection, &inbound.snapshot.limits, &matched.proxy.timeout);
-    let mut attempts = Attempts::new(inbound, matched);
+    let mut attempts = match Attempts::new(inbound, matched) {
+        Ok(attempts) => attempts,
+        Err(broken) => {
+            let rest = Rest::of(body_left(inbound));
+            let given_up = give_up(inbound, matched, broken, rest, heads, request_id, record);
+            return Box::pin(given_up).await;
+        }
+    };
     let mut fresh_only = false;
     let mut begun: Option<Begun<'_>> = None;
     let (broken, rest) = loop {
@@ -143,7 +157,7 @@ pub async fn forward<'a>(
                 let member = reached.member;
                 drop(reached);
                 if broken.by == Party::Upstream {
-                    attempts.failed(inbound, member, broken.cause);
+                    attempts.failed(inbound, member, reason, broken.cause);
                     if attempts.again(inbound, reason, intact).await {
                         patience.renew();
                         match body {
@@ -167,6 +181,7 @@ pub async fn forward<'a>(
                 continue;
             }
         }
+        attempts.end(inbound, Some(status));
         record.status = heads.response.status;
         if heads.response.status == 101 {
             if !(matched.upgrade && heads.response.upgrade == Upgrade::WebSocket) {
@@ -196,7 +211,7 @@ pub async fn forward<'a>(
         {
             // The client has not seen a byte, so it can still be served, or be told.
             let intact = sending.pump.is_repeatable();
-            attempts.failed(inbound, reached.member, cause);
+            attempts.failed(inbound, reached.member, Reason::of(cause), cause);
             drop(reached);
             if attempts.again(inbound, Reason::of(cause), intact).await {
                 patience.renew();
@@ -209,10 +224,13 @@ pub async fn forward<'a>(
             break (broken, rest);
         }
         if let Some(PumpError::Source(cause)) = relayed.error {
-            attempts.failed(inbound, reached.member, cause);
+            attempts.failed(inbound, reached.member, Reason::of(cause), cause);
         }
         return finish(inbound, matched, reached, sending, relayed, heads, request_id, record);
     };
+    if broken.by == Party::Upstream {
+        attempts.end(inbound, None);
+    }
     // Few requests need this, so it is no part of every request's memory.
     Box::pin(give_up(inbound, matched, broken, rest, heads, request_id, record)).await
 }
@@ -476,7 +494,11 @@ async fn give_up<'a>(
     if status == 499 {
         return Done { after: After::Close, consumed: inbound.head.len, excess: None };
     }
-    local::respond(inbound, reply(matched, status, rest), &mut heads.out, request_id, record).await
+    let mut reply = reply(matched, status, rest);
+    if status == 503 {
+        reply.answer = respond::unavailable(broken.retry_after.unwrap_or(RETRY_AFTER));
+    }
+    local::respond(inbound, reply, &mut heads.out, request_id, record).await
 }
 
 /// An error in place of the upstream's response.

@@ -51,13 +51,14 @@ pub(super) async fn reach<'a>(
             }
             Err(error) => {
                 drop(in_flight);
-                attempts.failed(inbound, member, error.cause);
+                attempts.failed(inbound, member, Reason::Connect, error.cause);
                 if !attempts.again(inbound, Reason::Connect, true).await {
                     return Err(Broken {
                         by: Party::Upstream,
                         phase: Phase::Connect,
                         cause: error.cause,
                         detail: error.detail,
+                        retry_after: None,
                     });
                 }
             }
