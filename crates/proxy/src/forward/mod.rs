@@ -9,6 +9,7 @@
 //! first cannot have been acted upon or acting twice is harmless; a response that breaks off never
 //! ends cleanly for the client.
 
+mod buffered;
 mod patience;
 mod pump;
 mod reach;
@@ -25,12 +26,14 @@ use std::task::Poll;
 use net::buffer::Buffer;
 use wire::head::{Framing, ResponseHead, Upgrade, Version};
 
+use self::buffered::relay_buffered;
 use self::reach::{Reached, reach};
 use self::sending::{Begun, Sending, send_request};
 use self::wait::{Awaited, ClientWatch, await_response};
 use crate::balance::Member;
+use crate::buffering;
 use crate::decide::Matched;
-use crate::drain::{Left, body_left};
+use crate::drain::Left;
 use crate::exchange::{After, Done, Inbound, failed};
 use crate::files::Answer;
 use crate::filters::{ConnectionSays, ResponseHeadParts, write_informational, write_response_head};
@@ -73,6 +76,7 @@ impl Broken {
             (Party::Client, _) => 499,
             (_, Cause::Timeout) => 504,
             (_, Cause::NoEndpoint | Cause::Unresolved) => 503,
+            (Party::Proxy, Cause::Internal) => 500,
             _ => 502,
         }
     }
@@ -97,6 +101,10 @@ pub async fn forward<'a>(
     }
     let mut patience =
         Patience::new(inbound.connection, &inbound.snapshot.limits, &matched.proxy.timeout);
+    if let Err(broken) = buffering::take_request(inbound, matched, &mut patience).await {
+        let rest = Rest::of(Left::TooMuch);
+        return Box::pin(give_up(inbound, matched, broken, rest, heads, request_id, record)).await;
+    }
     let mut fresh_only = false;
     let mut refusals = 0;
     let mut begun: Option<Begun<'_>> = None;
@@ -115,8 +123,10 @@ pub async fn forward<'a>(
         let (reached, mut sending) = match sending {
             Ok(reached) => reached,
             Err(broken) => {
-                let untouched = || Rest::of(body_left(inbound));
-                let rest = begun.map_or_else(untouched, |sent| sent.sending.rest(inbound, heads));
+                let rest = match begun {
+                    Some(sent) => sent.sending.rest(inbound, heads),
+                    None => inbound.rest(),
+                };
                 break (broken, rest);
             }
         };
@@ -134,7 +144,7 @@ pub async fn forward<'a>(
                 if refused && refusals < REFUSALS_MAX {
                     refusals += 1;
                     patience.renew();
-                    if sending.pump.is_repeatable() {
+                    if sending.is_repeatable(inbound) {
                         heads.out = sending.pump.into_parts().0;
                         continue;
                     }
@@ -151,7 +161,7 @@ pub async fn forward<'a>(
                     heads.out = sending.pump.into_parts().0;
                     continue;
                 }
-                record.request_bytes = sending.pump.payload();
+                record.request_bytes = sending.payload(inbound);
                 let rest = sending.rest(inbound, heads);
                 let broken = awaited.broken;
                 break (broken, rest);
@@ -169,28 +179,46 @@ pub async fn forward<'a>(
             let tunnel = tunnel::tunnel(inbound, taken, &mut patience, heads, record);
             return Box::pin(tunnel).await;
         }
-        let relayed = relay(
-            inbound,
-            matched,
-            &reached,
-            &mut sending,
-            buffer,
-            heads,
-            &mut patience,
-            request_id,
-            record,
-        )
-        .await;
-        if let Some(PumpError::Source(cause)) = relayed.error
+        let member = reached.member;
+        let relayed = match buffering::wants_response(matched, &heads.response, &buffer) {
+            false => {
+                relay(
+                    inbound,
+                    matched,
+                    reached,
+                    &mut sending,
+                    buffer,
+                    heads,
+                    &mut patience,
+                    request_id,
+                    record,
+                )
+                .await
+            }
+            true => {
+                Box::pin(relay_buffered(
+                    inbound,
+                    matched,
+                    reached,
+                    &mut sending,
+                    buffer,
+                    heads,
+                    &mut patience,
+                    request_id,
+                    record,
+                ))
+                .await
+            }
+        };
+        if let Some((by @ (Party::Upstream | Party::Proxy), cause)) = relayed.error
             && relayed.unsent
         {
             // The client has not seen a byte, so it can still be told.
-            record.request_bytes = sending.pump.payload();
+            record.request_bytes = sending.payload(inbound);
             let rest = sending.rest(inbound, heads);
-            let broken = Broken::new(Party::Upstream, Phase::Transfer, cause);
-            break (broken, rest);
+            break (Broken::new(by, Phase::Transfer, cause), rest);
         }
-        return finish(inbound, matched, reached, sending, relayed, heads, request_id, record);
+        return finish(inbound, matched, member, sending, relayed, heads, request_id, record);
     };
     // Few requests need this, so it is no part of every request's memory.
     Box::pin(give_up(inbound, matched, broken, rest, heads, request_id, record)).await
@@ -203,16 +231,19 @@ fn refused_unsent(inbound: &Inbound<'_>, matched: &Matched<'_>) -> Option<u16> {
         (Framing::Length(length), Some(max)) if length > max => return Some(413),
         _ => {}
     }
+    if buffering::is_too_long(inbound, matched) {
+        return Some(413);
+    }
     let too_early = matched.upgrade && inbound.early.len() > inbound.snapshot.limits.early_upgrade;
     too_early.then_some(400)
 }
 
-/// Sending it twice does no more than sending it once (RFC 9110 §9.2.2), and there is no body that
-/// would have to be kept.
+/// Sending it twice does no more than sending it once (RFC 9110 §9.2.2), and there is no body, or one
+/// that was kept.
 fn is_replayable(inbound: &Inbound<'_>) -> bool {
     let method = inbound.head.method.of(inbound.bytes);
     let idempotent = matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE");
-    idempotent && inbound.head.framing == Framing::None
+    idempotent && (inbound.head.framing == Framing::None || inbound.taken.get().is_some())
 }
 
 /// Waits for the final response head, passing interim ones on. The buffer begins with the head.
@@ -290,6 +321,7 @@ fn response_lead(
         bytes,
         edits: &matched.proxy.response,
         via: matched.proxy.forwarding.via,
+        hides_buffering: buffering::hides_field(matched, head, bytes),
         chunked: goes_out_chunked(inbound, head),
         connection: match upgraded {
             true => ConnectionSays::Upgrade,
@@ -307,12 +339,38 @@ fn goes_out_chunked(inbound: &Inbound<'_>, head: &ResponseHead) -> bool {
         && matches!(head.framing, Framing::Chunked | Framing::UntilClose)
 }
 
+/// How a response goes out to the client.
+struct Outlet {
+    chunked: bool,
+    /// It ends with the connection.
+    until_close: bool,
+    /// Bytes were sent ahead of an upgrade that did not happen; they are not a request.
+    stray: bool,
+    /// The client's connection may carry another request.
+    persist: bool,
+}
+
+fn outlet(
+    inbound: &Inbound<'_>,
+    matched: &Matched<'_>,
+    head: &ResponseHead,
+    sending: &Sending<'_>,
+) -> Outlet {
+    let chunked = goes_out_chunked(inbound, head);
+    let until_close = !chunked
+        && !inbound.connection.carrier.delimits()
+        && matches!(head.framing, Framing::Chunked | Framing::UntilClose);
+    let stray = matched.upgrade && !inbound.early.is_empty();
+    let persist = inbound.may_persist() && !until_close && !stray && sending.source_done(inbound);
+    Outlet { chunked, until_close, stray, persist }
+}
+
 /// Passes a final response on.
 #[allow(clippy::too_many_arguments, reason = "what one call needs has many owners")]
 async fn relay<'a>(
     inbound: &Inbound<'a>,
     matched: &Matched<'a>,
-    reached: &Reached<'a>,
+    reached: Reached<'a>,
     sending: &mut Sending<'a>,
     mut buffer: Buffer,
     heads: &mut Heads,
@@ -321,13 +379,8 @@ async fn relay<'a>(
     record: &mut Record<'a>,
 ) -> Relayed {
     let framing = heads.response.framing;
-    let chunked = goes_out_chunked(inbound, &heads.response);
-    let until_close = !chunked
-        && !inbound.connection.carrier.delimits()
-        && matches!(framing, Framing::Chunked | Framing::UntilClose);
-    // Bytes sent ahead of an upgrade that did not happen are not a request.
-    let stray = matched.upgrade && !inbound.early.is_empty();
-    let persist = inbound.may_persist() && !until_close && !stray && sending.pump.source_done();
+    let Outlet { chunked, until_close, stray, persist } =
+        outlet(inbound, matched, &heads.response, sending);
     let lead = response_lead(inbound, matched, heads, &buffer, persist, false, request_id);
     buffer.consume(heads.response.len);
     let context = &inbound.connection.worker.context;
@@ -360,64 +413,75 @@ async fn relay<'a>(
     let (spare, excess) = reply.into_parts();
     heads.spare = spare;
     let whole = result.is_ok() && sending.is_whole() && excess.is_none();
-    let after = match result {
-        Ok(()) if until_close || stray => After::Linger,
-        Ok(()) if persist => After::Persist,
-        Ok(()) => After::Close,
-        // The client sees too few bytes or no last chunk; what lasts until close needs a reset.
-        Err(_) if until_close => After::Reset,
-        Err(_) => After::Close,
-    };
+    let after = Relayed::after(result.is_ok(), until_close, stray, persist);
     let reusable = whole
         && heads.response.keep_alive
         && !heads.interim_at_fault
         && !reached.connection.carrier.delimits();
-    Relayed { after, reusable, error: result.err(), unsent }
+    release(inbound, matched, reached, reusable);
+    let error = result.err().map(|error| match error {
+        PumpError::Source(cause) => (Party::Upstream, cause),
+        PumpError::Sink(cause) => (Party::Client, cause),
+    });
+    Relayed { after, error, unsent }
 }
 
 /// How a response was passed on.
 struct Relayed {
     after: After,
-    /// The upstream connection is fit for another exchange.
-    reusable: bool,
-    error: Option<PumpError>,
+    /// Who broke it off, and why.
+    error: Option<(Party, Cause)>,
     /// Not a byte of it has reached the client.
     unsent: bool,
 }
 
-/// Puts away what an exchange used, now that the response is through or broken off.
+impl Relayed {
+    /// What becomes of the client's connection.
+    fn after(whole: bool, until_close: bool, stray: bool, persist: bool) -> After {
+        match whole {
+            true if until_close || stray => After::Linger,
+            true if persist => After::Persist,
+            true => After::Close,
+            // The client sees too few bytes or no last chunk; what lasts until close needs a reset.
+            false if until_close => After::Reset,
+            false => After::Close,
+        }
+    }
+}
+
+/// Keeps the upstream connection for the next exchange, if it is fit for that.
+fn release(inbound: &Inbound<'_>, matched: &Matched<'_>, reached: Reached<'_>, reusable: bool) {
+    // What told of one client is no other's.
+    let own = reached.member.endpoint.transport.proxy_protocol.is_some();
+    if reusable && !own {
+        let id = reached.member.endpoint.id;
+        let idle = &inbound.connection.worker.idle;
+        idle.borrow_mut().put(id, reached.connection, matched.proxy.idle);
+    }
+}
+
+/// Says what becomes of the client's connection, now that the response is through or broken off.
 #[allow(clippy::too_many_arguments, reason = "what one call needs has many owners")]
 fn finish<'a>(
     inbound: &Inbound<'a>,
     matched: &Matched<'a>,
-    reached: Reached<'a>,
+    member: &Member,
     sending: Sending<'a>,
     relayed: Relayed,
     heads: &mut Heads,
     request_id: &[u8],
     record: &mut Record<'a>,
 ) -> Done {
-    record.request_bytes = sending.pump.payload();
+    record.request_bytes = sending.payload(inbound);
     let consumed = inbound.head.len;
-    if let Some(error) = relayed.error {
-        let (by, cause) = match error {
-            PumpError::Source(cause) => (Party::Upstream, cause),
-            PumpError::Sink(cause) => (Party::Client, cause),
-        };
+    if let Some((by, cause)) = relayed.error {
         record.ended = failed(by, Phase::Transfer, cause);
-        if by == Party::Upstream {
+        if by != Party::Client {
             let broken = Broken::new(by, Phase::Transfer, cause);
-            tell(inbound, matched, Some(reached.member), &broken, None, request_id);
+            tell(inbound, matched, Some(member), &broken, None, request_id);
         }
         let consumed = consumed + inbound.early.len();
         return Done { after: relayed.after, consumed, excess: None };
-    }
-    // What told of one client is no other's.
-    let own = reached.member.endpoint.transport.proxy_protocol.is_some();
-    if relayed.reusable && !own {
-        let id = reached.member.endpoint.id;
-        let idle = &inbound.connection.worker.idle;
-        idle.borrow_mut().put(id, reached.connection, matched.proxy.idle);
     }
     match sending.rest(inbound, heads) {
         Rest { left: Left::Nothing(early), excess } => {

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use config::model::{Limits, Timeouts};
+use net::timer::Deadline;
 
 use crate::connection::Connection;
 
@@ -45,9 +46,10 @@ const TUNNEL_END: Duration = Duration::from_secs(30);
 /// The patience of one exchange.
 pub struct Patience<'a> {
     connection: &'a Connection,
+    deadline: &'a Deadline,
     limits: &'a Limits,
     timeouts: &'a Timeouts,
-    /// Whom the deadline of the connection is set for, and how many bytes had moved when it was.
+    /// Whom the deadline is set for, and how many bytes had moved when it was.
     mark: Option<(Waiting, u64)>,
     /// How many times in a row the deadline passed and too little had moved.
     quiet: u32,
@@ -58,7 +60,17 @@ pub struct Patience<'a> {
 impl<'a> Patience<'a> {
     /// Patience by these limits.
     pub fn new(connection: &'a Connection, limits: &'a Limits, timeouts: &'a Timeouts) -> Self {
-        Self { connection, limits, timeouts, mark: None, quiet: 0, taken: None }
+        let deadline = &connection.deadline;
+        Self { connection, deadline, limits, timeouts, mark: None, quiet: 0, taken: None }
+    }
+
+    /// Patience of the same exchange with somebody else at the same time, by a deadline of its own
+    /// that wakes the same task.
+    pub fn beside<'b>(&self, deadline: &'b Deadline) -> Patience<'b>
+    where
+        'a: 'b,
+    {
+        Patience { deadline, mark: None, quiet: 0, taken: None, ..*self }
     }
 
     /// Waits for `whom` after `moved` bytes have moved in all. True when patience has ended.
@@ -70,7 +82,7 @@ impl<'a> Patience<'a> {
         let moves_on = matches!(whom, Waiting::UpstreamToSend | Waiting::UpstreamToReceive);
         match self.mark {
             Some((marked, bytes)) if marked == whom && !(moves_on && bytes != moved) => {
-                if !self.connection.deadline.expired() {
+                if !self.deadline.expired() {
                     return false;
                 }
                 let since = moved.saturating_sub(bytes);
@@ -93,7 +105,7 @@ impl<'a> Patience<'a> {
             }
         }
         self.mark = Some((whom, moved));
-        self.connection.deadline.set(self.time_for(whom));
+        self.deadline.set(self.time_for(whom));
         false
     }
 
