@@ -18,6 +18,7 @@ pub mod exchange;
 pub mod files;
 pub mod filters;
 pub mod forward;
+pub mod health;
 pub mod listener;
 pub mod live;
 mod local;
