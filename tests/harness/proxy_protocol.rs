@@ -50,7 +50,7 @@ pub fn proxy_v1_between(source: &str, destination: &str) -> Vec<u8> {
 pub struct HaProxy {
     child: Child,
     addr: SocketAddr,
-    dir: TempDir,
+    _dir: TempDir,
 }
 
 impl HaProxy {
@@ -76,15 +76,11 @@ impl HaProxy {
         command.arg("-db").arg("-f").arg(path).current_dir(dir.path());
         command.stdin(Stdio::from(OwnedFd::from(listener))).stdout(Stdio::null());
         let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
-        HaProxy { child, addr, dir }
+        HaProxy { child, addr, _dir: dir }
     }
 
     pub fn addr(&self) -> SocketAddr {
         self.addr
-    }
-
-    pub fn dir(&self) -> &TempDir {
-        &self.dir
     }
 }
 

@@ -10,14 +10,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::model::TextMatch;
 use crate::schema::{Effect, Key, Kind, Section};
 use crate::source::{Sources, Span};
 use crate::syntax;
 use crate::tree::{Entry, Node, Value};
 
+mod matches;
 mod mistakes;
+mod statuses;
 
 pub(crate) use mistakes::nearest;
+pub(crate) use statuses::Reasons;
 
 /// Where the decoder is: what it may ask and where it reports.
 pub(crate) struct Context<'a> {
@@ -39,6 +43,19 @@ pub(crate) enum Switch<'n> {
     Bool(bool),
     Text(Spanned<&'n str>),
     Number(u16),
+}
+
+/// A number of something, or a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Amount {
+    Count(u32),
+    Time(Duration),
+}
+
+/// What stands where a boolean may be replaced by a table.
+pub(crate) enum SwitchTable<'n> {
+    Bool(bool),
+    Table(Table<'n>),
 }
 
 impl<'a> Context<'a> {
@@ -143,6 +160,18 @@ impl<'a> Context<'a> {
         None
     }
 
+    /// A whole number from 1 to `max`, or a duration as a string with units.
+    pub(crate) fn count_or_duration(&self, name: &str, node: &Node, max: i64) -> Option<Amount> {
+        match node.value {
+            Value::Integer(_) => {
+                let count = self.integer(name, node, 1, max)?;
+                Some(Amount::Count(u32::try_from(count).unwrap_or(u32::MAX)))
+            }
+            Value::String(_) => self.duration(name, node, false).map(Amount::Time),
+            _ => self.wrong_type(name, node, &Kind::CountOrDuration(max)),
+        }
+    }
+
     /// A size in bytes: a number, or a string with a unit.
     pub(crate) fn size(&self, name: &str, node: &Node, min: u64, max: u64) -> Option<u64> {
         let read = match &node.value {
@@ -208,6 +237,13 @@ impl<'a> Context<'a> {
             Kind::Size(min, max) => _ = self.size(name, node, min, max),
             Kind::Choice(words, aliases) => _ = self.choice(name, node, words, aliases),
             Kind::Choices(words) => _ = self.choices(name, node, words),
+            Kind::Statuses => _ = self.statuses(name, node),
+            Kind::ChoicesOrStatuses(words, aliases) => {
+                _ = self.reasons(name, node, words, aliases);
+            }
+            Kind::CountOrDuration(max) => _ = self.count_or_duration(name, node, max),
+            Kind::Match => _ = self.text_match(name, node, TextMatch::Contains),
+            Kind::MatchMap => _ = self.text_matches(name, node, TextMatch::Exact),
             Kind::Map => self.check_map(key, node),
             Kind::Names => {}
             Kind::Table(section) => {
@@ -215,7 +251,7 @@ impl<'a> Context<'a> {
                     table.check_all();
                 }
             }
-            Kind::Tables(_) => {}
+            Kind::Tables(_) | Kind::TableOrTables(_) | Kind::BoolOrTable(_) => {}
         }
     }
 
@@ -264,20 +300,44 @@ impl<'n> Table<'n> {
         self.context
     }
 
-    /// Takes a key, whatever its type.
+    /// Takes a key, whatever its type; reports another name for it beside it.
     pub(crate) fn take(&self, name: &'static str) -> Option<&'n Entry> {
         self.taken.borrow_mut().push(name);
-        self.entries.iter().find(|entry| entry.key == name)
+        let mut found = self.named(name);
+        let first = found.next()?;
+        for again in found {
+            let message = format!("`{}` and `{}` are the same key", first.key, again.key);
+            self.context.push(
+                Diagnostic::error(Code::DuplicateKey, again.key_span, message)
+                    .label("written again")
+                    .also(first.key_span, "first here"),
+            );
+        }
+        Some(first)
     }
 
     /// Whether a key is written.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.entries.iter().any(|entry| entry.key == name)
+        self.peek(name).is_some()
     }
 
     /// Looks at a key without taking it.
     pub(crate) fn peek(&self, name: &str) -> Option<&'n Entry> {
-        self.entries.iter().find(|entry| entry.key == name)
+        self.named(name).next()
+    }
+
+    /// Everything that is written in it.
+    pub(crate) fn written(&self) -> impl Iterator<Item = &'n Entry> {
+        self.entries.iter()
+    }
+
+    /// The entries that are this key, by its name or another one.
+    fn named<'t>(&self, name: &'t str) -> impl Iterator<Item = &'n Entry> + use<'t, 'n> {
+        let key = self.section.key(name);
+        self.entries.iter().filter(move |entry| match key {
+            Some(key) => key.is(&entry.key),
+            None => entry.key == name,
+        })
     }
 
     /// Whether a key is written, or another one that probably means it and is reported as unknown.
@@ -348,6 +408,56 @@ impl<'n> Table<'n> {
         self.context.choices(name, &entry.node, words)
     }
 
+    /// Ranges of response statuses, both ends included.
+    pub(crate) fn statuses(&self, name: &'static str) -> Option<Vec<(u16, u16)>> {
+        self.take(name).and_then(|entry| self.context.statuses(name, &entry.node))
+    }
+
+    /// Words and statuses.
+    pub(crate) fn reasons(&self, name: &'static str) -> Option<Reasons> {
+        let entry = self.take(name)?;
+        let Some(Kind::ChoicesOrStatuses(words, aliases)) = self.kind(name) else { return None };
+        self.context.reasons(name, &entry.node, words, aliases)
+    }
+
+    /// A string, or a table with `exact`, `contains` or `regex`; `plain` is what a string is.
+    pub(crate) fn text_match(
+        &self,
+        name: &'static str,
+        plain: fn(String) -> TextMatch,
+    ) -> Option<TextMatch> {
+        self.take(name).and_then(|entry| self.context.text_match(name, &entry.node, plain))
+    }
+
+    /// A table of such matches with any keys.
+    pub(crate) fn text_matches(
+        &self,
+        name: &'static str,
+        plain: fn(String) -> TextMatch,
+    ) -> Vec<(&'n Entry, TextMatch)> {
+        let Some(entry) = self.take(name) else { return Vec::new() };
+        self.context.text_matches(name, &entry.node, plain)
+    }
+
+    pub(crate) fn count_or_duration(&self, name: &'static str) -> Option<Spanned<Amount>> {
+        let entry = self.take(name)?;
+        let Some(Kind::CountOrDuration(max)) = self.kind(name) else { return None };
+        let value = self.context.count_or_duration(name, &entry.node, max)?;
+        Some(Spanned { value, span: entry.node.span })
+    }
+
+    /// A boolean, or a table with the keys of its own section.
+    pub(crate) fn switch_table(&self, name: &'static str) -> Option<SwitchTable<'n>> {
+        let (entry, kind) = (self.take(name)?, self.kind(name)?);
+        match (&entry.node.value, kind.section()) {
+            (Value::Bool(on), _) => Some(SwitchTable::Bool(*on)),
+            (Value::Table(_), Some(section)) => {
+                Table::open(self.context, name, &entry.node, section).map(SwitchTable::Table)
+            }
+            _ => self.context.wrong_type(name, &entry.node, &kind),
+        }
+    }
+
     /// A table with any keys.
     pub(crate) fn map(&self, name: &'static str) -> &'n [Entry] {
         let Some(entry) = self.take(name) else { return &[] };
@@ -372,6 +482,9 @@ impl<'n> Table<'n> {
         let Some(entry) = self.take(name) else { return Vec::new() };
         let Some(kind) = self.kind(name) else { return Vec::new() };
         match (&entry.node.value, kind.section()) {
+            (Value::Table(_), Some(section)) if matches!(kind, Kind::TableOrTables(_)) => {
+                Table::open(self.context, name, &entry.node, section).into_iter().collect()
+            }
             (Value::Array(items), Some(section)) => items
                 .iter()
                 .filter_map(|item| Table::open(self.context, name, item, section))
@@ -397,10 +510,11 @@ impl<'n> Table<'n> {
     fn check_rest(&self) -> Vec<(&'static Key, &'n Entry)> {
         let mut later = Vec::new();
         for entry in self.entries {
-            if self.taken.borrow().iter().any(|name| *name == entry.key) {
+            let key = self.section.key(&entry.key);
+            if key.is_some_and(|key| self.taken.borrow().contains(&key.name)) {
                 continue;
             }
-            match self.section.key(&entry.key) {
+            match key {
                 Some(key) if key.effect == Effect::Later => {
                     self.context.check(key, &entry.node);
                     if matters(key, &entry.node) {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 pub mod diagnostic;
 pub mod model;
+pub mod pattern;
 pub mod schema;
 pub mod source;
 

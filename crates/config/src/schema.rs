@@ -19,6 +19,8 @@ pub struct Section {
 pub struct Key {
     /// Its name in its table.
     pub name: &'static str,
+    /// Other names for it, in snake case; camel case is taken as well.
+    pub aliases: &'static [&'static str],
     /// What may be written.
     pub kind: Kind,
     /// Whether it does anything yet.
@@ -47,6 +49,8 @@ pub enum Kind {
     BoolOrText,
     /// `true` or `false`, or one of these numbers, the first of which is what `true` stands for.
     BoolOrNumber(&'static [u16]),
+    /// `true` or `false`, or a table that says more than `true`.
+    BoolOrTable(&'static Section),
     /// A string.
     Text,
     /// A list of strings.
@@ -61,6 +65,17 @@ pub enum Kind {
     Choice(&'static [&'static str], &'static [&'static str]),
     /// A list of these strings.
     Choices(&'static [&'static str]),
+    /// Response statuses: numbers, ranges such as "200-399", classes such as "5xx", or a list of them.
+    Statuses,
+    /// A list of statuses and of the first strings, or of the second, which are other names for some
+    /// of the first.
+    ChoicesOrStatuses(&'static [&'static str], &'static [&'static str]),
+    /// Between one and this many of something, or a duration.
+    CountOrDuration(i64),
+    /// A string, or a table with `exact`, `contains` or `regex`.
+    Match,
+    /// A table of such matches with any keys.
+    MatchMap,
     /// A table of strings with any keys.
     Map,
     /// A list of names, or a table of booleans.
@@ -69,6 +84,8 @@ pub enum Kind {
     Table(&'static Section),
     /// A list of tables with the keys of this section.
     Tables(&'static Section),
+    /// A table with the keys of this section, or a list of such tables.
+    TableOrTables(&'static Section),
 }
 
 impl Section {
@@ -81,9 +98,9 @@ impl Section {
         }
     }
 
-    /// The key with this name.
+    /// The key with this name, be it another name for it.
     pub fn key(&self, name: &str) -> Option<&'static Key> {
-        self.keys.iter().find(|key| key.name == name)
+        self.keys.iter().find(|key| key.is(name))
     }
 
     /// This section and all below it, depth first.
@@ -93,11 +110,28 @@ impl Section {
     }
 }
 
+impl Key {
+    /// Whether this is a name of it.
+    pub fn is(&self, name: &str) -> bool {
+        self.name == name
+            || self.aliases.iter().any(|alias| *alias == name || is_camel_case_of(name, alias))
+    }
+
+    /// The same with other names, in snake case.
+    pub(crate) const fn or(mut self, aliases: &'static [&'static str]) -> Key {
+        self.aliases = aliases;
+        self
+    }
+}
+
 impl Kind {
     /// The section of a table or a list of tables.
     pub fn section(&self) -> Option<&'static Section> {
         match self {
-            Kind::Table(section) | Kind::Tables(section) => Some(section),
+            Kind::Table(section)
+            | Kind::Tables(section)
+            | Kind::TableOrTables(section)
+            | Kind::BoolOrTable(section) => Some(section),
             _ => None,
         }
     }
@@ -110,6 +144,9 @@ impl Kind {
             Kind::BoolOrNumber(numbers) => {
                 let numbers: Vec<String> = numbers.iter().map(u16::to_string).collect();
                 format!("`true`, `false`, {}", numbers.join(" or "))
+            }
+            Kind::BoolOrTable(section) => {
+                format!("`true`, `false` or a table, `{}`", section.header())
             }
             Kind::Text => "a string".to_owned(),
             Kind::Texts | Kind::Choices(_) => "a list of strings".to_owned(),
@@ -126,10 +163,22 @@ impl Kind {
                 let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
                 format!("one of {}", names.join(", "))
             }
+            Kind::Statuses => {
+                "a status, or a list such as `[200, \"300-399\", \"5xx\"]`".to_owned()
+            }
+            Kind::ChoicesOrStatuses(..) => "a list of strings and of statuses".to_owned(),
+            Kind::CountOrDuration(max) => {
+                format!("an integer from 1 to {max}, or a duration such as \"60s\"")
+            }
+            Kind::Match => "a string, or `{ regex = \"…\" }`".to_owned(),
+            Kind::MatchMap => "a table of strings and of `{ regex = \"…\" }`".to_owned(),
             Kind::Map => "a table of strings".to_owned(),
             Kind::Names => "a list of names, or a table of booleans".to_owned(),
             Kind::Table(section) => format!("a table, `{}`", section.header()),
             Kind::Tables(section) => format!("a list of tables, `{}`", section.header()),
+            Kind::TableOrTables(section) => {
+                format!("a table, `{}`, or a list of tables", section.header())
+            }
         }
     }
 }
@@ -141,7 +190,7 @@ pub(crate) const fn now(
     default: &'static str,
     about: &'static str,
 ) -> Key {
-    Key { name, kind, effect: Effect::Now, default, about }
+    Key { name, aliases: &[], kind, effect: Effect::Now, default, about }
 }
 
 /// A key whose function is not built yet.
@@ -151,5 +200,19 @@ pub(crate) const fn later(
     default: &'static str,
     about: &'static str,
 ) -> Key {
-    Key { name, kind, effect: Effect::Later, default, about }
+    Key { name, aliases: &[], kind, effect: Effect::Later, default, about }
+}
+
+/// Whether `name` is `snake` as other systems write it: `maxAttempts` for `max_attempts`.
+fn is_camel_case_of(name: &str, snake: &str) -> bool {
+    let mut letters = name.chars();
+    let mut parts = snake.split('_');
+    let first = parts.next().unwrap_or("");
+    first.chars().all(|c| letters.next() == Some(c))
+        && parts.all(|part| {
+            let (head, tail) = part.split_at(part.len().min(1));
+            let head = head.to_ascii_uppercase();
+            head.chars().chain(tail.chars()).all(|c| letters.next() == Some(c))
+        })
+        && letters.next().is_none()
 }

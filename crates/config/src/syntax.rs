@@ -4,12 +4,14 @@
 mod address;
 mod field;
 mod quantity;
+mod status;
 mod url;
 
 pub(crate) use address::{Hint, host_name, host_pattern, listen, network};
 pub(crate) use field::{field_name, field_value, managed_field};
 pub(crate) use quantity::{duration, seconds, size};
-pub(crate) use url::{UpstreamUrl, authority, path, upstream};
+pub(crate) use status::{status, statuses};
+pub(crate) use url::{UpstreamUrl, authority, path, request_target, upstream};
 
 /// A text as a TOML string, for a suggestion.
 pub(crate) fn quoted(text: &str) -> String {

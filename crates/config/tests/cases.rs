@@ -8,8 +8,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use config::model::{HeaderRules, Model, Proxy, Site, Transport};
+use config::model::{
+    Buffering, HeaderRules, Model, PoolSettings, Proxy, Site, Transport, Upstream, UpstreamState,
+};
 use config::{Loaded, Options, load};
+use std::time::Duration;
 
 const SEPARATOR: &str = "----------\n";
 
@@ -136,10 +139,12 @@ fn describe_site(out: &mut String, site: &Site) {
 fn describe_proxy(out: &mut String, proxy: &Proxy) {
     for pool in &proxy.pools {
         _ = writeln!(out, "  pool {}", pool.name);
+        describe_settings(out, &pool.settings);
         for upstream in &pool.upstreams {
             let base = if upstream.base_path.is_empty() { "" } else { " base " };
             let base = format!("{base}{}", upstream.base_path);
             _ = write!(out, "    {:?}{base} weight {}", upstream.address, upstream.weight);
+            describe_use(out, upstream);
             match upstream.transport == Transport::default() {
                 true => out.push('\n'),
                 false => _ = writeln!(out, " {:?}", upstream.transport),
@@ -162,7 +167,10 @@ fn describe_proxy(out: &mut String, proxy: &Proxy) {
         }
         out.push('\n');
     }
-    _ = writeln!(out, "  {:?} {:?} {:?}", proxy.timeout, proxy.idle, proxy.buffering);
+    _ = writeln!(out, "  {:?} {:?}", proxy.timeout, proxy.idle);
+    if proxy.buffering != Buffering::default() {
+        _ = writeln!(out, "  {:?}", proxy.buffering);
+    }
     let headers = &proxy.headers;
     _ = writeln!(
         out,
@@ -172,6 +180,57 @@ fn describe_proxy(out: &mut String, proxy: &Proxy) {
     for (name, rules) in [("request", &headers.request), ("response", &headers.response)] {
         if *rules != HeaderRules::default() {
             _ = writeln!(out, "  {name} remove {:?} set {:?}", rules.remove, rules.set);
+        }
+    }
+}
+
+/// What is not as it is without a word about it.
+fn describe_settings(out: &mut String, settings: &PoolSettings) {
+    let default = PoolSettings::default();
+    let PoolSettings {
+        balance,
+        sticky,
+        health_checks,
+        outlier,
+        fail_open,
+        retry,
+        breaker,
+        concurrency,
+        queue,
+    } = settings;
+    let mut part = |own: String, default: String| {
+        if own != default {
+            _ = writeln!(out, "    {own}");
+        }
+    };
+    part(format!("{balance:?}"), format!("{:?}", default.balance));
+    part(format!("sticky {sticky:?}"), format!("sticky {:?}", default.sticky));
+    for check in health_checks {
+        part(format!("{check:?}"), String::new());
+    }
+    part(format!("outlier {outlier:?}"), format!("outlier {:?}", default.outlier));
+    part(format!("fail_open {fail_open}"), format!("fail_open {}", default.fail_open));
+    part(format!("{retry:?}"), format!("{:?}", default.retry));
+    part(format!("breaker {breaker:?}"), format!("breaker {:?}", default.breaker));
+    part(format!("{concurrency:?}"), format!("{:?}", default.concurrency));
+    part(format!("{queue:?}"), format!("{:?}", default.queue));
+}
+
+fn describe_use(out: &mut String, upstream: &Upstream) {
+    for (on, word) in [
+        (upstream.srv, " srv".to_owned()),
+        (upstream.priority != 0, format!(" priority {}", upstream.priority)),
+        (upstream.state != UpstreamState::Up, format!(" {:?}", upstream.state)),
+        (upstream.max_conns.is_some(), format!(" max_conns {:?}", upstream.max_conns)),
+        (!upstream.slow_start.is_zero(), format!(" slow_start {:?}", upstream.slow_start)),
+        (upstream.max_fails != 3, format!(" max_fails {}", upstream.max_fails)),
+        (
+            upstream.fail_timeout != Duration::from_secs(10),
+            format!(" fail_timeout {:?}", upstream.fail_timeout),
+        ),
+    ] {
+        if on {
+            out.push_str(&word);
         }
     }
 }

@@ -86,6 +86,12 @@ fn sample(section: &Section, key: &Key) -> Option<String> {
         (_, "directory_url") => Some("\"https://ca.example\""),
         (_, "path" | "rewrite_target") => Some("\"/x\""),
         (_, "upstream") => Some("\"x\""),
+        // What contradicts no other key.
+        ("sites.proxy.upstreams", "backup" | "down" | "drain") => Some("false"),
+        (_, "method") if section.path.ends_with("load_balancing") => Some("\"hash\""),
+        (_, "hash_key") => Some("\"uri\""),
+        (_, "latency") => Some("500"),
+        (_, "host") if section.path.ends_with("health_check") => Some("\"a.example\""),
         (_, "trusted_proxies") => Some("[\"::1\"]"),
         (_, "error_pages") => Some("{ 404 = \"x\" }"),
         _ => None,
@@ -103,7 +109,13 @@ fn sample(section: &Section, key: &Key) -> Option<String> {
         Kind::Choice(names, _) => format!("\"{}\"", names[0]),
         Kind::Choices(names) => format!("{names:?}"),
         Kind::Map => "{ \"X-A\" = \"1\" }".to_owned(),
-        Kind::Table(_) | Kind::Tables(_) => return None,
+        Kind::Statuses | Kind::ChoicesOrStatuses(..) => "[404, \"5xx\"]".to_owned(),
+        Kind::CountOrDuration(max) => max.min(100).to_string(),
+        Kind::Match => "{ regex = \"^x\" }".to_owned(),
+        Kind::MatchMap => "{ \"X-A\" = \"1\", \"X-B\" = { contains = \"1\" } }".to_owned(),
+        Kind::Table(_) | Kind::Tables(_) | Kind::TableOrTables(_) | Kind::BoolOrTable(_) => {
+            return None;
+        }
     })
 }
 
@@ -115,16 +127,17 @@ fn tables() -> String {
             _ => format!("`{}`", section.header()),
         };
         _ = writeln!(page, "### {heading}\n\n{}\n", section.about);
+        if let Some(same) = same_as(section) {
+            _ = writeln!(page, "The keys are those of `{}`.\n", same.header());
+            continue;
+        }
         page.push_str("| Key | Type | Default | In effect | Meaning |\n|---|---|---|---|---|\n");
         for key in section.keys {
             let effect = if key.effect == Effect::Now { "yes" } else { "not yet" };
             let default = if key.default.is_empty() { "none" } else { key.default };
             let kind = kind(&key.kind);
-            _ = writeln!(
-                page,
-                "| `{}` | {kind} | {default} | {effect} | {} |",
-                key.name, key.about
-            );
+            let about = format!("{}{}", key.about, other_names(key));
+            _ = writeln!(page, "| `{}` | {kind} | {default} | {effect} | {about} |", key.name);
         }
         page.push('\n');
     }
@@ -135,6 +148,17 @@ fn tables() -> String {
     page
 }
 
+fn other_names(key: &Key) -> String {
+    let names: Vec<String> = key.aliases.iter().map(|alias| format!("`{alias}`")).collect();
+    if names.is_empty() { String::new() } else { format!(" Also {}.", names.join(", ")) }
+}
+
+/// The table of the proxy that a table of a pool has its keys from.
+fn same_as(section: &Section) -> Option<&'static Section> {
+    let path = section.path.replace("sites.proxy.pools.", "sites.proxy.");
+    ROOT.walk().into_iter().find(|other| other.path == path && other.path != section.path)
+}
+
 fn kind(kind: &Kind) -> String {
     match kind {
         Kind::Bool => "boolean".to_owned(),
@@ -143,6 +167,7 @@ fn kind(kind: &Kind) -> String {
             let numbers: Vec<String> = numbers.iter().map(u16::to_string).collect();
             format!("boolean, {}", numbers.join(", "))
         }
+        Kind::BoolOrTable(section) => format!("boolean, or table, `{}`", section.header()),
         Kind::Text => "string".to_owned(),
         Kind::Texts => "list of strings".to_owned(),
         Kind::Integer(min, max) if *max >= i64::from(u32::MAX) => {
@@ -161,6 +186,17 @@ fn kind(kind: &Kind) -> String {
         }
         Kind::Map => "table of strings".to_owned(),
         Kind::Names => "list of names, or table of booleans".to_owned(),
+        Kind::Statuses => "status, or list of statuses and ranges".to_owned(),
+        Kind::ChoicesOrStatuses(names, _) => {
+            let names: Vec<String> = names.iter().map(|name| format!("`\"{name}\"`")).collect();
+            format!("list of {} and of statuses", names.join(", "))
+        }
+        Kind::CountOrDuration(max) => format!("integer, 1 to {max}, or duration"),
+        Kind::Match => "string, or table with `exact`, `contains` or `regex`".to_owned(),
+        Kind::MatchMap => {
+            "table of strings and of tables with `exact`, `contains` or `regex`".to_owned()
+        }
+        Kind::TableOrTables(section) => format!("table, or tables, `{}`", section.header()),
         Kind::Table(section) => format!("table, `{}`", section.header()),
         Kind::Tables(section) => format!("tables, `{}`", section.header()),
     }

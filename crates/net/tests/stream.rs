@@ -161,7 +161,8 @@ fn who_looks_for_more_bytes_than_there_are_is_told_of_the_end() {
         // One byte is left, which is too few until nothing follows it.
         {
             let mut look = pin!(looked(&mut buf));
-            poll_fn(|cx| Poll::Ready(assert!(look.as_mut().poll(cx).is_pending()))).await;
+            let early = poll_fn(|cx| Poll::Ready(look.as_mut().poll(cx))).await;
+            assert!(early.is_pending(), "{early:?}");
             peer.shutdown(Shutdown::Write).unwrap();
             assert_eq!(look.await.unwrap(), 1);
         }

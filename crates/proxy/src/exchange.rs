@@ -9,6 +9,7 @@
 //! (matching, forwarding, logging) refers to the same bytes; a connection persists only if the whole
 //! request was taken off it.
 
+use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -16,11 +17,13 @@ use net::buffer::Buffer;
 use net::timer::unix_millis;
 use wire::field::FieldId;
 use wire::forwarded::client_address;
-use wire::head::{RequestHead, Version};
+use wire::head::{Framing, RequestHead, Version};
 use wire::host::Host;
 use wire::request_id::is_valid_request_id;
 use wire::target::{Form, Target, parse_target};
 
+use crate::buffering::TakenRequest;
+use crate::carrier::Carrier;
 use crate::connection::Connection;
 use crate::decide::{Action, Request, decide};
 use crate::drain::{Left, body_left};
@@ -72,6 +75,8 @@ pub struct Inbound<'a> {
     pub target: Target<'a>,
     /// When the exchange began, if somebody wants to know how long it took.
     pub started: Option<Instant>,
+    /// The body, if it was taken whole before it is passed on.
+    pub taken: OnceCell<Box<TakenRequest>>,
 }
 
 impl<'a> Inbound<'a> {
@@ -83,6 +88,21 @@ impl<'a> Inbound<'a> {
     /// The host and port as the client named them.
     pub fn authority(&self) -> &'a [u8] {
         self.head.host.map(|host| host.of(self.bytes)).unwrap_or_default()
+    }
+
+    /// Where its body is read from.
+    pub fn body(&self) -> &Carrier {
+        self.taken.get().map_or(&self.connection.carrier, |taken| taken.body())
+    }
+
+    /// How the length of its body is known there.
+    pub fn framing(&self) -> Framing {
+        self.taken.get().map_or(self.head.framing, |taken| Framing::Length(taken.len()))
+    }
+
+    /// What is left of it on the client's connection, if nobody else took anything off that.
+    pub(crate) fn rest(&self) -> Rest {
+        self.taken.get().map_or_else(|| Rest::of(body_left(self)), |taken| taken.rest())
     }
 
     /// The request's method is HEAD.
@@ -166,6 +186,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         early,
         target: target.unwrap_or_else(|_| root_target()),
         started: worker.access_log.is_on().then(Instant::now),
+        taken: OnceCell::new(),
     };
     request_id.clear();
     let log = snapshot.log_requests.then_some(&worker.access_log);

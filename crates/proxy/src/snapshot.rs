@@ -107,6 +107,8 @@ pub struct ProxySite {
     pub timeout: model::Timeouts,
     /// Idle upstream connections.
     pub idle: model::IdleConnections,
+    /// Bodies that are taken whole before they are passed on.
+    pub buffering: Arc<model::Buffering>,
     /// Which fields about the client go upstream.
     pub forwarding: Forwarding,
     /// Edits of the request to the upstream.
@@ -390,6 +392,7 @@ impl ProxySite {
             pools,
             timeout: proxy.timeout,
             idle: proxy.idle,
+            buffering: Arc::new(proxy.buffering.clone()),
             forwarding: Forwarding {
                 preserve_host: headers.preserve_host,
                 x_forwarded: headers.x_forwarded,

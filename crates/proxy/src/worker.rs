@@ -10,6 +10,7 @@ use net::timer::unix_millis;
 use net::worker::WorkerContext;
 use wire::head::{RequestHead, ResponseHead};
 
+use crate::buffering::SpoolMemory;
 use crate::challenges::Challenges;
 use crate::connection::Handshakes;
 use crate::files::FileCache;
@@ -48,6 +49,8 @@ pub struct Worker {
     pub handshakes: Handshakes,
     /// Answers to the challenges of certificate authorities.
     pub challenges: Arc<Challenges>,
+    /// Memory in use by buffered bodies.
+    pub spools: Rc<SpoolMemory>,
     snapshot: LocalSnapshot,
     scratch: RefCell<Vec<Scratch>>,
     date: RefCell<DateLine>,
@@ -110,6 +113,7 @@ impl Worker {
             context,
             handshakes: Handshakes::new(snapshot.limits.handshakes),
             challenges,
+            spools: Rc::default(),
             idle: RefCell::default(),
             http2: Http2Pool::default(),
             files: RefCell::default(),

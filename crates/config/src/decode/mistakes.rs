@@ -272,7 +272,12 @@ pub(super) fn meant(key: &str, section: &Section) -> Option<&'static str> {
 /// In which other tables a key of this name is known.
 fn belongs_to(key: &str, section: &Section) -> Option<String> {
     const HOMES_SHOWN_MAX: usize = 2;
-    let homes = || ROOT.walk().into_iter().filter_map(|section| Some((section, section.key(key)?)));
+    // What a pool's table says of a key, the proxy's table of the same name says before it.
+    let first = |home: &Section| !home.path.starts_with("sites.proxy.pools.");
+    let homes = || {
+        let sections = ROOT.walk().into_iter().filter(|home| first(home));
+        sections.filter_map(|section| Some((section, section.key(key)?)))
+    };
     let above = homes().map(|(home, _)| home).find(|home| {
         section.path.strip_prefix(home.path).is_some_and(|rest| rest.starts_with('.'))
     });

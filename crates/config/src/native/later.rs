@@ -41,24 +41,6 @@ pub(super) static ACCESS_CONTROL: Section = Section {
     ],
 };
 
-pub(super) static HEALTH_CHECK: Section = Section {
-    path: "sites.proxy.health_check",
-    list: false,
-    about: "Active health checks of upstreams.",
-    keys: &[
-        later("enabled", Kind::Bool, "false", "Check at all."),
-        later("path", Kind::Text, "\"/health\"", "Path to ask for."),
-        later("interval", Kind::Duration(false), "30", "Time between two checks."),
-        later("timeout", Kind::Duration(false), "5", "Time for an answer."),
-        later(
-            "retries",
-            Kind::Integer(1, COUNT_MAX),
-            "3",
-            "Failures until an upstream counts as down.",
-        ),
-    ],
-};
-
 pub(super) static RATE_LIMITING: Section = Section {
     path: "security.rate_limiting",
     list: false,

@@ -11,18 +11,27 @@ use crate::source::Span;
 use crate::tree::Node;
 
 mod acme;
+mod balancing;
+mod breaker;
+mod buffering;
+mod capacity;
 mod files;
 mod headers;
+mod health_check;
 mod later;
 mod limits;
 mod listeners;
 mod logging;
+mod outlier;
 mod performance;
+mod pools;
 mod proxy;
+mod retry;
 mod security;
 mod server;
 mod site;
 mod ssl;
+mod sticky;
 mod upstreams;
 
 /// The top level; every other section is below it.

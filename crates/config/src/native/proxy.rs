@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use crate::decode::{Context, Spanned, Table, nearest};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{Buffering, Balance, IdleConnections, Proxy, Route, Timeouts, UpstreamHttp};
-use crate::schema::{Kind, Section, later, now};
+use crate::model::{IdleConnections, Proxy, Route, Timeouts, UpstreamHttp};
+use crate::schema::{Kind, Section, now};
 use crate::source::Span;
 use crate::syntax::{path, quoted};
 
 use super::upstreams::{self, Pools};
+use super::{balancing, breaker, buffering, capacity, health_check, outlier, pools, retry};
 
 /// More idle connections to one endpoint than a worker could use.
 const IDLE_MAX: i64 = 65_536;
@@ -34,7 +35,7 @@ pub(super) static PROXY: Section = Section {
             "every path to the only pool",
             "Which requests go where. May be left out if all upstreams share one name.",
         ),
-        now("load_balancing", Kind::Table(&LOAD_BALANCING), "", "How an upstream is chosen."),
+        now("load_balancing", Kind::Table(&balancing::SECTION), "", "How an upstream is chosen."),
         now("timeout", Kind::Table(&TIMEOUT), "", "How long each step may take."),
         now(
             "headers",
@@ -50,12 +51,24 @@ pub(super) static PROXY: Section = Section {
             "Changes to responses.",
         ),
         now("idle_connections", Kind::Table(&IDLE), "", "Idle upstream connections."),
-        later(
+        now("buffering", Kind::Table(&buffering::SECTION), "", "Bodies that are taken whole."),
+        now(
             "health_check",
-            Kind::Table(&super::later::HEALTH_CHECK),
+            Kind::TableOrTables(&health_check::SECTION),
             "",
             "Active health checks.",
         ),
+        now("outlier", Kind::Table(&outlier::SECTION), "", "Ejection of upstreams."),
+        now("retry", Kind::Table(&retry::SECTION), "", "When a request is sent again."),
+        now(
+            "circuit_breaker",
+            Kind::Table(&breaker::SECTION),
+            "",
+            "Stops requests to a pool that fails.",
+        ),
+        now("concurrency", Kind::Table(&capacity::CONCURRENCY), "", "Requests of a pool at once."),
+        now("queue", Kind::Table(&capacity::QUEUE), "", "Requests that wait."),
+        now("pools", Kind::Tables(&pools::SECTION), "", "What holds for one pool."),
     ],
 };
 
@@ -93,24 +106,6 @@ static ROUTES: Section = Section {
     ],
 };
 
-static LOAD_BALANCING: Section = Section {
-    path: "sites.proxy.load_balancing",
-    list: false,
-    about: "How an upstream of a pool is chosen.",
-    keys: &[
-        now(
-            "method",
-            Kind::Choice(
-                &["round_robin", "weighted", "least_connections"],
-                &["weighted_round_robin", "least_conn"],
-            ),
-            "\"round_robin\"",
-            "Each in turn; smooth weighted round robin; or the fewest requests in flight. `weighted_round_robin` and `least_conn` are other names for the last two.",
-        ),
-        later("sticky_sessions", Kind::Bool, "false", "Keep a client with one upstream."),
-    ],
-};
-
 static TIMEOUT: Section = Section {
     path: "sites.proxy.timeout",
     list: false,
@@ -124,6 +119,12 @@ static TIMEOUT: Section = Section {
             Kind::Duration(false),
             "\"1h\"",
             "For a WebSocket without a byte in either direction; 30 s at most once one side has closed.",
+        ),
+        now(
+            "request",
+            Kind::Duration(false),
+            "no limit",
+            "From the head of a request to the end of its response, waiting and further attempts included; not for tunnels.",
         ),
     ],
 };
@@ -157,13 +158,10 @@ pub(super) fn decode(site: &Table<'_>) -> Option<Proxy> {
     let mut pools = upstreams::decode(context, table.tables("upstreams"));
     pools.incomplete |= !table.has("upstreams") && table.has_or_means("upstreams");
     let routes = routes(&table, &pools);
-    let balance = balance(&table);
-    for pool in &mut pools.pools {
-        pool.settings.balance = balance.clone();
-    }
+    pools::decode(&table, &mut pools);
     let proxy = Proxy {
         routes,
-        buffering: Buffering::default(),
+        buffering: buffering::decode(&table),
         timeout: timeouts(&table),
         headers: super::headers::decode(&table),
         idle: idle(&table),
@@ -300,7 +298,8 @@ fn wildcard(context: &Context<'_>, text: Spanned<&str>) {
     });
 }
 
-fn unknown_upstream(context: &Context<'_>, name: Spanned<&str>, pools: &Pools) {
+/// Reports the name of a pool that does not exist.
+pub(super) fn unknown_upstream(context: &Context<'_>, name: Spanned<&str>, pools: &Pools) {
     let message = format!("no upstream has the name `{}`", name.value.escape_debug());
     let error = Diagnostic::error(Code::UnknownUpstream, name.span, message)
         .label("this site has no `[[sites.proxy.upstreams]]` entry of that name");
@@ -361,17 +360,6 @@ fn unused_pools(context: &Context<'_>, pools: &Pools, routes: &[Route]) {
     }
 }
 
-fn balance(proxy: &Table<'_>) -> Balance {
-    let Some(table) = proxy.table("load_balancing") else { return Balance::RoundRobin };
-    let balance = match table.choice("method") {
-        Some("weighted" | "weighted_round_robin") => Balance::Weighted,
-        Some("least_connections" | "least_conn") => Balance::LeastConnections,
-        _ => Balance::RoundRobin,
-    };
-    table.finish();
-    balance
-}
-
 fn timeouts(proxy: &Table<'_>) -> Timeouts {
     let mut timeouts = Timeouts {
         connect: Duration::from_secs(10),
@@ -385,6 +373,7 @@ fn timeouts(proxy: &Table<'_>) -> Timeouts {
     timeouts.read = table.duration("read").unwrap_or(timeouts.read);
     timeouts.write = table.duration("write").unwrap_or(timeouts.write);
     timeouts.tunnel = table.duration("tunnel").unwrap_or(timeouts.tunnel);
+    timeouts.request = table.duration("request");
     table.finish();
     timeouts
 }

@@ -246,14 +246,24 @@ fn without_cipher(ssl: &Table<'_>, ciphers: &[String], min: TlsVersion, max: Tls
     }
 }
 
-/// A file that must be there if it is `used`.
+/// A file of TLS that must be there if it is `used`.
 pub(super) fn file(table: &Table<'_>, name: &'static str, used: bool) -> Option<PathBuf> {
+    needed_file(table, name, used, "TLS cannot do without it")
+}
+
+/// A file or directory that must be there if it is `used`; `why` says for what.
+pub(super) fn needed_file(
+    table: &Table<'_>,
+    name: &'static str,
+    used: bool,
+    why: &str,
+) -> Option<PathBuf> {
     let path = path(table, name)?;
     if let Some(entry) = table.peek(name).filter(|_| used && !table.context().exists(&path)) {
         let message = format!("the file \"{}\" does not exist", path.display());
         table.context().push(
             Diagnostic::warning(Code::MissingFile, entry.node.span, message)
-                .label("TLS cannot do without it")
+                .label(why)
                 .help("relative paths start at the working directory"),
         );
     }

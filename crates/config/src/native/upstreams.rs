@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crate::decode::{Context, Spanned, Table};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{Pool, PoolSettings, ProxyProtocol, Transport, Upstream, UpstreamState, UpstreamTls};
-use crate::schema::{Kind, Section, later, now};
+use crate::model::{
+    Pool, PoolSettings, ProxyProtocol, Transport, Upstream, UpstreamState, UpstreamTls,
+};
+use crate::schema::{Kind, Section, now};
 use crate::source::Span;
 use crate::syntax::{UpstreamUrl, host_name, upstream};
 
@@ -16,6 +18,8 @@ use super::ssl::file;
 const WEIGHT_MAX: i64 = 1_000_000;
 /// More connections than one process can have descriptors.
 const CONNECTIONS_MAX: i64 = u32::MAX as i64;
+/// Highest number that counters can hold.
+const COUNT_MAX: i64 = u32::MAX as i64;
 
 pub(super) static UPSTREAMS: Section = Section {
     path: "sites.proxy.upstreams",
@@ -27,7 +31,7 @@ pub(super) static UPSTREAMS: Section = Section {
             "url",
             Kind::Text,
             "required",
-            "`http://host[:port][/base]`, or `unix:/path/to.sock`. The base is put before every path. `https` and `wss` speak TLS; `h2` (TLS) and `h2c` (plain) speak HTTP/2, many requests on one connection; `ws` is `http`.",
+            "`http://host[:port][/base]`, or `unix:/path/to.sock`. The base is put before every path. `https` and `wss` speak TLS; `h2` (TLS) and `h2c` (plain) speak HTTP/2, many requests on one connection; `ws` is `http`. `srv+http://name` and `srv+https://name` look up SRV records, which give hosts, ports, priorities and weights.",
         ),
         now("tls", Kind::Table(&TLS), "", "TLS to it, for `https`, `wss` and `h2`."),
         now(
@@ -42,12 +46,46 @@ pub(super) static UPSTREAMS: Section = Section {
             "1",
             "Share of requests relative to the other entries, for `weighted`; 0 gets none.",
         ),
-        later(
+        now(
+            "backup",
+            Kind::Bool,
+            "false",
+            "Used only when no other upstream of the pool is usable; the same as `priority = 1`.",
+        ),
+        now(
+            "priority",
+            Kind::Integer(0, 255),
+            "0",
+            "Of the pool's upstreams, those with the lowest number that has a usable one get all requests.",
+        ),
+        now("down", Kind::Bool, "false", "Gets no requests."),
+        now(
+            "drain",
+            Kind::Bool,
+            "false",
+            "Gets no requests but those of clients that stick to it already.",
+        ),
+        now(
             "max_conns",
             Kind::Integer(1, CONNECTIONS_MAX),
             "no limit",
-            "Most connections to it.",
+            "Most requests in flight to it at once; more go to others, or wait in the pool's queue.",
+        )
+        .or(&["maxconn", "max_connections"]),
+        now(
+            "slow_start",
+            Kind::Duration(true),
+            "0",
+            "After it comes back its weight grows from nothing over this time.",
+        )
+        .or(&["slowstart"]),
+        now(
+            "max_fails",
+            Kind::Integer(0, COUNT_MAX),
+            "3",
+            "So many failed attempts within `fail_timeout` make it unusable for `fail_timeout`; 0 turns that off.",
         ),
+        now("fail_timeout", Kind::Duration(false), "10", "See `max_fails`."),
     ],
 };
 
@@ -83,9 +121,18 @@ static TLS: Section = Section {
 pub(super) struct Pools {
     pub(super) pools: Vec<Pool>,
     pub(super) places: Vec<Span>,
+    /// Of each pool, where its upstreams say what.
+    pub(super) written: Vec<Vec<Written>>,
     by_name: HashMap<String, usize>,
     /// Some entry's name could not be read, so that a name which is missing here may be that one.
     pub(super) incomplete: bool,
+}
+
+/// Where an upstream says what.
+pub(super) struct Written {
+    pub(super) url: Span,
+    pub(super) weight: Option<Span>,
+    pub(super) max_conns: Option<Span>,
 }
 
 impl Pools {
@@ -97,16 +144,26 @@ impl Pools {
 
 /// Decodes the upstream entries of a proxy.
 pub(super) fn decode<'n>(context: &'n Context<'n>, tables: Vec<Table<'n>>) -> Pools {
-    let mut found =
-        Pools { pools: Vec::new(), places: Vec::new(), by_name: HashMap::new(), incomplete: false };
+    let mut found = Pools {
+        pools: Vec::new(),
+        places: Vec::new(),
+        written: Vec::new(),
+        by_name: HashMap::new(),
+        incomplete: false,
+    };
     for table in tables {
         table.require("name", "\"backend\"");
         table.require("url", "\"http://127.0.0.1:3001\"");
         let name = table.text("name").filter(|name| named(context, name));
         let url = table.text("url");
-        let weight = table.integer("weight").map_or(1, |weight| weight.value);
-        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
-        let parsed = url.and_then(|url| entry(context, &table, url, weight));
+        let use_of_it = use_of_it(&table);
+        let place = |key| table.peek(key).map(|entry| entry.key_span);
+        let written = url.map(|url| Written {
+            url: url.span,
+            weight: place("weight"),
+            max_conns: place("max_conns"),
+        });
+        let parsed = url.and_then(|url| entry(context, &table, url, use_of_it));
         found.incomplete |= name.is_none();
         if let Some(name) = name {
             let index = *found.by_name.entry(name.value.to_owned()).or_insert_with(|| {
@@ -116,24 +173,17 @@ pub(super) fn decode<'n>(context: &'n Context<'n>, tables: Vec<Table<'n>>) -> Po
                     settings: PoolSettings::default(),
                 });
                 found.places.push(name.span);
+                found.written.push(Vec::new());
                 found.pools.len() - 1
             });
-            if let Some(pool) = found.pools.get_mut(index) {
-                pool.upstreams.extend(parsed);
+            if let (Some(pool), Some(places), Some((upstream, written))) =
+                (found.pools.get_mut(index), found.written.get_mut(index), parsed.zip(written))
+            {
+                pool.upstreams.push(upstream);
+                places.push(written);
             }
         }
         table.finish();
-    }
-    for (pool, place) in found.pools.iter().zip(&found.places) {
-        if !pool.upstreams.is_empty() && pool.upstreams.iter().all(|upstream| upstream.weight == 0)
-        {
-            let message = format!("every upstream of `{}` has the weight 0", pool.name);
-            context.push(
-                Diagnostic::error(Code::BadValue, *place, message)
-                    .label("nothing could ever be sent to it")
-                    .help("give at least one of its entries a weight above 0"),
-            );
-        }
     }
     found
 }
@@ -145,11 +195,90 @@ fn named(context: &Context<'_>, name: &Spanned<&str>) -> bool {
     !name.value.is_empty()
 }
 
+/// How much an upstream is used, and when.
+struct Use {
+    weight: u32,
+    priority: u8,
+    state: UpstreamState,
+    max_conns: Option<u32>,
+    slow_start: Duration,
+    max_fails: u32,
+    fail_timeout: Duration,
+}
+
+fn use_of_it(table: &Table<'_>) -> Use {
+    let context = table.context();
+    let count = |key| table.integer(key).and_then(|count| u32::try_from(count.value).ok());
+    let max_fails = count("max_fails").unwrap_or(3);
+    let fail_timeout = table.duration("fail_timeout").unwrap_or(Duration::from_secs(10));
+    if let (0, Some(entry)) = (max_fails, table.peek("fail_timeout")) {
+        let warning = Diagnostic::warning(
+            Code::Unused,
+            entry.key_span,
+            "`fail_timeout` without failures that count",
+        )
+        .label("never used");
+        context.push(match table.peek("max_fails") {
+            Some(fails) => warning.also(fails.node.span, "no number of failures is too many"),
+            None => warning,
+        });
+    }
+    Use {
+        weight: count("weight").unwrap_or(1),
+        priority: priority(table),
+        state: state(table),
+        max_conns: count("max_conns"),
+        slow_start: table.duration("slow_start").unwrap_or_default(),
+        max_fails,
+        fail_timeout,
+    }
+}
+
+fn priority(table: &Table<'_>) -> u8 {
+    let backup = table.boolean("backup").unwrap_or(false);
+    let priority = table.integer("priority");
+    if let (true, Some(priority), Some(entry)) = (backup, priority, table.peek("backup")) {
+        table.context().push(
+            Diagnostic::error(Code::Conflict, entry.key_span, "`backup` together with `priority`")
+                .label("stands for `priority = 1`")
+                .also(priority.span, "says it otherwise")
+                .help("keep one of them"),
+        );
+    }
+    let written = priority.and_then(|priority| u8::try_from(priority.value).ok());
+    written.unwrap_or(u8::from(backup))
+}
+
+fn state(table: &Table<'_>) -> UpstreamState {
+    let on = |key| table.boolean(key).unwrap_or(false);
+    match (on("down"), on("drain")) {
+        (false, false) => UpstreamState::Up,
+        (false, true) => UpstreamState::Drain,
+        (true, drain) => {
+            if let (true, Some(down), Some(drain)) =
+                (drain, table.peek("down"), table.peek("drain"))
+            {
+                table.context().push(
+                    Diagnostic::error(
+                        Code::Conflict,
+                        drain.key_span,
+                        "`drain` together with `down`",
+                    )
+                    .label("keeps the clients that stick to it")
+                    .also(down.key_span, "keeps none")
+                    .help("keep one of them"),
+                );
+            }
+            UpstreamState::Down
+        }
+    }
+}
+
 fn entry(
     context: &Context<'_>,
     table: &Table<'_>,
     url: Spanned<&str>,
-    weight: u32,
+    use_of_it: Use,
 ) -> Option<Upstream> {
     let proxy_protocol = table.choice("proxy_protocol").map(|version| match version {
         "v1" => ProxyProtocol::V1,
@@ -168,19 +297,20 @@ fn entry(
     }
     let tls = settings.map_or(VERIFIED, |(tls, _)| tls);
     let transport = Transport { http: parsed.http, tls: parsed.tls.then_some(tls), proxy_protocol };
-    let UpstreamUrl { address, base_path, .. } = parsed;
+    let UpstreamUrl { address, base_path, srv, .. } = parsed;
+    let Use { weight, priority, state, max_conns, slow_start, max_fails, fail_timeout } = use_of_it;
     Some(Upstream {
         url: url.value.to_owned(),
         address,
-        srv: false,
+        srv,
         base_path,
         weight,
-        priority: 0,
-        state: UpstreamState::Up,
-        max_conns: None,
-        slow_start: Duration::ZERO,
-        max_fails: 3,
-        fail_timeout: Duration::from_secs(10),
+        priority,
+        state,
+        max_conns,
+        slow_start,
+        max_fails,
+        fail_timeout,
         transport,
     })
 }

@@ -1,6 +1,6 @@
 //! Upstream URLs, and paths as routes and rewrites have them.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::address::{Hint, host_name, unix_path};
 use crate::model::{UpstreamAddress, UpstreamHttp};
@@ -14,14 +14,23 @@ pub(crate) struct UpstreamUrl {
     /// The scheme asks for TLS.
     pub(crate) tls: bool,
     pub(crate) http: UpstreamHttp,
+    /// The host has SRV records to look up.
+    pub(crate) srv: bool,
 }
 
-/// `http://host[:port][/base]`, the same with `https`, `ws`, `wss`, `h2` or `h2c`, or `unix:/path`.
+/// `http://host[:port][/base]`, the same with `https`, `ws`, `wss`, `h2` or `h2c`, or `unix:/path`;
+/// `srv+` before a scheme for a host with SRV records and without a port.
 pub(crate) fn upstream(url: &str) -> Result<UpstreamUrl, Hint> {
     if let Some(path) = url.strip_prefix("unix:") {
         let address = UpstreamAddress::Unix(unix_path(path).map_err(Hint::because)?);
         let base_path = String::new();
-        return Ok(UpstreamUrl { address, base_path, tls: false, http: UpstreamHttp::Http1 });
+        return Ok(UpstreamUrl {
+            address,
+            base_path,
+            tls: false,
+            http: UpstreamHttp::Http1,
+            srv: false,
+        });
     }
     let Some((scheme, rest)) = url.split_once("://") else {
         if let Some((scheme @ ("http" | "ws" | "https" | "wss" | "h2" | "h2c"), rest)) =
@@ -37,7 +46,9 @@ pub(crate) fn upstream(url: &str) -> Result<UpstreamUrl, Hint> {
         let instead = authority(url.split('/').next().unwrap_or(""), 80).is_ok();
         return Err(Hint { reason, instead: instead.then(|| format!("http://{url}")) });
     };
-    let (tls, http) = match scheme.to_ascii_lowercase().as_str() {
+    let scheme = scheme.to_ascii_lowercase();
+    let srv = scheme.starts_with("srv+");
+    let (tls, http) = match scheme.strip_prefix("srv+").unwrap_or(&scheme) {
         "http" | "ws" => (false, UpstreamHttp::Http1),
         "https" | "wss" => (true, UpstreamHttp::Http1),
         "h2c" => (false, UpstreamHttp::Http2),
@@ -59,10 +70,34 @@ pub(crate) fn upstream(url: &str) -> Result<UpstreamUrl, Hint> {
     }
     let (host, base) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let address = authority(host, if tls { 443 } else { 80 }).map_err(Hint::because)?;
+    if srv {
+        without_port(&scheme, rest, host, &address)?;
+    }
     let base = base.trim_end_matches('/');
     let base_path =
         if base.is_empty() { String::new() } else { path(base).map_err(Hint::because)? };
-    Ok(UpstreamUrl { address, base_path, tls, http })
+    Ok(UpstreamUrl { address, base_path, tls, http, srv })
+}
+
+/// The ports of a host with SRV records come from these.
+fn without_port(
+    scheme: &str,
+    rest: &str,
+    host: &str,
+    address: &UpstreamAddress,
+) -> Result<(), Hint> {
+    let UpstreamAddress::Tcp { host: name, .. } = address else { return Ok(()) };
+    if name.parse::<IpAddr>().is_ok() {
+        let plain = scheme.trim_start_matches("srv+");
+        let reason = "an address has no SRV records".to_owned();
+        return Err(Hint { reason, instead: Some(format!("{plain}://{rest}")) });
+    }
+    if let Some((bare, _)) = host.split_once(':') {
+        let reason = "SRV records give the port".to_owned();
+        let base = rest.strip_prefix(host).unwrap_or("");
+        return Err(Hint { reason, instead: Some(format!("{scheme}://{bare}{base}")) });
+    }
+    Ok(())
 }
 
 /// gRPC is HTTP/2, which is what the scheme says here.
@@ -133,6 +168,20 @@ pub(crate) fn path(text: &str) -> Result<String, String> {
     }
 }
 
+/// A path with a query, as a request line has them. Nothing is changed in it.
+pub(crate) fn request_target(text: &str) -> Result<(), String> {
+    if !text.starts_with('/') {
+        return Err("a path must start with \"/\"".to_owned());
+    }
+    if text.contains('#') {
+        return Err("a fragment is never sent".to_owned());
+    }
+    if text.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        return Err(unencoded(text));
+    }
+    Ok(())
+}
+
 /// The reason for a path with bytes that must be encoded, and how they are.
 fn unencoded(text: &str) -> String {
     let encoded: String = text
@@ -181,6 +230,30 @@ mod tests {
             let Ok(parsed) = upstream(url) else { panic!("{url}") };
             let found = (parsed.address, parsed.tls, parsed.http);
             assert_eq!(found, (tcp("a", port), tls, http), "{url}");
+        }
+    }
+
+    #[test]
+    fn hosts_with_srv_records_have_no_port() {
+        for (url, port, tls, base) in [
+            ("srv+http://_api._tcp.example.com", 80, false, ""),
+            ("SRV+https://a.example/base", 443, true, "/base"),
+        ] {
+            let Ok(parsed) = upstream(url) else { panic!("{url}") };
+            let host = if tls { "a.example" } else { "_api._tcp.example.com" };
+            assert!(parsed.srv, "{url}");
+            assert_eq!((parsed.address, parsed.tls), (tcp(host, port), tls), "{url}");
+            assert_eq!(parsed.base_path, base, "{url}");
+        }
+        for (url, instead) in [
+            ("srv+http://a.example:80/b", Some("srv+http://a.example/b")),
+            ("srv+http://127.0.0.1/b", Some("http://127.0.0.1/b")),
+            ("srv+http://[::1]:80", Some("http://[::1]:80")),
+            ("srv+unix:/x", None),
+            ("srv+ftp://a", None),
+        ] {
+            let Err(hint) = upstream(url) else { panic!("{url}") };
+            assert_eq!(hint.instead.as_deref(), instead, "{url}");
         }
     }
 

@@ -282,16 +282,17 @@ impl Health {
             None => None,
         };
         let up = self.is_up();
+        // First it is so, then it is told.
         match (change, outcome) {
             (Some(Change::Up(count)), _) if up => {
                 let again = if self.was_up.replace(true) { " again" } else { "" };
                 self.untold.set(false);
-                self.log.info(format_args!("{} is up{again} after {}", self.name(), checks(count)));
                 self.report();
+                self.log.info(format_args!("{} is up{again} after {}", self.name(), checks(count)));
             }
             (Some(Change::Down(count)), Err(reason)) if before => {
-                self.log.warn(format_args!("{} is down: {}", self.name(), failed(count, &reason)));
                 self.report();
+                self.log.warn(format_args!("{} is down: {}", self.name(), failed(count, &reason)));
             }
             (None, Err(reason)) if !up && self.untold.replace(false) => {
                 self.log.warn(format_args!("{} is not up yet: {reason}", self.name()));

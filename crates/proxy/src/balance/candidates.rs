@@ -75,3 +75,33 @@ impl Seen {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_member_comes_once_in_the_order_of_its_first_time() {
+        let order: Vec<_> = distinct([7, 7, 300, 2, 7, 300, 9999, 2, 0].into_iter()).collect();
+        assert_eq!(order, [7, 300, 2, 9999, 0]);
+    }
+
+    #[test]
+    fn rehashing_reaches_every_member_that_is_there() {
+        for count in [0u32, 1, 2, 5, 63, 64, 65, 256, 257, 1000] {
+            let members: Vec<u32> = (0..count).map(|index| index * 2).collect();
+            let choose = |hash: u64| Some(hash.checked_rem(u64::from(count))? as usize * 2);
+            let mut order: Vec<_> = by_rehash(12_345, &members, choose).collect();
+            assert_eq!(order.first().copied(), choose(12_345));
+            order.sort_unstable();
+            assert!(order.into_iter().eq(members.iter().map(|&index| index as usize)), "{count}");
+        }
+    }
+
+    #[test]
+    fn a_member_no_hash_leads_to_comes_last() {
+        let order: Vec<_> = by_rehash(5, &[0, 1, 2], |hash| Some((hash % 2) as usize)).collect();
+        assert_eq!(order.len(), 3);
+        assert_eq!(order.last(), Some(&2));
+    }
+}

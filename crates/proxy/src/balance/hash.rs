@@ -19,3 +19,19 @@ pub(super) fn again(hash: u64, round: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values of the reference implementations: another value would send every client elsewhere.
+    #[test]
+    fn hashes_are_the_same_everywhere() {
+        assert_eq!(of(b""), 0x2d06_8005_38d3_94c2);
+        assert_eq!(of(b"abc"), 0x78af_5f94_892f_3950);
+        assert_eq!(
+            [0, 1].map(|round| again(1_234_567, round)),
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]
+        );
+    }
+}

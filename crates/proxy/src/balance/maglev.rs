@@ -110,3 +110,93 @@ fn take(taker: &mut Taker, owners: &mut [u16]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::node::tests::{equal, keys, names, weighted, without};
+    use super::*;
+
+    /// How many entries each member has.
+    fn entries(table: &Table, members: usize) -> Vec<u64> {
+        let mut counts = vec![0; members];
+        table.owners.iter().for_each(|&owner| counts[usize::from(owner)] += 1);
+        counts
+    }
+
+    #[test]
+    fn the_largest_share_is_at_most_a_fiftieth_above_the_average() {
+        for count in [1, 2, 3, 5, 10, 13, 14, 30, 54, 55, 100, 219, 500, 1000] {
+            let names = names(count);
+            let table = Table::new(&equal(&names));
+            let entries = entries(&table, count);
+            let most = entries.iter().max().unwrap() * count as u64;
+            assert!(most * 50 <= 51 * table.owners.len() as u64, "{count}: {most}");
+        }
+    }
+
+    #[test]
+    fn at_most_a_fiftieth_of_other_keys_moves_when_a_member_leaves() {
+        let keys = keys(10_000);
+        let firsts = |nodes: &[Node<'_>]| -> Vec<usize> {
+            let table = Table::new(nodes);
+            keys.iter().map(|&key| table.candidates(key).next().unwrap()).collect()
+        };
+        for count in [2, 3, 5, 10, 13, 14, 30, 50, 54, 100] {
+            let names = names(count);
+            let nodes = equal(&names);
+            let before = firsts(&nodes);
+            for leaving in [0, count / 2, count - 1] {
+                let after = firsts(&without(&nodes, leaving));
+                assert!(!after.contains(&leaving));
+                let others = || before.iter().zip(&after).filter(|(was, _)| **was != leaving);
+                let moved = others().filter(|(was, is)| was != is).count();
+                assert!(moved * 50 <= others().count(), "{leaving} of {count}: {moved}");
+            }
+        }
+    }
+
+    #[test]
+    fn shares_follow_weights() {
+        let names = names(4);
+        let weights = [50, 0, 10, 40];
+        let table = Table::new(&weighted(&names, &weights));
+        for (has, weight) in entries(&table, 4).into_iter().zip(weights) {
+            let fair = table.owners.len() as f64 * f64::from(weight) / 100.0;
+            assert!((has as f64 - fair).abs() <= 3.0, "{has} for {fair}");
+        }
+    }
+
+    #[test]
+    fn every_member_with_weight_is_a_candidate_once() {
+        let names = names(5);
+        let nodes = weighted(&names, &[1, 1_000_000, 0, 1, 7]);
+        let table = Table::new(&nodes);
+        for key in keys(1000) {
+            let mut members: Vec<_> = table.candidates(key).collect();
+            members.sort_unstable();
+            assert_eq!(members, [0, 1, 3, 4]);
+        }
+    }
+
+    #[test]
+    fn the_size_does_not_depend_on_who_can_be_used() {
+        let names = names(4);
+        let nodes = equal(&names);
+        let (all, less) = (Table::new(&nodes), Table::new(&without(&nodes, 3)));
+        assert_eq!(all.owners.len(), 4099);
+        assert_eq!(less.owners.len(), 4099);
+        assert!(!less.owners.contains(&NOBODY));
+    }
+
+    #[test]
+    fn sizes_are_prime() {
+        for size in SIZES {
+            assert!((2..size).take_while(|factor| factor * factor <= size).all(|f| size % f != 0));
+        }
+    }
+
+    #[test]
+    fn an_empty_table_has_no_candidates() {
+        assert_eq!(Table::new(&[]).candidates(1).next(), None);
+    }
+}

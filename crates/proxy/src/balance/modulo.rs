@@ -25,3 +25,34 @@ impl Modulo {
         by_rehash(hash, &self.members, |hash| self.table.at(hash.checked_rem(self.table.total())?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first(weights: &[u32], hash: u64) -> Option<usize> {
+        Modulo::new(weights).candidates(hash).next()
+    }
+
+    #[test]
+    fn the_remainder_by_total_weight_decides() {
+        let members: Vec<_> = (0..8).map(|hash| first(&[2, 0, 1, 1], hash)).collect();
+        assert_eq!(members, [0, 0, 2, 3, 0, 0, 2, 3].map(Some));
+    }
+
+    #[test]
+    fn without_any_weight_all_are_equal() {
+        assert_eq!([0, 1, 2].map(|hash| first(&[0, 0, 0], hash)), [0, 1, 2].map(Some));
+        assert_eq!(first(&[], 1), None);
+    }
+
+    #[test]
+    fn every_member_with_weight_is_a_candidate_once() {
+        let modulo = Modulo::new(&[1, 0, 1_000_000, 3]);
+        for hash in 0..100 {
+            let mut members: Vec<_> = modulo.candidates(hash).collect();
+            members.sort_unstable();
+            assert_eq!(members, [0, 2, 3]);
+        }
+    }
+}

@@ -51,3 +51,56 @@ pub(super) fn level<'a>(nodes: &[Node<'a>]) -> Vec<Node<'a>> {
     }
     nodes
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The names of `count` members.
+    pub(in super::super) fn names(count: usize) -> Vec<String> {
+        (0..count).map(|index| format!("http://10.0.0.{index}:8080")).collect()
+    }
+
+    /// Members of these names and weights, all usable.
+    pub(in super::super) fn weighted<'a>(names: &'a [String], weights: &[u32]) -> Vec<Node<'a>> {
+        let node =
+            |(name, &weight): (&'a String, _)| Node { name: name.as_bytes(), weight, share: WHOLE };
+        names.iter().zip(weights).map(node).collect()
+    }
+
+    /// Members of these names and equal weight, all usable.
+    pub(in super::super) fn equal(names: &[String]) -> Vec<Node<'_>> {
+        weighted(names, &vec![1; names.len()])
+    }
+
+    /// The same members while one of them cannot be used.
+    pub(in super::super) fn without<'a>(nodes: &[Node<'a>], leaving: usize) -> Vec<Node<'a>> {
+        let mut nodes = nodes.to_vec();
+        nodes[leaving].share = 0;
+        nodes
+    }
+
+    /// The hashes of so many different keys.
+    pub(in super::super) fn keys(count: u64) -> Vec<u64> {
+        (0..count).map(|key| hash::of(format!("key-{key}").as_bytes())).collect()
+    }
+
+    #[test]
+    fn namesakes_have_different_hashes() {
+        let node = Node { name: b"a", weight: 1, share: WHOLE };
+        let hashes = hashes(&[node, node, Node { name: b"b", ..node }]);
+        assert!(hashes[0] != hashes[1] && hashes[0] != hashes[2] && hashes[1] != hashes[2]);
+    }
+
+    #[test]
+    fn if_nobody_has_anything_all_have_something() {
+        let node = |weight, share| Node { name: b"", weight, share };
+        let present = |nodes: &[Node<'_>]| -> Vec<u64> {
+            level(nodes).iter().map(Node::present_weight).collect()
+        };
+        assert_eq!(present(&[node(0, 100), node(0, 100)]), [100, 100]);
+        assert_eq!(present(&[node(3, 0), node(1, 0)]), [300, 100]);
+        assert_eq!(present(&[node(3, 0), node(0, 100)]), [300, 0]);
+        assert_eq!(present(&[node(3, 50), node(1, 0)]), [150, 0]);
+    }
+}

@@ -127,3 +127,165 @@ impl Cost {
         u128::from(self.cost) * u128::from(others) < u128::from(other.cost) * u128::from(own)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::hash;
+    use super::*;
+
+    fn at(millis: u64) -> Tick {
+        Tick::from(millis)
+    }
+
+    fn after(latency_us: u64) -> Ewma {
+        let ewma = Ewma::default();
+        ewma.observe(latency_us, at(1000));
+        ewma
+    }
+
+    #[test]
+    fn a_slower_response_counts_at_once() {
+        let ewma = after(1000);
+        ewma.observe(50_000, at(1000));
+        assert_eq!(ewma.cost(0, at(1000)), 50_000);
+    }
+
+    #[test]
+    fn faster_responses_count_as_time_passes() {
+        let ewma = after(50_000);
+        ewma.observe(1000, at(1000));
+        assert_eq!(ewma.cost(0, at(1000)), 50_000);
+        ewma.observe(1000, at(11_000));
+        // 1000 + 49,000/e
+        assert_eq!(ewma.cost(0, at(11_000)) / 10, 1902);
+        // The same if it was seen a thousand times on the way.
+        let ewma = after(50_000);
+        (1..=1000).for_each(|step| ewma.observe(1000, at(1000 + step * 10)));
+        assert!(ewma.cost(0, at(11_000)).abs_diff(19_026) < 100);
+    }
+
+    #[test]
+    fn an_idle_member_is_forgiven_until_it_is_tried() {
+        let ewma = after(100_000);
+        assert_eq!(ewma.cost(0, at(11_000)), 36_787);
+        assert_eq!(ewma.cost(0, at(1_000_000)), UNKNOWN_COST);
+        assert_eq!(ewma.cost(1, at(1_000_000)), 200_000);
+    }
+
+    #[test]
+    fn requests_in_flight_make_it_dearer() {
+        let ewma = after(1000);
+        assert_eq!([0, 1, 9].map(|n| ewma.cost(n, at(1000))), [1000, 2000, 10_000]);
+    }
+
+    #[test]
+    fn an_unknown_member_is_tried_with_one_request_at_a_time() {
+        let (unknown, known) = (Ewma::default(), after(500));
+        assert!(unknown.cost(0, at(1000)) < known.cost(0, at(1000)));
+        assert!(unknown.cost(1, at(1000)) > known.cost(100, at(1000)));
+        assert!(unknown.cost(1, at(1000)) < unknown.cost(2, at(1000)));
+    }
+
+    #[test]
+    fn a_worker_that_is_a_tick_behind_does_no_harm() {
+        let ewma = after(1000);
+        ewma.observe(10, at(990));
+        assert_eq!(ewma.cost(0, at(990)), 1000);
+        ewma.observe(2000, at(990));
+        assert_eq!(ewma.cost(0, at(990)), 2000);
+    }
+
+    #[test]
+    fn extremes_do_not_overflow() {
+        let ewma = after(u64::MAX);
+        assert_eq!(ewma.cost(u32::MAX, at(1000)), u64::MAX);
+        let ewma = after(0);
+        assert_eq!(ewma.cost(0, at(1000)), 1);
+        // The time of the last observation is kept modulo 2^32 ms.
+        let late = (1 << 40) - 1;
+        let ewma = Ewma::default();
+        ewma.observe(100_000, at(late));
+        assert_eq!(ewma.cost(0, at(late + 10_000)), 36_787);
+    }
+
+    #[test]
+    fn all_pairs_are_as_likely() {
+        const DRAWS: u64 = 200_000;
+        let mut counts = [[0u64; 5]; 5];
+        for draw in 0..DRAWS {
+            let (one, other) = pick_two(hash::again(4, draw), 5);
+            counts[one][other] += 1;
+        }
+        for (one, row) in counts.iter().enumerate() {
+            for (other, &count) in row.iter().enumerate() {
+                let mean = if one == other { 0.0 } else { DRAWS as f64 / 20.0 };
+                assert!((count as f64 - mean).abs() <= 5.0 * mean.sqrt(), "{one} {other} {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn with_fewer_than_two_there_is_no_choice() {
+        let cost = |_| Cost { cost: 1, weight: 1 };
+        assert_eq!(pick_two(u64::MAX, 1), (0, 0));
+        assert_eq!(pick_two(u64::MAX, 0), (0, 0));
+        assert_eq!(choose(0, u64::MAX, cost), None);
+        assert_eq!(choose(1, u64::MAX, cost), Some(0));
+    }
+
+    #[test]
+    fn twice_the_weight_may_cost_twice_as_much() {
+        let chosen = |costs: [(u64, u32); 2]| {
+            choose(2, 0, |index| Cost { cost: costs[index].0, weight: costs[index].1 })
+        };
+        assert_eq!(chosen([(199, 2), (100, 1)]), Some(0));
+        assert_eq!(chosen([(201, 2), (100, 1)]), Some(1));
+        assert_eq!(chosen([(1, 0), (u64::MAX, 1)]), Some(1));
+        assert_eq!(chosen([(2, 0), (1, 0)]), Some(1));
+    }
+
+    /// A request every 100 µs for ten seconds; four members answer after 1 ms, one after 100 ms.
+    #[test]
+    fn a_slow_member_gets_next_to_nothing() {
+        let latencies = [1000u64, 1000, 100_000, 1000, 1000];
+        let members: [Ewma; 5] = Default::default();
+        let mut chosen = [0u32; 5];
+        let mut running: Vec<(u64, usize)> = Vec::new();
+        for step in 0..100_000u64 {
+            let now_us = step * 100;
+            let now = at(now_us / 1000);
+            running.retain(|&(end_us, member)| {
+                let ended = end_us <= now_us;
+                if ended {
+                    members[member].observe(latencies[member], now);
+                }
+                !ended
+            });
+            let cost = |index: usize| {
+                let in_flight = running.iter().filter(|&&(_, member)| member == index).count();
+                Cost { cost: members[index].cost(in_flight as u32, now), weight: 1 }
+            };
+            let member = choose(5, hash::again(5, step), cost).unwrap();
+            chosen[member] += 1;
+            running.push((now_us + latencies[member], member));
+        }
+        assert!(chosen[2] <= 5, "{chosen:?}");
+        for fast in [0, 1, 3, 4] {
+            assert!(chosen[fast].abs_diff(25_000) < 2_500, "{chosen:?}");
+        }
+    }
+
+    #[test]
+    fn workers_do_not_lose_each_others_peaks() {
+        let ewma = Ewma::default();
+        std::thread::scope(|scope| {
+            for worker in 1..=4u64 {
+                let ewma = &ewma;
+                scope.spawn(move || {
+                    (1..=10_000).for_each(|step| ewma.observe(step * 4 + worker, at(1000)));
+                });
+            }
+        });
+        assert_eq!(ewma.cost(0, at(1000)), 40_004);
+    }
+}

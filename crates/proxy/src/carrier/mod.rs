@@ -4,7 +4,8 @@
 //! Why it exists: a request and its response are the same exchange whatever protocol carries them.
 //! Every carrier takes and gives a head as HTTP/1 text followed by the bytes of the body. On a socket
 //! these are the bytes sent; a stream of an HTTP/2 connection turns the head into a HEADERS frame and
-//! what follows into DATA. So filters, retries, time limits and logs exist once.
+//! what follows into DATA. So filters, retries, time limits and logs exist once. A body that is
+//! [buffered](crate::buffering) rests in a carrier of its own: what is written to it is read from it.
 //!
 //! What always holds: a carrier belongs to one task; it takes bytes in the order they are written;
 //! `poll_*` functions wake the task that polled them last.
@@ -21,6 +22,7 @@ use net::stream::Stream;
 
 use self::http2_client::ClientStream;
 use self::http2_server::ServerStream;
+use crate::buffering::SpooledBody;
 
 /// One way to carry a message.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub enum Carrier {
     Http2Server(Box<ServerStream>),
     /// A stream of an HTTP/2 connection to an upstream.
     Http2Client(Box<ClientStream>),
+    /// A body that rests between the two.
+    Spooled(Box<SpooledBody>),
 }
 
 /// Calls the method of the same name, whatever carries the message.
@@ -40,6 +44,7 @@ macro_rules! each {
             Carrier::Socket($carrier) => $call,
             Carrier::Http2Server($carrier) => $call,
             Carrier::Http2Client($carrier) => $call,
+            Carrier::Spooled($carrier) => $call,
         }
     };
 }
@@ -123,6 +128,10 @@ impl Carrier {
             Self::Socket(_) => Poll::Ready(Ok(())),
             Self::Http2Server(stream) => stream.poll_finish(cx, trailers),
             Self::Http2Client(stream) => stream.poll_finish(cx, trailers),
+            Self::Spooled(body) => {
+                body.finish(trailers);
+                Poll::Ready(Ok(()))
+            }
         }
     }
 
@@ -133,6 +142,7 @@ impl Carrier {
             Self::Socket(_) => Vec::new(),
             Self::Http2Server(stream) => stream.trailers(),
             Self::Http2Client(stream) => stream.trailers(),
+            Self::Spooled(body) => body.trailers(),
         }
     }
 
@@ -140,14 +150,14 @@ impl Carrier {
     pub fn delimits(&self) -> bool {
         match self {
             Self::Socket(_) => false,
-            Self::Http2Server(_) | Self::Http2Client(_) => true,
+            Self::Http2Server(_) | Self::Http2Client(_) | Self::Spooled(_) => true,
         }
     }
 
     /// It broke, and the peer surely did nothing with the message. Never known of a socket.
     pub fn was_refused(&self) -> bool {
         match self {
-            Self::Socket(_) | Self::Http2Server(_) => false,
+            Self::Socket(_) | Self::Http2Server(_) | Self::Spooled(_) => false,
             Self::Http2Client(stream) => stream.was_refused(),
         }
     }
@@ -156,7 +166,7 @@ impl Carrier {
     pub fn take_sent(&self) -> Option<Vec<u8>> {
         match self {
             Self::Http2Client(stream) => stream.take_sent(),
-            Self::Socket(_) | Self::Http2Server(_) => None,
+            Self::Socket(_) | Self::Http2Server(_) | Self::Spooled(_) => None,
         }
     }
 
@@ -174,7 +184,7 @@ impl Carrier {
         match self {
             Self::Socket(stream) => stream.reset_on_close(),
             Self::Http2Client(stream) => stream.reset_on_close(),
-            Self::Http2Server(_) => {}
+            Self::Http2Server(_) | Self::Spooled(_) => {}
         }
     }
 
@@ -186,6 +196,7 @@ impl Carrier {
             Self::Socket(stream) => stream.untaken(),
             Self::Http2Client(stream) => stream.untaken(),
             Self::Http2Server(stream) => return stream.taken(),
+            Self::Spooled(_) => None,
         };
         untaken.map(|untaken| moved.saturating_sub(untaken))
     }
@@ -193,7 +204,7 @@ impl Carrier {
     /// Bytes that have come and cannot be read yet, because what holds them is not complete.
     pub fn arriving(&self) -> u64 {
         match self {
-            Self::Socket(_) | Self::Http2Client(_) => 0,
+            Self::Socket(_) | Self::Http2Client(_) | Self::Spooled(_) => 0,
             Self::Http2Server(stream) => stream.arriving(),
         }
     }
@@ -203,7 +214,7 @@ impl Carrier {
     pub fn idle_check(&self) -> bool {
         match self {
             Self::Socket(stream) => stream.idle_check(),
-            Self::Http2Server(_) | Self::Http2Client(_) => false,
+            Self::Http2Server(_) | Self::Http2Client(_) | Self::Spooled(_) => false,
         }
     }
 
@@ -211,7 +222,7 @@ impl Carrier {
     pub fn plain(&self) -> Option<&Stream> {
         match self {
             Self::Socket(stream) => Some(stream).filter(|stream| stream.is_plain()),
-            Self::Http2Server(_) | Self::Http2Client(_) => None,
+            Self::Http2Server(_) | Self::Http2Client(_) | Self::Spooled(_) => None,
         }
     }
 }

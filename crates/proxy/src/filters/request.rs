@@ -45,6 +45,8 @@ pub struct RequestHeadParts<'a> {
     pub certificate_lines: &'a [u8],
     /// The port the request came in by.
     pub port: u16,
+    /// The length of a body that was taken whole, whatever the client said of it.
+    pub length: Option<u64>,
     /// Ask for WebSocket.
     pub upgrade: bool,
     /// Say that trailers are welcome, which is for HTTP/2 to say (RFC 9113 §8.2.2).
@@ -99,7 +101,8 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
         (!keep_host, &[FieldId::Host][..]),
         (forwarding.forwarded, &[FieldId::Forwarded]),
         (forwarding.via, &[FieldId::Via]),
-        (parts.head.version == Version::Http10, &[FieldId::Expect]),
+        // Answered already, where the body was taken.
+        (parts.head.version == Version::Http10 || parts.length.is_some(), &[FieldId::Expect]),
     ] {
         if drop {
             dropped = dropped.union(FieldSet::of(ids));
@@ -118,7 +121,12 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
     });
     // A body of unknown length; an HTTP/2 client does not have to announce it.
     if matches!(parts.head.framing, Framing::Chunked | Framing::UntilClose) {
-        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        match parts.length {
+            Some(length) => {
+                field(out, b"Content-Length", &[itoa::Buffer::new().format(length).as_bytes()]);
+            }
+            None => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        }
     }
     if parts.te_trailers {
         out.extend_from_slice(b"TE: trailers\r\n");

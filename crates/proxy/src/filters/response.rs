@@ -17,6 +17,8 @@ pub struct ResponseHeadParts<'a> {
     pub edits: &'a Edits,
     /// Add Via.
     pub via: bool,
+    /// Leave out `X-Accel-Buffering`, which was meant for Ravelin.
+    pub hides_buffering: bool,
     /// The body goes out chunked.
     pub chunked: bool,
     /// What to say of the client connection.
@@ -63,6 +65,9 @@ pub fn write_response_head(parts: &ResponseHeadParts<'_>, out: &mut Vec<u8>) {
     }
     if parts.via {
         dropped = dropped.union(FieldSet::of(&[FieldId::Via]));
+    }
+    if parts.hides_buffering {
+        dropped = dropped.union(FieldSet::of(&[FieldId::XAccelBuffering]));
     }
     let mut has_date = false;
     copy_fields(out, parts.bytes, &parts.head.fields, |field| {

@@ -10,6 +10,7 @@
 //! ends cleanly for the client.
 
 mod attempts;
+mod buffered;
 mod patience;
 mod pump;
 mod reach;
@@ -27,12 +28,14 @@ use net::buffer::Buffer;
 use wire::head::{Framing, ResponseHead, Upgrade, Version};
 
 use self::attempts::{Attempts, Reason, is_idempotent};
+use self::buffered::relay_buffered;
 use self::reach::{Reached, reach};
 use self::sending::{Begun, Sending, send_request};
 use self::wait::{Awaited, ClientWatch, await_response};
 use crate::balance::Member;
+use crate::buffering;
 use crate::decide::Matched;
-use crate::drain::{Left, body_left};
+use crate::drain::Left;
 use crate::exchange::{After, Done, Inbound, failed};
 use crate::files::Answer;
 use crate::filters::{ConnectionSays, ResponseHeadParts, write_informational, write_response_head};
@@ -79,6 +82,7 @@ impl Broken {
             (Party::Client, _) => 499,
             (_, Cause::Timeout) => 504,
             (_, Cause::NoEndpoint | Cause::Unresolved) => 503,
+            (Party::Proxy, Cause::Internal) => 500,
             _ => 502,
         }
     }
@@ -103,10 +107,14 @@ pub async fn forward<'a>(
     }
     let mut patience =
         Patience::new(inbound.connection, &inbound.snapshot.limits, &matched.proxy.timeout);
+    if let Err(broken) = buffering::take_request(inbound, matched, &mut patience).await {
+        let rest = Rest::of(Left::TooMuch);
+        return Box::pin(give_up(inbound, matched, broken, rest, heads, request_id, record)).await;
+    }
     let mut attempts = match Attempts::new(inbound, matched) {
         Ok(attempts) => attempts,
         Err(broken) => {
-            let rest = Rest::of(body_left(inbound));
+            let rest = inbound.rest();
             let given_up = give_up(inbound, matched, broken, rest, heads, request_id, record);
             return Box::pin(given_up).await;
         }
@@ -128,8 +136,10 @@ pub async fn forward<'a>(
         let (reached, mut sending) = match sending {
             Ok(reached) => reached,
             Err(broken) => {
-                let untouched = || Rest::of(body_left(inbound));
-                let rest = begun.map_or_else(untouched, |sent| sent.sending.rest(inbound, heads));
+                let rest = match begun {
+                    Some(sent) => sent.sending.rest(inbound, heads),
+                    None => inbound.rest(),
+                };
                 break (broken, rest);
             }
         };
@@ -151,7 +161,7 @@ pub async fn forward<'a>(
                 let carrier = &reached.connection.carrier;
                 let refused = may_send_again && carrier.was_refused();
                 let reason = if refused { Reason::Refused } else { Reason::of(broken.cause) };
-                let repeatable = sending.pump.is_repeatable();
+                let repeatable = sending.is_repeatable(inbound);
                 let body = if refused && !repeatable { carrier.take_sent() } else { None };
                 let intact = repeatable || body.is_some();
                 let member = reached.member;
@@ -167,14 +177,14 @@ pub async fn forward<'a>(
                         continue;
                     }
                 }
-                record.request_bytes = sending.pump.payload();
+                record.request_bytes = sending.payload(inbound);
                 break (broken, sending.rest(inbound, heads));
             }
         };
         let status = heads.response.status;
         attempts.answered(inbound, reached.member, status);
         if attempts.retries(status) {
-            let intact = sending.pump.is_repeatable();
+            let intact = sending.is_repeatable(inbound);
             if attempts.again(inbound, Reason::Status(status), intact).await {
                 patience.renew();
                 heads.out = sending.pump.into_parts().0;
@@ -194,39 +204,58 @@ pub async fn forward<'a>(
             let tunnel = tunnel::tunnel(inbound, taken, &mut patience, heads, record);
             return Box::pin(tunnel).await;
         }
-        let relayed = relay(
-            inbound,
-            matched,
-            &reached,
-            &mut sending,
-            buffer,
-            heads,
-            &mut patience,
-            request_id,
-            record,
-        )
-        .await;
-        if let Some(PumpError::Source(cause)) = relayed.error
+        let member = reached.member;
+        let relayed = match buffering::wants_response(matched, &heads.response, &buffer) {
+            false => {
+                relay(
+                    inbound,
+                    matched,
+                    reached,
+                    &mut sending,
+                    buffer,
+                    heads,
+                    &mut patience,
+                    request_id,
+                    record,
+                )
+                .await
+            }
+            true => {
+                Box::pin(relay_buffered(
+                    inbound,
+                    matched,
+                    reached,
+                    &mut sending,
+                    buffer,
+                    heads,
+                    &mut patience,
+                    request_id,
+                    record,
+                ))
+                .await
+            }
+        };
+        if let Some((by @ (Party::Upstream | Party::Proxy), cause)) = relayed.error
             && relayed.unsent
         {
             // The client has not seen a byte, so it can still be served, or be told.
-            let intact = sending.pump.is_repeatable();
-            attempts.failed(inbound, reached.member, Reason::of(cause), cause);
-            drop(reached);
-            if attempts.again(inbound, Reason::of(cause), intact).await {
-                patience.renew();
-                heads.out = sending.pump.into_parts().0;
-                continue;
+            let intact = sending.is_repeatable(inbound);
+            if by == Party::Upstream {
+                attempts.failed(inbound, member, Reason::of(cause), cause);
+                if attempts.again(inbound, Reason::of(cause), intact).await {
+                    patience.renew();
+                    heads.out = sending.pump.into_parts().0;
+                    continue;
+                }
             }
-            record.request_bytes = sending.pump.payload();
+            record.request_bytes = sending.payload(inbound);
             let rest = sending.rest(inbound, heads);
-            let broken = Broken::new(Party::Upstream, Phase::Transfer, cause);
-            break (broken, rest);
+            break (Broken::new(by, Phase::Transfer, cause), rest);
         }
-        if let Some(PumpError::Source(cause)) = relayed.error {
-            attempts.failed(inbound, reached.member, Reason::of(cause), cause);
+        if let Some((Party::Upstream, cause)) = relayed.error {
+            attempts.failed(inbound, member, Reason::of(cause), cause);
         }
-        return finish(inbound, matched, reached, sending, relayed, heads, request_id, record);
+        return finish(inbound, matched, member, sending, relayed, heads, request_id, record);
     };
     if broken.by == Party::Upstream {
         attempts.end(inbound, None);
@@ -242,6 +271,9 @@ fn refused_unsent(inbound: &Inbound<'_>, matched: &Matched<'_>) -> Option<u16> {
         (Framing::Length(length), Some(max)) if length > max => return Some(413),
         _ => {}
     }
+    if buffering::is_too_long(inbound, matched) {
+        return Some(413);
+    }
     let too_early = matched.upgrade && inbound.early.len() > inbound.snapshot.limits.early_upgrade;
     too_early.then_some(400)
 }
@@ -254,7 +286,8 @@ fn is_lost(
     sending: &Sending<'_>,
     awaited: &Awaited,
 ) -> bool {
-    let replayable = is_idempotent(inbound) && inbound.head.framing == Framing::None;
+    let has_body = inbound.head.framing != Framing::None && inbound.taken.get().is_none();
+    let replayable = is_idempotent(inbound) && !has_body;
     reached.connection.reused
         && awaited.may_send_again
         && !reached.connection.carrier.was_refused()
@@ -336,6 +369,7 @@ fn response_lead(
         bytes,
         edits: &matched.proxy.response,
         via: matched.proxy.forwarding.via,
+        hides_buffering: buffering::hides_field(matched, head, bytes),
         chunked: goes_out_chunked(inbound, head),
         connection: match upgraded {
             true => ConnectionSays::Upgrade,
@@ -353,12 +387,38 @@ fn goes_out_chunked(inbound: &Inbound<'_>, head: &ResponseHead) -> bool {
         && matches!(head.framing, Framing::Chunked | Framing::UntilClose)
 }
 
+/// How a response goes out to the client.
+struct Outlet {
+    chunked: bool,
+    /// It ends with the connection.
+    until_close: bool,
+    /// Bytes were sent ahead of an upgrade that did not happen; they are not a request.
+    stray: bool,
+    /// The client's connection may carry another request.
+    persist: bool,
+}
+
+fn outlet(
+    inbound: &Inbound<'_>,
+    matched: &Matched<'_>,
+    head: &ResponseHead,
+    sending: &Sending<'_>,
+) -> Outlet {
+    let chunked = goes_out_chunked(inbound, head);
+    let until_close = !chunked
+        && !inbound.connection.carrier.delimits()
+        && matches!(head.framing, Framing::Chunked | Framing::UntilClose);
+    let stray = matched.upgrade && !inbound.early.is_empty();
+    let persist = inbound.may_persist() && !until_close && !stray && sending.source_done(inbound);
+    Outlet { chunked, until_close, stray, persist }
+}
+
 /// Passes a final response on.
 #[allow(clippy::too_many_arguments, reason = "what one call needs has many owners")]
 async fn relay<'a>(
     inbound: &Inbound<'a>,
     matched: &Matched<'a>,
-    reached: &Reached<'a>,
+    reached: Reached<'a>,
     sending: &mut Sending<'a>,
     mut buffer: Buffer,
     heads: &mut Heads,
@@ -367,13 +427,8 @@ async fn relay<'a>(
     record: &mut Record<'a>,
 ) -> Relayed {
     let framing = heads.response.framing;
-    let chunked = goes_out_chunked(inbound, &heads.response);
-    let until_close = !chunked
-        && !inbound.connection.carrier.delimits()
-        && matches!(framing, Framing::Chunked | Framing::UntilClose);
-    // Bytes sent ahead of an upgrade that did not happen are not a request.
-    let stray = matched.upgrade && !inbound.early.is_empty();
-    let persist = inbound.may_persist() && !until_close && !stray && sending.pump.source_done();
+    let Outlet { chunked, until_close, stray, persist } =
+        outlet(inbound, matched, &heads.response, sending);
     let lead = response_lead(inbound, matched, heads, &buffer, persist, false, request_id);
     buffer.consume(heads.response.len);
     let context = &inbound.connection.worker.context;
@@ -406,64 +461,75 @@ async fn relay<'a>(
     let (spare, excess) = reply.into_parts();
     heads.spare = spare;
     let whole = result.is_ok() && sending.is_whole() && excess.is_none();
-    let after = match result {
-        Ok(()) if until_close || stray => After::Linger,
-        Ok(()) if persist => After::Persist,
-        Ok(()) => After::Close,
-        // The client sees too few bytes or no last chunk; what lasts until close needs a reset.
-        Err(_) if until_close => After::Reset,
-        Err(_) => After::Close,
-    };
+    let after = Relayed::after(result.is_ok(), until_close, stray, persist);
     let reusable = whole
         && heads.response.keep_alive
         && !heads.interim_at_fault
         && !reached.connection.carrier.delimits();
-    Relayed { after, reusable, error: result.err(), unsent }
+    release(inbound, matched, reached, reusable);
+    let error = result.err().map(|error| match error {
+        PumpError::Source(cause) => (Party::Upstream, cause),
+        PumpError::Sink(cause) => (Party::Client, cause),
+    });
+    Relayed { after, error, unsent }
 }
 
 /// How a response was passed on.
 struct Relayed {
     after: After,
-    /// The upstream connection is fit for another exchange.
-    reusable: bool,
-    error: Option<PumpError>,
+    /// Who broke it off, and why.
+    error: Option<(Party, Cause)>,
     /// Not a byte of it has reached the client.
     unsent: bool,
 }
 
-/// Puts away what an exchange used, now that the response is through or broken off.
+impl Relayed {
+    /// What becomes of the client's connection.
+    fn after(whole: bool, until_close: bool, stray: bool, persist: bool) -> After {
+        match whole {
+            true if until_close || stray => After::Linger,
+            true if persist => After::Persist,
+            true => After::Close,
+            // The client sees too few bytes or no last chunk; what lasts until close needs a reset.
+            false if until_close => After::Reset,
+            false => After::Close,
+        }
+    }
+}
+
+/// Keeps the upstream connection for the next exchange, if it is fit for that.
+fn release(inbound: &Inbound<'_>, matched: &Matched<'_>, reached: Reached<'_>, reusable: bool) {
+    // What told of one client is no other's.
+    let own = reached.member.endpoint.transport.proxy_protocol.is_some();
+    if reusable && !own {
+        let id = reached.member.endpoint.id;
+        let idle = &inbound.connection.worker.idle;
+        idle.borrow_mut().put(id, reached.connection, matched.proxy.idle);
+    }
+}
+
+/// Says what becomes of the client's connection, now that the response is through or broken off.
 #[allow(clippy::too_many_arguments, reason = "what one call needs has many owners")]
 fn finish<'a>(
     inbound: &Inbound<'a>,
     matched: &Matched<'a>,
-    reached: Reached<'a>,
+    member: &Member,
     sending: Sending<'a>,
     relayed: Relayed,
     heads: &mut Heads,
     request_id: &[u8],
     record: &mut Record<'a>,
 ) -> Done {
-    record.request_bytes = sending.pump.payload();
+    record.request_bytes = sending.payload(inbound);
     let consumed = inbound.head.len;
-    if let Some(error) = relayed.error {
-        let (by, cause) = match error {
-            PumpError::Source(cause) => (Party::Upstream, cause),
-            PumpError::Sink(cause) => (Party::Client, cause),
-        };
+    if let Some((by, cause)) = relayed.error {
         record.ended = failed(by, Phase::Transfer, cause);
-        if by == Party::Upstream {
+        if by != Party::Client {
             let broken = Broken::new(by, Phase::Transfer, cause);
-            tell(inbound, matched, Some(reached.member), &broken, None, request_id);
+            tell(inbound, matched, Some(member), &broken, None, request_id);
         }
         let consumed = consumed + inbound.early.len();
         return Done { after: relayed.after, consumed, excess: None };
-    }
-    // What told of one client is no other's.
-    let own = reached.member.endpoint.transport.proxy_protocol.is_some();
-    if relayed.reusable && !own {
-        let id = reached.member.endpoint.id;
-        let idle = &inbound.connection.worker.idle;
-        idle.borrow_mut().put(id, reached.connection, matched.proxy.idle);
     }
     match sending.rest(inbound, heads) {
         Rest { left: Left::Nothing(early), excess } => {

@@ -8,8 +8,7 @@
 use std::time::Duration;
 
 use config::model::{Limits, Timeouts};
-
-use net::timer::Tick;
+use net::timer::{Deadline, Tick};
 
 use crate::connection::Connection;
 
@@ -47,9 +46,10 @@ const TUNNEL_END: Duration = Duration::from_secs(30);
 /// The patience of one exchange.
 pub struct Patience<'a> {
     connection: &'a Connection,
+    deadline: &'a Deadline,
     limits: &'a Limits,
     timeouts: &'a Timeouts,
-    /// Whom the deadline of the connection is set for, and how many bytes had moved when it was.
+    /// Whom the deadline is set for, and how many bytes had moved when it was.
     mark: Option<(Waiting, u64)>,
     /// How many times in a row the deadline passed and too little had moved.
     quiet: u32,
@@ -66,7 +66,8 @@ impl<'a> Patience<'a> {
             let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
             Tick::from(Tick::now().as_millis().saturating_add(time))
         });
-        Self { connection, limits, timeouts, mark: None, quiet: 0, taken: None, until }
+        let deadline = &connection.deadline;
+        Self { connection, deadline, limits, timeouts, mark: None, quiet: 0, taken: None, until }
     }
 
     /// The time for the whole exchange is over.
@@ -85,6 +86,15 @@ impl<'a> Patience<'a> {
         self.renew();
     }
 
+    /// Patience of the same exchange with somebody else at the same time, by a deadline of its own
+    /// that wakes the same task.
+    pub fn beside<'b>(&self, deadline: &'b Deadline) -> Patience<'b>
+    where
+        'a: 'b,
+    {
+        Patience { deadline, mark: None, quiet: 0, taken: None, ..*self }
+    }
+
     /// Waits for `whom` after `moved` bytes have moved in all. True when patience has ended.
     pub fn ends(&mut self, whom: Waiting, moved: u64) -> bool {
         if self.is_over() {
@@ -97,7 +107,7 @@ impl<'a> Patience<'a> {
         let moves_on = matches!(whom, Waiting::UpstreamToSend | Waiting::UpstreamToReceive);
         match self.mark {
             Some((marked, bytes)) if marked == whom && !(moves_on && bytes != moved) => {
-                if !self.connection.deadline.expired() {
+                if !self.deadline.expired() {
                     return false;
                 }
                 let since = moved.saturating_sub(bytes);
@@ -120,7 +130,7 @@ impl<'a> Patience<'a> {
             }
         }
         self.mark = Some((whom, moved));
-        self.connection.deadline.set(self.within(self.time_for(whom)));
+        self.deadline.set(self.within(self.time_for(whom)));
         false
     }
 

@@ -10,7 +10,7 @@ use super::reach::Reached;
 use super::{Blocked, Broken, Pump, PumpError};
 use crate::carrier::Carrier;
 use crate::decide::Matched;
-use crate::drain::{Left, body_left};
+use crate::drain::Left;
 use crate::exchange::Inbound;
 use crate::filters::{RequestHeadParts, write_request_head};
 use crate::local::Rest;
@@ -40,6 +40,10 @@ impl Sending<'_> {
 
     /// What is left of the request on the client's connection.
     pub(super) fn rest(mut self, inbound: &Inbound<'_>, heads: &mut Heads) -> Rest {
+        if inbound.taken.get().is_some() {
+            heads.out = self.pump.into_parts().0;
+            return inbound.rest();
+        }
         self.pump.abandon();
         let whole = self.pump.source_done();
         let early_used = inbound.early.len() - self.pump.early_left();
@@ -48,12 +52,28 @@ impl Sending<'_> {
         heads.out = lead;
         match (whole, untouched) {
             (true, _) => Rest { left: Left::Nothing(early_used), excess },
-            (false, true) => Rest::of(body_left(inbound)),
+            (false, true) => inbound.rest(),
             (false, false) => Rest::of(Left::TooMuch),
         }
     }
 
-    /// Moves what can be moved of the request. True if the client is to blame for an end to it.
+    /// All of it was taken off the client's connection.
+    pub(super) fn source_done(&self, inbound: &Inbound<'_>) -> bool {
+        inbound.taken.get().is_some() || self.pump.source_done()
+    }
+
+    /// It can be made anew: nothing was taken of its body, or what was taken is kept.
+    pub(super) fn is_repeatable(&self, inbound: &Inbound<'_>) -> bool {
+        inbound.taken.get().is_some() || self.pump.is_repeatable()
+    }
+
+    /// Bytes of its body that the client has sent.
+    pub(super) fn payload(&self, inbound: &Inbound<'_>) -> u64 {
+        inbound.taken.get().map_or_else(|| self.pump.payload(), |taken| taken.len())
+    }
+
+    /// Moves what can be moved of the request. Not `None` if where it comes from is to blame for an
+    /// end to it.
     pub(super) fn drive(
         &mut self,
         cx: &mut Context<'_>,
@@ -74,7 +94,7 @@ impl Sending<'_> {
                 }
             }
         }
-        match self.pump.poll(cx, &inbound.connection.carrier, upstream) {
+        match self.pump.poll(cx, inbound.body(), upstream) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => self.over = true,
             Poll::Ready(Err(PumpError::Sink(cause))) => {
@@ -153,8 +173,12 @@ pub(super) fn send_request<'a>(
     out.clear();
     request_head(inbound, matched, reached, request_id, &mut out);
     // What follows an upgrade request belongs to the other protocol, if there will be one.
-    let early = if matched.upgrade { &[] } else { inbound.early };
-    let framing = inbound.head.framing;
+    let mut early = if matched.upgrade { &[] } else { inbound.early };
+    if let Some(taken) = inbound.taken.get() {
+        taken.rewind();
+        early = &[];
+    }
+    let framing = inbound.framing();
     let unknown_length = matches!(framing, Framing::Chunked | Framing::UntilClose);
     let chunked = unknown_length && !reached.connection.carrier.delimits();
     let context = &inbound.connection.worker.context;
@@ -195,6 +219,7 @@ fn request_head(
             false => &[],
         },
         port: inbound.connection.port(),
+        length: inbound.taken.get().map(|taken| taken.len()),
         upgrade: matched.upgrade,
         te_trailers: reached.connection.carrier.delimits() && wants_trailers(inbound),
         request_id,

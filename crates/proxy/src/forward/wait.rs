@@ -39,6 +39,7 @@ pub(super) async fn await_response(
     patience: &mut Patience<'_>,
 ) -> Result<(), Awaited> {
     let to_head = inbound.is_head();
+    let taken = inbound.taken.get().is_some();
     let client = &inbound.connection.carrier;
     let mut watch = ClientWatch::new();
     let mut scanned = 0;
@@ -46,10 +47,13 @@ pub(super) async fn await_response(
     let mut look = buffer.is_some();
     poll_fn(|cx| {
         if let Some(cause) = sending.drive(cx, inbound, upstream) {
-            let broken = Broken::new(Party::Client, Phase::Send, cause);
+            let broken = match inbound.taken.get() {
+                Some(taken) => taken.broken(),
+                None => Broken::new(Party::Client, Phase::Send, cause),
+            };
             return Poll::Ready(Err(Awaited::final_(broken)));
         }
-        if sending.over && watch.is_gone(cx, client) {
+        if (sending.over || taken) && watch.is_gone(cx, client) {
             let broken = Broken::new(Party::Client, Phase::FirstByte, Cause::Closed);
             return Poll::Ready(Err(Awaited::final_(broken)));
         }
@@ -79,8 +83,10 @@ pub(super) async fn await_response(
         let received = buffer.as_ref().map_or(0, |bytes| bytes.len()) as u64;
         let (whom, by, phase) = match (sending.over, sending.blocked()) {
             (true, _) => (Waiting::UpstreamToSend, Party::Upstream, Phase::FirstByte),
-            (false, Blocked::OnSource) => (Waiting::ClientToSend, Party::Client, Phase::Send),
-            (false, Blocked::OnSink) => (Waiting::UpstreamToReceive, Party::Upstream, Phase::Send),
+            (false, Blocked::OnSource) if !taken => {
+                (Waiting::ClientToSend, Party::Client, Phase::Send)
+            }
+            (false, _) => (Waiting::UpstreamToReceive, Party::Upstream, Phase::Send),
         };
         let moved = received + sending.progress();
         match patience.ends(whom, moved) {
