@@ -11,6 +11,7 @@ mod acme;
 mod balancing;
 mod bodies;
 mod budget;
+mod buffering;
 mod chaos;
 mod check;
 mod demo;

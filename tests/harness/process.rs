@@ -25,3 +25,19 @@ pub fn established_to(port: u16) -> usize {
     };
     table.lines().skip(1).filter(fits).count()
 }
+
+/// Bytes on established TCP connections of this machine to or from this local IPv4 port that were
+/// written at one end and not yet read at the other.
+pub fn bytes_under_way(port: u16) -> u64 {
+    let port = format!(":{port:04X}");
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let queued = |line: &str| -> Option<u64> {
+        let parts: Vec<&str> = line.split_whitespace().collect();
+        let (local, remote, state) = (parts.get(1)?, parts.get(2)?, parts.get(3)?);
+        let fits = *state == "01" && (local.ends_with(&port) || remote.ends_with(&port));
+        let (sending, received) = parts.get(4).filter(|_| fits)?.split_once(':')?;
+        let number = |digits| u64::from_str_radix(digits, 16).unwrap();
+        Some(number(sending) + number(received))
+    };
+    table.lines().skip(1).filter_map(queued).sum()
+}

@@ -100,9 +100,10 @@ impl Context<'_> {
                 Kind::Text | Kind::Choice(..),
                 Value::Integer(_) | Value::Float(_) | Value::Bool(_),
             ) => (format!("\"{written}\""), "strings stand in quotes"),
-            (Kind::Texts | Kind::Choices(_) | Kind::Names, Value::String(_)) => {
-                (format!("[{written}]"), "a list of one stands in brackets")
-            }
+            (
+                Kind::Texts | Kind::Choices(_) | Kind::ChoicesOrStatuses(..) | Kind::Names,
+                Value::String(_),
+            ) => (format!("[{written}]"), "a list of one stands in brackets"),
             (Kind::Tables(section), Value::Table(_)) if written.starts_with('[') => {
                 (section.header(), "each of them starts with a header in double brackets")
             }

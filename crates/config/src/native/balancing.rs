@@ -134,6 +134,8 @@ pub(super) struct Balancing {
     pub(super) balance: Balance,
     pub(super) sticky: Option<Sticky>,
     pub(super) fail_open: bool,
+    /// The method could not be read; nothing is to be said about it.
+    pub(super) unknown: bool,
     /// The method, if it is written.
     pub(super) place: Option<Span>,
 }
@@ -143,7 +145,9 @@ pub(super) fn decode(parent: &Table<'_>) -> Option<Balancing> {
     let table = parent.table("load_balancing")?;
     let place = table.peek("method").map(|entry| entry.node.span);
     let method = table.choice("method");
-    let balance = match method.unwrap_or("round_robin") {
+    let otherwise = if place.is_some() { "" } else { "round_robin" };
+    let balance = match method.unwrap_or(otherwise) {
+        "" => unread(&table),
         "weighted"
         | "weighted_round_robin"
         | "weightedRoundRobin"
@@ -177,9 +181,11 @@ pub(super) fn decode(parent: &Table<'_>) -> Option<Balancing> {
                 .help("take one of them out; `method = \"hash\"` with `hash_key = \"cookie:NAME\"` hashes a cookie as well"),
         );
     }
+    let unknown = place.is_some() && method.is_none();
     let fail_open = table.boolean("fail_open").unwrap_or(false);
     table.finish();
-    Some(Balancing { balance, sticky: sticky.map(|(sticky, _)| sticky), fail_open, place })
+    let sticky = sticky.map(|(sticky, _)| sticky);
+    Some(Balancing { balance, sticky, fail_open, unknown, place })
 }
 
 /// A method that hashes nothing; what is for hashes only contradicts it.
@@ -199,6 +205,14 @@ fn plain(table: &Table<'_>, balance: Balance) -> Balance {
         table.context().push(error);
     }
     balance
+}
+
+/// A method that could not be read, which has been reported: nothing contradicts it.
+fn unread(table: &Table<'_>) -> Balance {
+    for key in ["hash_key", "consistent", "bounded_load"] {
+        table.take(key);
+    }
+    Balance::RoundRobin
 }
 
 fn hashed(table: &Table<'_>, method: &str) -> Balance {
@@ -331,9 +345,12 @@ fn meant(text: &str) -> Option<String> {
         }
         "$request_uri" | "$uri" | "url" | "path" => Some("uri".to_owned()),
         _ => {
-            let (kind, name) = match text.strip_prefix("$http_") {
-                Some(name) => ("header", name.replace('_', "-")),
-                None => ("cookie", text.strip_prefix("$cookie_")?.to_owned()),
+            let (kind, name) = if let Some(name) = text.strip_prefix("$http_") {
+                ("header", name.replace('_', "-"))
+            } else if let Some(name) = text.strip_prefix("$cookie_") {
+                ("cookie", name.to_owned())
+            } else {
+                ("header", Some(text).filter(|text| text.contains('-'))?.to_owned())
             };
             field_name(&name).is_ok().then(|| format!("{kind}:{name}"))
         }

@@ -159,7 +159,11 @@ fn check(table: &Table<'_>) -> HealthCheck {
         "tcp" | "connect" => (Probe::Tcp, REQUEST_KEYS),
         "tls" | "ssl" => (Probe::Tls, REQUEST_KEYS),
         "grpc" => (Probe::Grpc(service), REQUEST_KEYS),
-        "websocket" | "ws" | "wss" => (Probe::WebSocket(http), &["method", "body", "expect_body"]),
+        "websocket" | "ws" | "wss" => {
+            let method = "GET".to_owned(); // RFC 6455 section 4.1
+            let http = HttpProbe { method, body: Vec::new(), expect_body: None, ..http };
+            (Probe::WebSocket(http), &["method", "body", "expect_body"])
+        }
         _ => {
             contentless(table, &http);
             (Probe::Http(http), &[])

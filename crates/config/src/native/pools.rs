@@ -7,7 +7,7 @@ use std::collections::hash_map::Entry;
 use crate::decode::{Context, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{
-    Balance, Breaker, Concurrency, Outlier, Pool, PoolSettings, Retry, UpstreamState,
+    Balance, Breaker, Concurrency, Outlier, Pool, PoolSettings, Queue, Retry, UpstreamState,
 };
 use crate::schema::{Kind, Section, now};
 use crate::source::Span;
@@ -54,7 +54,7 @@ struct Tables {
     retry: Option<Retry>,
     breaker: Option<Option<Breaker>>,
     concurrency: Option<Concurrency>,
-    queue: Option<(crate::model::Queue, Span)>,
+    queue: Option<(Queue, Span)>,
 }
 
 impl Tables {
@@ -199,6 +199,9 @@ fn ignored_weights(context: &Context<'_>, pool: &Pool, written: &[Written], tabl
         Balance::Random => "random",
         _ => return,
     };
+    if tables.balancing.as_ref().is_some_and(|balancing| balancing.unknown) {
+        return;
+    }
     let with = if method == "random" { "weighted_random" } else { "weighted" };
     let mut weights = pool.upstreams.iter().map(|upstream| upstream.weight).filter(|w| *w != 0);
     let first = weights.next();

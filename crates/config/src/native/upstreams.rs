@@ -44,7 +44,7 @@ pub(super) static UPSTREAMS: Section = Section {
             "weight",
             Kind::Integer(0, WEIGHT_MAX),
             "1",
-            "Share of requests relative to the other entries, for `weighted`; 0 gets none.",
+            "Share of requests relative to the other entries, for every method but `round_robin` and `random`; 0 gets none.",
         ),
         now(
             "backup",

@@ -33,8 +33,11 @@ pub(crate) fn upstream(url: &str) -> Result<UpstreamUrl, Hint> {
         });
     }
     let Some((scheme, rest)) = url.split_once("://") else {
-        if let Some((scheme @ ("http" | "ws" | "https" | "wss" | "h2" | "h2c"), rest)) =
-            url.split_once(':')
+        if let Some((scheme, rest)) = url.split_once(':')
+            && matches!(
+                scheme.strip_prefix("srv+").unwrap_or(scheme),
+                "http" | "ws" | "https" | "wss" | "h2" | "h2c"
+            )
             && !rest.starts_with(|c: char| c.is_ascii_digit())
         {
             let reason = format!("two slashes follow `{scheme}:`");
