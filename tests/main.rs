@@ -19,6 +19,7 @@ mod examples;
 mod failures;
 mod grpc;
 mod harness;
+mod health_checks;
 mod headers;
 mod http2;
 mod http2_attacks;

@@ -21,6 +21,7 @@ mod check;
 mod cli;
 mod configuration;
 mod demo;
+mod health;
 mod run;
 mod secure;
 mod service;

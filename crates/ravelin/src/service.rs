@@ -1,5 +1,5 @@
 //! Everything that runs while Ravelin serves, in the order it is started: log writers, compiled
-//! snapshot, listening sockets, name resolution, workers. Ended in the reverse order.
+//! snapshot, listening sockets, name resolution, health checks, workers. Ended in the reverse order.
 //!
 //! This runs on the control runtime, on the process's main thread; the path of requests is on the
 //! workers and is not held up by anything here.
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use config::Model;
 use config::model::{Listen, LogTarget};
 use control::certificates::{CertificateError, Certificates, Upkeep};
+use control::health::{HealthChecks, PROBES_MAX};
 use control::resolve;
 use control::writer::LogWriters;
 use net::descriptors::raise_limit;
@@ -25,18 +26,19 @@ use proxy::listener::{BindError, Logs, bind_all, serve};
 use proxy::live::Live;
 use proxy::log::ErrorLog;
 use proxy::snapshot::Snapshot;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::task::JoinHandle;
 
 use crate::announce;
 use crate::configuration::count;
+use crate::health;
 use crate::secure;
 use crate::signals::{Event, Signals};
 use crate::terminal::{self, Failure};
 
-/// Descriptors left for files, logs, pipes and listening sockets when the number of client
-/// connections is derived from the limit.
-const DESCRIPTORS_KEPT: u64 = 128;
+/// Descriptors left for files, logs, pipes, listening sockets and health checks when the number of
+/// client connections is derived from the limit.
+const DESCRIPTORS_KEPT: u64 = 128 + PROBES_MAX as u64;
 
 /// A proxied connection has a client side and an upstream side.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
@@ -54,13 +56,26 @@ pub(crate) struct Service {
     started: Instant,
     /// Renews certificates for as long as it is kept.
     certificates: Upkeep,
+    /// Looks after endpoints for as long as it is kept.
+    _health: HealthChecks,
+}
+
+/// What [`Service::start_with`] has started.
+struct Started {
+    workers: Arc<Workers>,
+    addresses: Vec<Local>,
+    signals: Signals,
+    certificates: Upkeep,
+    health: HealthChecks,
 }
 
 /// The runtime for everything that is not the path of a request.
-pub(crate) fn control_runtime() -> Result<Runtime, Failure> {
+pub(crate) fn control_runtime() -> Result<LocalRuntime, Failure> {
     let mut builder = Builder::new_current_thread();
     builder.enable_all().max_blocking_threads(LOOKUP_THREADS);
-    builder.build().map_err(|error| no_resources("start the control runtime", &error))
+    builder
+        .build_local(LocalOptions::default())
+        .map_err(|error| no_resources("start the control runtime", &error))
 }
 
 impl Service {
@@ -74,9 +89,18 @@ impl Service {
         let writers = LogWriters::start(&model.logging).map_err(|error| Failure::new(error, ""))?;
         let log = writers.error_log();
         match Self::start_with(model, &writers, descriptors, signals).await {
-            Ok((workers, addresses, certificates, signals)) => {
+            Ok(Started { workers, addresses, signals, certificates, health: _health }) => {
                 let started = Instant::now();
-                Ok(Self { writers, log, workers, addresses, signals, started, certificates })
+                Ok(Self {
+                    writers,
+                    log,
+                    workers,
+                    addresses,
+                    signals,
+                    started,
+                    certificates,
+                    _health,
+                })
             }
             Err(failure) => {
                 if let (Failure::Plain(what, _), true) = (&failure, logs_to_file(model)) {
@@ -93,7 +117,7 @@ impl Service {
         writers: &LogWriters,
         descriptors: io::Result<Option<u64>>,
         signals: Signals,
-    ) -> Result<(Arc<Workers>, Vec<Local>, Upkeep, Signals), Failure> {
+    ) -> Result<Started, Failure> {
         let log = writers.error_log();
         let live = Arc::new(Live::default());
         let (snapshot, warnings) =
@@ -118,6 +142,8 @@ impl Service {
         let addresses: Vec<Local> = bound.iter().map(Bound::local).cloned().collect();
 
         resolve::start(live, log.clone()).await;
+        let mut health = HealthChecks::new(log.clone());
+        health.set(health::targets(&snapshot));
 
         let mut performance = model.performance.clone();
         if performance.max_connections.is_none() {
@@ -142,7 +168,8 @@ impl Service {
                 terminal::print(io::stderr(), &format!("{line}\n"));
             }
         }
-        Ok((Arc::new(workers), addresses, certificates, signals))
+        let workers = Arc::new(workers);
+        Ok(Started { workers, addresses, signals, certificates, health })
     }
 
     /// The addresses served, in the configuration's order, with their real ports.
