@@ -351,6 +351,29 @@ fn plain_requests_are_redirected_to_where_tls_is_spoken_and_those_are_not() {
 }
 
 #[test]
+fn plain_requests_for_any_host_are_redirected_to_the_port_of_tls() {
+    let port = free_port();
+    let authority = Authority::new();
+    for (plain, secure, host) in [
+        ("*", "example.com", "example.com"),
+        ("*.example.com", "www.example.com", "www.example.com"),
+        ("www.example.com", "*.example.com", "www.example.com"),
+    ] {
+        let secure = tls_site("example.com", "", "http://127.0.0.1:1")
+            .replace("127.0.0.1:0", &format!("127.0.0.1:{port}"))
+            .replace("hostname = \"example.com\"", &format!("hostname = \"{secure}\""));
+        let plain = site_with("redirect_to_https = true", &["http://127.0.0.1:1"], "")
+            .replace("127.0.0.1:0", "127.0.0.2:0")
+            .replace("hostname = \"example.com\"", &format!("hostname = \"{plain}\""));
+        let setup = Setup::new(&(secure + &plain)).listeners(2);
+        let ravelin = setup.pair("example.com", &authority.server(&[host])).start();
+        let response = Client::connect(ravelin.addr_on("127.0.0.2")).get_from(host, "/a?b");
+        let location = format!("https://{host}:{port}/a?b");
+        assert_eq!(response.expect(301).get("location"), Some(&location[..]));
+    }
+}
+
+#[test]
 fn rfc9110_4_2_2_plain_http_is_never_answered_on_a_tls_port() {
     let origin = Origin::saying("secret");
     let one = One::before(&origin, "");

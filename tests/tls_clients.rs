@@ -146,6 +146,8 @@ fn forged() -> String {
         "X-SSL-Client-Serial",
         "X-SSL-Client-SHA256",
         "Client-Cert",
+        // RFC 9440 §4: taken out, too, although it is never added.
+        "Client-Cert-Chain",
     ];
     let spellings = |name: &&str| {
         [
@@ -281,6 +283,14 @@ fn cve_2026_53622_the_name_asked_for_is_the_same_in_every_spelling() {
         let refusal = both.stranger().refusal(both.ravelin.addr(), name);
         assert!(refusal.contains("CertificateRequired"), "{name}: {refusal}");
     }
+    // Nor is a dot at its end a part of it; openssl sends it as it is told.
+    let addr = both.ravelin.addr().to_string();
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-servername", "secure.test.", "-connect", &addr]);
+    command.stdin(Stdio::null());
+    let output = run_to_end(command);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("Acceptable client certificate CA names"), "{text}");
     // Without any name there is the default site, and no way from there.
     let mut command = Command::new("openssl");
     let addr = both.ravelin.addr().to_string();

@@ -64,7 +64,46 @@ fn a_check_finds_what_would_refuse_the_start_and_what_is_odd() {
     let output = run(odd.dir(), &["check", "ravelin.toml"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    assert_says(&text, &["warning[bad-certificate]", "expired", "is not for example.com"]);
+    let said = ["example.com.pem has expired", "example.com.pem is not for example.com"];
+    assert_says(&text, &[&["warning[bad-certificate]"][..], &said].concat());
+}
+
+#[test]
+fn what_is_no_ocsp_response_is_not_stapled() {
+    let authority = Authority::new();
+    let pem = authority.server(&[HOST]).certificate;
+    for content in ["", "hello", &pem, "0\u{3}\n\u{1}", "0\u{3}\n\u{1}\u{3}more"] {
+        let setup = good("ocsp_file = \"ocsp.der\"\n").file("ocsp.der", content);
+        assert_says(&refused(&setup), &["ocsp.der", "not an OCSP response", "help"]);
+        let output = run(setup.dir(), &["check", "ravelin.toml"]);
+        assert_eq!(output.status.code(), Some(1), "{}", printed(&output));
+    }
+}
+
+#[test]
+fn a_check_finds_authorities_and_certificates_for_upstreams_that_would_refuse_the_start() {
+    let authority = Authority::new();
+    let (pair, other) = (authority.client("ravelin"), authority.client("other"));
+    let upstream = |tls: &str| {
+        let site = tls_site(HOST, "", "https://127.0.0.1:1");
+        site.replace("url = ", &format!("tls = {{ {tls} }}\nurl = "))
+    };
+    for (toml, problem) in [
+        (tls_site(HOST, "client_ca = \"bad.pem\"\n", "http://127.0.0.1:1"), "bad.pem"),
+        (upstream("ca_file = \"bad.pem\""), "bad.pem"),
+        (upstream("cert_file = \"a.pem\", key_file = \"b.key\""), "does not belong"),
+    ] {
+        let setup = Setup::new(&toml)
+            .pair(HOST, &authority.server(&[HOST]))
+            .file("bad.pem", "nothing")
+            .file("a.pem", &pair.certificate)
+            .file("b.key", &other.key);
+        assert_says(&refused(&setup), &[problem]);
+        let output = run(setup.dir(), &["check", "ravelin.toml"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert_says(&text, &["error[bad-certificate]", HOST, problem]);
+    }
 }
 
 #[test]

@@ -170,6 +170,14 @@ fn interim_responses_are_passed_on() {
 }
 
 #[test]
+fn a_response_gets_the_reason_phrase_of_its_status() {
+    let origin = echo_head();
+    let ravelin = before(&origin, "");
+    let text = curl(&["-si", &ravelin.url("/")]);
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+}
+
+#[test]
 fn responses_without_a_body_have_none() {
     let origin = AsyncOrigin::http2(None, Builder::new(), |request, mut respond| async move {
         let status = request.uri().path()[1..].parse().unwrap();

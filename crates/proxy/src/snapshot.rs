@@ -311,20 +311,42 @@ fn listeners(sites: &[model::Site]) -> Vec<Listener> {
     listeners
 }
 
-/// The port at which the first host of `site` is served over TLS, unless that is 443 or nowhere here.
+/// The port at which a host of `site` is served over TLS, unless that is 443 or nowhere here. Sites
+/// with one of its hosts count before those whose hosts only meet its wildcards.
 fn https_port(site: &model::Site, sites: &[model::Site]) -> Option<u16> {
-    let shares_host =
-        |other: &model::Site| site.hosts.iter().any(|host| other.hosts.contains(host));
-    let secure = sites.iter().filter(|other| other.tls.is_some() && shares_host(other));
-    let ports: Vec<u16> = secure
-        .flat_map(|other| &other.listen)
-        .filter_map(|listen| match listen {
-            Listen::Port(port) => Some(*port),
-            Listen::Address(address) => Some(address.port()),
-            Listen::Unix(_) => None,
-        })
-        .collect();
+    let ports = |meet: fn(&HostPattern, &HostPattern) -> bool| -> Vec<u16> {
+        let shares_host = |other: &model::Site| {
+            site.hosts.iter().any(|host| other.hosts.iter().any(|one| meet(host, one)))
+        };
+        let secure = sites.iter().filter(|other| other.tls.is_some() && shares_host(other));
+        secure
+            .flat_map(|other| &other.listen)
+            .filter_map(|listen| match listen {
+                Listen::Port(port) => Some(*port),
+                Listen::Address(address) => Some(address.port()),
+                Listen::Unix(_) => None,
+            })
+            .collect()
+    };
+    let equal = ports(|host, other| host == other);
+    let ports = if equal.is_empty() { ports(meet) } else { equal };
     ports.first().copied().filter(|_| !ports.contains(&443))
+}
+
+/// Whether there is a host that both match.
+fn meet(one: &HostPattern, other: &HostPattern) -> bool {
+    let below = |name: &str, suffix: &str| {
+        name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'))
+    };
+    match (one, other) {
+        (HostPattern::Any, _) | (_, HostPattern::Any) => true,
+        (HostPattern::Exact(one), HostPattern::Exact(other)) => one == other,
+        (HostPattern::Exact(name), HostPattern::Wildcard(suffix))
+        | (HostPattern::Wildcard(suffix), HostPattern::Exact(name)) => below(name, suffix),
+        (HostPattern::Wildcard(one), HostPattern::Wildcard(other)) => {
+            one == other || below(one, other) || below(other, one)
+        }
+    }
 }
 
 impl Site {

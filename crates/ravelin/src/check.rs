@@ -7,6 +7,7 @@ use control::certificates::inspect;
 
 use crate::cli::{CheckArguments, Common, Format};
 use crate::configuration::{count, load};
+use crate::secure;
 use crate::terminal::{self, Failure};
 
 /// Reports what is wrong on standard output; fails when there is an error among it.
@@ -26,11 +27,13 @@ pub(crate) fn check(arguments: &CheckArguments, common: &Common) -> Result<(), F
     if loaded.model.is_some() { Ok(()) } else { Err(Failure::Told) }
 }
 
-/// Adds what is wrong with certificates in files: the configuration alone does not show it.
+/// Adds what is wrong with certificates and authorities in files: the configuration alone does not show it.
 fn look_at_certificates(loaded: &mut Loaded) {
     let Some(model) = &loaded.model else { return };
+    net::tls::install();
     let (errors, doubts) = inspect(model);
-    if !errors.is_empty() {
+    let faults = secure::faults(model);
+    if !errors.is_empty() || !faults.is_empty() {
         loaded.model = None;
     }
     let finding = |severity, message, help| Diagnostic {
@@ -47,8 +50,9 @@ fn look_at_certificates(loaded: &mut Loaded) {
         let help = Some(error.advice.clone()).filter(|advice| !advice.is_empty());
         finding(Severity::Error, error.to_string(), help.into_iter().collect())
     });
+    let faults = faults.into_iter().map(|fault| finding(Severity::Error, fault, Vec::new()));
     let doubts = doubts.into_iter().map(|doubt| finding(Severity::Warning, doubt, Vec::new()));
-    loaded.diagnostics.extend(errors.chain(doubts));
+    loaded.diagnostics.extend(errors.chain(faults).chain(doubts));
 }
 
 /// The last line: how many findings there are, or what the configuration would serve.

@@ -1,11 +1,12 @@
 //! What the sites' connections have to agree to: certificates and policies together.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use config::Model;
-use config::model::Tls;
+use config::model::{Tls, Transport, UpstreamTls};
 use control::certificates::Certificates;
-use net::tls::{ServerConfig, Tickets};
+use net::tls::{ClientConfig, Identity, IdentitySlot, ServerConfig, Tickets};
 
 use crate::terminal::Failure;
 
@@ -25,14 +26,55 @@ pub(crate) fn configs(
             Failure::new(format!("site \"{}\" cannot have TLS: {what}", site.name), advice)
         };
         let slot = certificates.slot(index).ok_or_else(|| cannot("no certificate".to_owned()))?;
-        let authorities = client_authorities(tls).map_err(cannot)?;
-        let config = ServerConfig::new(&tls.policy, authorities.as_deref(), slot.clone(), tickets);
-        config.map(Some).map_err(|error| match &tls.policy.client_auth {
-            Some(auth) => cannot(format!("{}: {error}", auth.ca_file.display())),
-            None => cannot(error.to_string()),
-        })
+        config(tls, slot.clone(), tickets).map(Some).map_err(cannot)
     });
     configs.collect()
+}
+
+/// What of the TLS of sites and upstreams would refuse the start beside certificates of sites. Files
+/// that do not exist are left out, the configuration's own check names those.
+pub(crate) fn faults(model: &Model) -> Vec<String> {
+    let mut faults = Vec::new();
+    for site in &model.sites {
+        let name = &site.name;
+        if let Some(tls) = &site.tls
+            && tls.policy.client_auth.as_ref().is_none_or(|auth| auth.ca_file.exists())
+            && let Ok(identity) = Identity::self_signed(&[])
+            && let Err(what) = config(tls, IdentitySlot::new(identity), &Tickets::new())
+        {
+            faults.push(format!("site \"{name}\" cannot have TLS: {what}"));
+        }
+        let pools = site.proxy.iter().flat_map(|proxy| &proxy.pools);
+        for upstream in pools.flat_map(|pool| &pool.upstreams) {
+            let Transport { tls: Some(tls), http, .. } = &upstream.transport else { continue };
+            if files(tls).all(Path::exists)
+                && let Err(error) = ClientConfig::new(tls, *http)
+            {
+                let url = &upstream.url;
+                faults.push(format!("site \"{name}\": upstream {url}: TLS: {error}"));
+            }
+        }
+    }
+    faults
+}
+
+/// The files that TLS to an upstream needs.
+fn files(tls: &UpstreamTls) -> impl Iterator<Item = &Path> {
+    let shown = tls.client_certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
+    tls.ca_file.iter().chain(shown).map(PathBuf::as_path)
+}
+
+fn config(
+    tls: &Tls,
+    identity: Arc<IdentitySlot>,
+    tickets: &Tickets,
+) -> Result<ServerConfig, String> {
+    let authorities = client_authorities(tls)?;
+    let config = ServerConfig::new(&tls.policy, authorities.as_deref(), identity, tickets);
+    config.map_err(|error| match &tls.policy.client_auth {
+        Some(auth) => format!("{}: {error}", auth.ca_file.display()),
+        None => error.to_string(),
+    })
 }
 
 /// The text of the file with the authorities of client certificates.

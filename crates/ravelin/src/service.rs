@@ -135,8 +135,8 @@ impl Service {
             bind_all(&mut snapshot, count).map_err(|error| cannot_bind(&error))?;
         for error in missing {
             log.warn(format_args!(
-                "{error}; certificate authorities cannot check HTTP-01 there, they are offered \
-                 TLS-ALPN-01 instead"
+                "{error}; where certificate authorities cannot check HTTP-01 there, TLS-ALPN-01 is \
+                 tried after it"
             ));
         }
         let addresses: Vec<Local> = bound.iter().map(Bound::local).cloned().collect();

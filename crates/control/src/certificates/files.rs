@@ -92,7 +92,7 @@ impl Paths {
     pub(super) fn load(&self) -> Result<Identity, Fault> {
         let chain = read_as(&self.certificate, "certificate")?;
         let key = self.key.as_deref().map(|path| read_as(path, "key")).transpose()?;
-        let ocsp = self.ocsp.as_deref().map(|path| read_as(path, "OCSP response")).transpose()?;
+        let ocsp = self.ocsp.as_deref().map(read_ocsp).transpose()?;
         Identity::from_pem(&chain, key.as_deref(), ocsp)
             .map_err(|error| self.unfit(&error, key.as_deref()))
     }
@@ -200,6 +200,32 @@ fn read_as(path: &Path, what: &str) -> Result<Vec<u8>, Fault> {
         };
         Fault { file: path.to_owned(), problem: format!("cannot be read: {error}"), advice }
     })
+}
+
+/// Clients end the handshake when what is stapled is no OCSP response.
+fn read_ocsp(path: &Path) -> Result<Vec<u8>, Fault> {
+    let bytes = read_as(path, "OCSP response")?;
+    match is_ocsp_response(&bytes) {
+        true => Ok(bytes),
+        false => Err(Fault {
+            file: path.to_owned(),
+            problem: "is of no use: it is not an OCSP response in DER".to_owned(),
+            advice: "write what `openssl ocsp -respout` stores, or take `ocsp_file` out".to_owned(),
+        }),
+    }
+}
+
+/// Whether these bytes are one DER sequence that begins with a response status (RFC 6960 §4.2.1).
+fn is_ocsp_response(bytes: &[u8]) -> bool {
+    let (length, content) = match bytes {
+        [0x30, 0x82, high, low, content @ ..] => {
+            (usize::from(*high) << 8 | usize::from(*low), content)
+        }
+        [0x30, 0x81, length, content @ ..] => (usize::from(*length), content),
+        [0x30, length @ ..=0x7f, content @ ..] => (usize::from(*length), content),
+        _ => return false,
+    };
+    length == content.len() && content.starts_with(&[0x0a, 1])
 }
 
 fn state(path: &Path) -> Option<[i64; 7]> {

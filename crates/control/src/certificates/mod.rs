@@ -148,8 +148,10 @@ pub fn inspect(model: &Model) -> (Vec<CertificateError>, Vec<String>) {
         let paths = Paths::new(certificate, key.as_deref(), ocsp);
         match paths.load() {
             Ok(identity) => {
+                let file = certificate.display();
                 let found = files::doubts(&identity, &site.into(), unix_now());
-                let found = found.into_iter().chain(paths.exposed());
+                let found = found.into_iter().map(|doubt| format!("{file} {doubt}"));
+                let found = found.chain(paths.exposed());
                 doubts.extend(found.map(|doubt| format!("site \"{}\": {doubt}", site.name)));
             }
             Err(fault) => errors.push(CertificateError::new(site.name.clone(), fault)),

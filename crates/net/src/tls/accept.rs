@@ -52,7 +52,7 @@ pub async fn accept(
         }
     };
     let hello = accepted.client_hello();
-    let name = hello.server_name().map(str::to_ascii_lowercase);
+    let name = hello.server_name().map(canonical_name);
     let acme = hello.alpn().is_some_and(|mut offered| {
         offered.next() == Some(b"acme-tls/1") && offered.next().is_none()
     });
@@ -67,6 +67,11 @@ pub async fn accept(
     };
     let tls = TlsStream::handshake(stream, session.into(), ciphertext, policy).await?;
     Ok(Stream::Tls(Box::new(tls)))
+}
+
+/// The name asked for as sites have it. A dot at its end means nothing; RFC 6066 §3 wants none.
+pub(super) fn canonical_name(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
 pub(super) fn closed() -> HandshakeError {

@@ -90,7 +90,8 @@ fn certificate(error: &CertificateError) -> String {
             "certificate of an unknown authority; name it with `ca_file`".to_owned()
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
-            let (name, names) = (expected.to_str(), presented.join(", "));
+            let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
+            let (name, names) = (expected.to_str(), names.join(", "));
             format!("certificate name mismatch: asked for {name}, it is for {names}")
         }
         CertificateError::NotValidForName => "certificate name mismatch".to_owned(),
@@ -98,4 +99,10 @@ fn certificate(error: &CertificateError) -> String {
         CertificateError::BadSignature => "certificate with a bad signature".to_owned(),
         _ => format!("bad certificate: {error}"),
     }
+}
+
+/// The name in `DnsName("example.com")` or `IpAddress(192.0.2.1)`, as the library tells names.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.map_or(name, |inner| inner.trim_matches('"'))
 }

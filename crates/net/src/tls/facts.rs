@@ -6,13 +6,14 @@ use rustls::{Connection, HandshakeKind, ProtocolVersion};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::PolicyId;
+use super::accept::canonical_name;
 use super::distinguished_name::one_line;
 use super::server::cipher_name;
 
 /// What a handshake settled.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// The name that the client asked for (SNI), lower-case.
+    /// The name that the client asked for (SNI), lower-case, without a dot at its end.
     pub server_name: Option<Box<str>>,
     /// The protocol agreed upon.
     pub alpn: Alpn,
@@ -37,7 +38,7 @@ impl Facts {
         let name = server.and_then(|session| session.server_name());
         let certificate = server.and_then(|session| session.peer_certificates()?.first());
         Self {
-            server_name: name.map(|name| name.to_ascii_lowercase().into()),
+            server_name: name.map(|name| canonical_name(name).into()),
             alpn: Alpn::of(session.alpn_protocol()),
             version: match session.protocol_version() {
                 Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",

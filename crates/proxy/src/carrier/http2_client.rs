@@ -463,7 +463,10 @@ fn response_text(head: &Response<()>, ended: bool) -> Bytes {
     let mut text = Vec::with_capacity(512);
     text.extend_from_slice(b"HTTP/1.1 ");
     text.extend_from_slice(head.status().as_str().as_bytes());
-    text.extend_from_slice(b" \r\n");
+    text.push(b' ');
+    // HTTP/2 has none, and there are clients of HTTP/1 that do not take a response without it.
+    text.extend_from_slice(head.status().canonical_reason().unwrap_or_default().as_bytes());
+    text.extend_from_slice(b"\r\n");
     let mut has_length = false;
     for (name, value) in head.headers() {
         match name.as_str() {

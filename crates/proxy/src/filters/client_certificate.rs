@@ -9,7 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use net::tls::{ClientCertificate, Facts};
 
 /// The fields. `Client-Cert` is that of RFC 9440, the others are what applications behind nginx and
-/// HAProxy usually read.
+/// HAProxy usually read. `Client-Cert-Chain` is not sent, but upstreams that know RFC 9440 believe it
+/// (§4).
 pub const CLIENT_CERTIFICATE_FIELDS: &[&str] = &[
     "X-SSL-Client-Verify",
     "X-SSL-Client-S-DN",
@@ -17,6 +18,7 @@ pub const CLIENT_CERTIFICATE_FIELDS: &[&str] = &[
     "X-SSL-Client-Serial",
     "X-SSL-Client-SHA256",
     "Client-Cert",
+    "Client-Cert-Chain",
 ];
 
 /// The field lines for a connection; made once for all its requests.

@@ -23,6 +23,10 @@ use crate::exchange::Inbound;
 use crate::log::{Cause, Party, Record};
 use crate::worker::Heads;
 
+/// How often the two sides take turns before other tasks have theirs: in each at most some hundred
+/// kilobytes to a megabyte move.
+const ROUNDS_MAX: u32 = 4;
+
 /// The response on its way in from the upstream.
 struct Intake<'a> {
     /// Until the upstream is done with.
@@ -76,6 +80,7 @@ pub(super) async fn relay_buffered<'a>(
     let mut watch = ClientWatch::new();
     let result = poll_fn(|cx| {
         let _woken_by_it = deadline.poll_expired(cx);
+        let mut rounds = 0;
         loop {
             let before = intake.progress() + reply.progress();
             if let Some(reached) = &intake.reached {
@@ -91,6 +96,11 @@ pub(super) async fn relay_buffered<'a>(
             }
             // What one side did gives the other something to do.
             if intake.progress() + reply.progress() == before {
+                break;
+            }
+            rounds += 1;
+            if rounds == ROUNDS_MAX {
+                cx.waker().wake_by_ref();
                 break;
             }
         }
