@@ -237,6 +237,10 @@ fn error_page(inbound: &Inbound<'_>, site: Option<&Site>, bare: Answer, id: &[u8
     if !matches!(bare.body, Body::Empty) {
         return bare;
     }
+    let bare = match bare.status {
+        503 if bare.fields.is_empty() => respond::unavailable(respond::RETRY_AFTER),
+        _ => bare,
+    };
     let worker = &inbound.connection.worker;
     let now = worker.context.now().as_millis();
     let files = site.and_then(|site| site.files.as_ref());

@@ -13,13 +13,14 @@ use net::timer::Tick;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use crate::balance::{Balancer, Member};
+use crate::balance::{Balancer, Member, Tried};
 use crate::health::adaptive::Limit;
 use crate::health::breaker::{Breaker, Outcome, Permit};
 use crate::health::budget::Budget;
 use crate::health::outlier::{Detector, Failure, Standing};
 use crate::live::Turn;
 use crate::log::{Cause, ErrorLog};
+use crate::sticky::{Sticky, Tag};
 
 /// What a failure counts as where members are chosen by latency, in microseconds.
 const FAILURE_LATENCY: u64 = 1_000_000;
@@ -37,6 +38,10 @@ pub struct Pool {
     pub budget: Budget,
     /// What is known of it; it outlives the configuration in force.
     pub state: Arc<PoolState>,
+    /// Keeps clients with a member, if the pool does that.
+    pub sticky: Option<Sticky>,
+    /// The names of the members in cookies, by index.
+    tags: Vec<Tag>,
     detector: Option<Detector>,
     breaker: Option<Arc<Breaker>>,
     limit: Option<Limit>,
@@ -70,11 +75,23 @@ pub struct Place<'a>(&'a Queue);
 
 impl Pool {
     /// A pool of the configuration.
-    pub fn new(pool: &config::model::Pool, balancer: Balancer, state: Arc<PoolState>) -> Self {
+    pub fn new(
+        pool: &config::model::Pool,
+        balancer: Balancer,
+        sticky: Option<Sticky>,
+        state: Arc<PoolState>,
+    ) -> Self {
         let settings = pool.settings.clone();
         let stats = || balancer.members().iter().map(|member| Arc::clone(&member.state.stats));
         let detector = |outlier| Detector::new(outlier, stats().collect());
         let concurrency = &settings.concurrency;
+        let members = balancer.members().iter();
+        // Entries may share a URL, and one with a host name has several members.
+        let tag = |sticky: &Sticky, member: &Member| {
+            sticky.member_tag(&format!("{}#{}", member.url, member.endpoint.slot))
+        };
+        let tags = sticky.iter().flat_map(|sticky| members.clone().map(move |m| tag(sticky, m)));
+        let tags = tags.collect();
         Self {
             name: pool.name.clone(),
             budget: Budget::new(settings.retry.budget, settings.retry.budget_minimum),
@@ -82,9 +99,22 @@ impl Pool {
             breaker: settings.breaker.clone().map(|breaker| Arc::new(Breaker::new(breaker))),
             limit: concurrency.adaptive.then(|| Limit::new(concurrency.max)),
             balancer,
+            sticky,
+            tags,
             settings,
             state,
         }
+    }
+
+    /// The member that keeps clients with this tag, if it can be used and was not tried yet.
+    pub fn keeper(&self, tag: Tag, tried: &Tried) -> Option<&Member> {
+        let index = self.tags.iter().position(|known| *known == tag)?;
+        self.balancer.keeper(index, tried, Tick::now())
+    }
+
+    /// The name of a member in cookies.
+    pub fn tag_of(&self, member: &Member) -> Option<Tag> {
+        self.tags.get(self.balancer.index_of(member)?).copied()
     }
 
     /// Somebody goes by latency, so it has to be measured.

@@ -34,11 +34,7 @@ pub(crate) fn error(status: u16, accept: &[u8], request_id: &[u8]) -> Answer {
             format!("{{\"status\":{status},\"error\":\"{reason}\",\"request_id\":\"{id}\"}}\n"),
         ),
     };
-    let mut fields =
-        format!("Content-Type: {media_type}\r\nCache-Control: no-store\r\n").into_bytes();
-    if status == 503 {
-        fields.extend_from_slice(b"Retry-After: 5\r\n");
-    }
+    let fields = format!("Content-Type: {media_type}\r\nCache-Control: no-store\r\n").into_bytes();
     page_of(status, fields, page.into_bytes())
 }
 
@@ -90,6 +86,9 @@ pub(crate) fn server_options() -> Answer {
 pub(crate) fn not_allowed(methods: &str) -> Answer {
     page_of(405, format!("Allow: {methods}\r\n").into_bytes(), Vec::new())
 }
+
+/// Seconds after which a client may come again when nobody knows better.
+pub(crate) const RETRY_AFTER: u64 = 5;
 
 /// 503 with the time after which to come again (RFC 9110 §10.2.3).
 pub(crate) fn unavailable(seconds: u64) -> Answer {

@@ -17,6 +17,7 @@ use crate::filters::{CLIENT_CERTIFICATE_FIELDS, Edits};
 use crate::live::Live;
 use crate::pool::Pool;
 use crate::routes::{RouteTable, Target};
+use crate::sticky::{Secret, Sticky};
 use crate::upstream::TlsConfigs;
 
 /// One configuration, ready to be asked.
@@ -399,7 +400,8 @@ impl ProxySite {
             let state = parts.live.pool(&site.name, &pool.name);
             let epoch = Arc::clone(parts.live.epoch());
             let balancer = Balancer::new(&pool.settings, members, Arc::clone(&state), epoch);
-            Ok(Pool::new(pool, balancer, state))
+            let sticky = sticky(site, pool)?;
+            Ok(Pool::new(pool, balancer, sticky, state))
         });
         let pools = pools.collect::<Result<_, CompileError>>()?;
         Ok(Self {
@@ -427,6 +429,24 @@ impl ProxySite {
             response,
         })
     }
+}
+
+/// What keeps the clients of a pool with their members, with its secret.
+fn sticky(site: &model::Site, pool: &model::Pool) -> Result<Option<Sticky>, CompileError> {
+    let Some(settings) = &pool.settings.sticky else { return Ok(None) };
+    let (site, name) = (&site.name, &pool.name);
+    let secret = match &settings.key_file {
+        None => Secret::of_process().cloned().map_err(|error| error.to_string()),
+        Some(file) => match std::fs::read(file) {
+            Ok(contents) => Secret::from_contents(&contents)
+                .map_err(|error| format!("{}: {error}", file.display())),
+            Err(error) => Err(format!("cannot read {}: {error}", file.display())),
+        },
+    };
+    let secret = secret.map_err(|error| {
+        CompileError(format!("site \"{site}\": pool \"{name}\": sticky sessions: {error}"))
+    })?;
+    Ok(Some(Sticky::new(settings, &secret, name)))
 }
 
 impl Parts<'_> {

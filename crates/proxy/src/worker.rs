@@ -90,6 +90,8 @@ pub struct Heads {
     pub out: Vec<u8>,
     /// The head that goes to the client.
     pub spare: Vec<u8>,
+    /// A `Set-Cookie` line for it, or nothing.
+    pub cookie: Vec<u8>,
 }
 
 /// "Date: …\r\n", made once a second.

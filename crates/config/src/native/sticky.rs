@@ -136,6 +136,14 @@ fn mode(table: &Table<'_>) -> StickyMode {
         }
         Some("consistent_hash" | "CookieConsistentHash" | "cookie_consistent_hash") => {
             table.require("application_cookie", "\"JSESSIONID\"");
+            if let Some(entry) = table.peek("mode") {
+                let what = "`consistent_hash` is not in effect yet: clients are not kept";
+                table.context().push(
+                    Diagnostic::warning(Code::NotInEffect, entry.node.span, what)
+                        .label("has no effect in this version")
+                        .help("`mode = \"application\"`, or `method = \"cookie_hash\"` with `consistent = true`, keep clients today"),
+                );
+            }
             StickyMode::ConsistentHash { application: application.unwrap_or_default() }
         }
         _ => StickyMode::Cookie { name, duration },

@@ -31,7 +31,7 @@ pub(super) static UPSTREAMS: Section = Section {
             "url",
             Kind::Text,
             "required",
-            "`http://host[:port][/base]`, or `unix:/path/to.sock`. The base is put before every path. `https` and `wss` speak TLS; `h2` (TLS) and `h2c` (plain) speak HTTP/2, many requests on one connection; `ws` is `http`. `srv+http://name` and `srv+https://name` look up SRV records, which give hosts, ports, priorities and weights.",
+            "`http://host[:port][/base]`, or `unix:/path/to.sock`. The base is put before every path. `https` and `wss` speak TLS; `h2` (TLS) and `h2c` (plain) speak HTTP/2, many requests on one connection; `ws` is `http`. `srv+http://name` (SRV records) is not in effect yet.",
         ),
         now("tls", Kind::Table(&TLS), "", "TLS to it, for `https`, `wss` and `h2`."),
         now(
@@ -298,6 +298,14 @@ fn entry(
     let tls = settings.map_or(VERIFIED, |(tls, _)| tls);
     let transport = Transport { http: parsed.http, tls: parsed.tls.then_some(tls), proxy_protocol };
     let UpstreamUrl { address, base_path, srv, .. } = parsed;
+    if srv {
+        let what = "SRV records are not looked up yet";
+        context.push(
+            Diagnostic::error(Code::NotInEffect, url.span, what)
+                .label("nothing would be found by this name")
+                .help("name the hosts and ports themselves, an entry each"),
+        );
+    }
     let Use { weight, priority, state, max_conns, slow_start, max_fails, fail_timeout } = use_of_it;
     Some(Upstream {
         url: url.value.to_owned(),

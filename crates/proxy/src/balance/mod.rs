@@ -60,6 +60,9 @@ pub struct Ask {
     pub hash: u64,
     /// Evenly distributed.
     pub random: u64,
+    /// The request's turn, the same for all its attempts: a further one goes to the next member and
+    /// does not disturb the turns of others.
+    pub turn: usize,
     /// The present.
     pub now: Tick,
 }
@@ -121,6 +124,16 @@ impl Balancer {
         }
     }
 
+    /// Takes a turn for a request, where the method goes by turns.
+    pub fn take_turn(&self) -> usize {
+        match &self.balance {
+            Balance::RoundRobin | Balance::Weighted | Balance::LeastConnections => {
+                self.pool.turn.take()
+            }
+            _ => 0,
+        }
+    }
+
     /// The method goes by latency, which has to be measured then.
     pub fn wants_latency(&self) -> bool {
         self.balance == Balance::PeakEwma
@@ -139,7 +152,7 @@ impl Balancer {
         let mut passed_over: Option<Tried> = None;
         loop {
             let tried = passed_over.as_ref().unwrap_or(tried);
-            let index = match plan.find(&self.balance, &self.members, ask, tried, &self.pool.turn) {
+            let index = match plan.find(&self.balance, &self.members, ask, tried) {
                 Found::Member(index) => index,
                 Found::Full => return Choice::Full,
                 Found::Nothing => return Choice::Nothing,
@@ -160,13 +173,20 @@ impl Balancer {
         }
     }
 
-    /// How many members can be used now.
-    pub fn usable(&self, now: Tick) -> usize {
-        let plan = self.plan.load();
-        match plan.epoch == self.epoch.current() && plan.is_valid(now) {
-            true => plan.usable(),
-            false => self.renew(&plan, now).usable(),
-        }
+    /// The member at `index`, if a client that sticks to it may go there and it was not tried yet.
+    pub fn keeper(&self, index: usize, tried: &Tried, now: Tick) -> Option<&Member> {
+        let member = self.members.get(index).filter(|_| !tried.contains(index))?;
+        let fits = member.may_keep_clients(!self.may_leave_out(), now) && !member.is_full();
+        fits.then_some(member)
+    }
+
+    /// There is a member that can be used now and was not tried yet.
+    pub fn has_another(&self, tried: &Tried, now: Tick) -> bool {
+        let alone = !self.may_leave_out();
+        let another = |(index, member): (usize, &Member)| {
+            !tried.contains(index) && member.is_usable(alone, now)
+        };
+        self.members.iter().enumerate().any(another)
     }
 
     /// There is more than one member, so that one which fails can be left out.

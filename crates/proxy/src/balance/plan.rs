@@ -20,7 +20,6 @@ use super::{Ask, Member, Tried};
 use super::{
     bounded_load, least_connections, maglev, random, round_robin, weighted, weighted_random,
 };
-use crate::live::Turn;
 
 /// How often a weight that grows is looked at.
 const GROWTH: Duration = Duration::from_millis(500);
@@ -117,11 +116,6 @@ impl Plan {
         self.valid_until.is_none_or(|until| now < until)
     }
 
-    /// How many members can be used, of any tier.
-    pub(super) fn usable(&self) -> usize {
-        self.tiers.iter().map(|tier| tier.usable).sum()
-    }
-
     /// The member for a request: of the first tier that has one which was not tried yet; if all were
     /// tried, one of the first tier again.
     pub(super) fn find(
@@ -130,7 +124,6 @@ impl Plan {
         members: &[Member],
         ask: &Ask,
         tried: &Tried,
-        turn: &Turn,
     ) -> Found {
         let full = Cell::new(false);
         let has_room = |index: usize| {
@@ -140,14 +133,14 @@ impl Plan {
         };
         for tier in &self.tiers {
             let fits = |index: usize| !tried.contains(index) && has_room(index);
-            match tier.find(balance, members, ask, turn, fits) {
+            match tier.find(balance, members, ask, fits) {
                 Some(index) => return Found::Member(index),
                 None if full.get() => return Found::Full,
                 None => {}
             }
         }
         let again = self.tiers.first().filter(|_| !tried.is_empty());
-        let again = again.and_then(|tier| tier.find(balance, members, ask, turn, has_room));
+        let again = again.and_then(|tier| tier.find(balance, members, ask, has_room));
         match again {
             Some(index) => Found::Member(index),
             None if full.get() => Found::Full,
@@ -191,7 +184,6 @@ impl Tier {
         balance: &Balance,
         members: &[Member],
         ask: &Ask,
-        turn: &Turn,
         fits: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         let count = self.members.len();
@@ -203,11 +195,11 @@ impl Tier {
         };
         let fits_at = |position: &usize| index(*position).is_some_and(&fits);
         let position = match &*self.table {
-            Table::RoundRobin => self.from(round_robin::choose(count, turn.take())?, fits_at),
-            Table::Order(sequence) => self.from(sequence.choose(turn.take())?, fits_at),
+            Table::RoundRobin => self.from(round_robin::choose(count, ask.turn)?, fits_at),
+            Table::Order(sequence) => self.from(sequence.choose(ask.turn)?, fits_at),
             Table::Random => self.from(random::choose(count, ask.random)?, fits_at),
             Table::WeightedRandom(table) => self.from(table.choose(ask.random)?, fits_at),
-            Table::LeastConnections => least_connections::choose(count, turn.take(), |position| {
+            Table::LeastConnections => least_connections::choose(count, ask.turn, |position| {
                 load(position).filter(|_| fits_at(&position))
             }),
             Table::PeakEwma => {

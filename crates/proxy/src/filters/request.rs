@@ -11,6 +11,7 @@ use super::edits::FieldSet;
 use crate::connection::ClientAddress;
 use crate::routes::Target;
 use crate::snapshot::ProxySite;
+use crate::sticky::Sticky;
 
 /// What a forwarded request head is made of.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub struct RequestHeadParts<'a> {
     pub upgrade: bool,
     /// Say that trailers are welcome, which is for HTTP/2 to say (RFC 9113 §8.2.2).
     pub te_trailers: bool,
+    /// Whose cookie, among the client's, is for Ravelin alone.
+    pub sticky: Option<&'a Sticky>,
     /// The id of the request, if a rule wants it.
     pub request_id: &'a [u8],
 }
@@ -101,6 +104,7 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
         (!keep_host, &[FieldId::Host][..]),
         (forwarding.forwarded, &[FieldId::Forwarded]),
         (forwarding.via, &[FieldId::Via]),
+        (parts.sticky.is_some(), &[FieldId::Cookie]),
         // Answered already, where the body was taken.
         (parts.head.version == Version::Http10 || parts.length.is_some(), &[FieldId::Expect]),
     ] {
@@ -126,6 +130,13 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
                 field(out, b"Content-Length", &[itoa::Buffer::new().format(length).as_bytes()]);
             }
             None => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        }
+    }
+    if let Some(sticky) = parts.sticky
+        && !parts.proxy.request.dropped().contains(FieldId::Cookie)
+    {
+        for cookies in parts.head.fields.iter().filter(|field| field.id == FieldId::Cookie) {
+            sticky.write_cookie_line(cookies.value.of(parts.bytes), out);
         }
     }
     if parts.te_trailers {

@@ -25,6 +25,8 @@ pub struct ResponseHeadParts<'a> {
     pub connection: ConnectionSays,
     /// "Date: …\r\n", for a response that has none (RFC 9110 §6.6.1).
     pub date_line: &'a [u8],
+    /// A `Set-Cookie` line of Ravelin's own, or nothing.
+    pub cookie_line: &'a [u8],
     /// The id of the request, if a rule wants it.
     pub request_id: &'a [u8],
 }
@@ -92,6 +94,7 @@ pub fn write_response_head(parts: &ResponseHeadParts<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"1.1 ravelin\r\n");
     }
     out.extend_from_slice(parts.connection.lines());
+    out.extend_from_slice(parts.cookie_line);
     parts.edits.write(parts.request_id, out);
     out.extend_from_slice(b"\r\n");
 }

@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use config::model::{HashKey, RetryOn};
-use net::timer::Tick;
+use net::timer::{Tick, unix_millis};
 use wire::field::FieldId;
 
 use super::Broken;
@@ -24,6 +24,8 @@ use crate::health::outlier::Failure;
 use crate::live::InFlight;
 use crate::log::{Cause, Party, Phase};
 use crate::pool::{InPool, Pool, Queue};
+use crate::sticky::Found;
+use crate::worker::Heads;
 
 /// Longest pause before another attempt, however often the pause was doubled.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
@@ -37,6 +39,9 @@ pub(super) struct Attempts<'a> {
     made: u32,
     began: Tick,
     hash: u64,
+    turn: usize,
+    /// What the client's cookie says of the member that keeps it.
+    found: Found,
     /// When the attempt under way began, if somebody goes by latency.
     started: Option<Instant>,
 }
@@ -102,7 +107,11 @@ impl<'a> Attempts<'a> {
         let hash = pool.balancer.hash_key();
         let hash = hash.map_or(0, |key| Ask::hash_of(&property(inbound, key)));
         let tried = Tried::default();
-        Ok(Self { pool, permit, tried, made: 0, began: now, hash, started: None })
+        let turn = pool.balancer.take_turn();
+        let seconds = unix_millis() / 1000;
+        let sticky = pool.sticky.as_ref();
+        let found = sticky.map_or(Found::None, |sticky| sticky.find(cookies(inbound), seconds));
+        Ok(Self { pool, permit, tried, made: 0, began: now, hash, turn, found, started: None })
     }
 
     /// The member for the next attempt, when one has room for it; it counts the request from now on.
@@ -153,8 +162,11 @@ impl<'a> Attempts<'a> {
     }
 
     fn choose(&self, inbound: &Inbound<'_>) -> Choice<'a> {
+        if let Some(member) = self.found.tag().and_then(|tag| self.pool.keeper(tag, &self.tried)) {
+            return Choice::Member(member, Trial::No);
+        }
         let random = inbound.connection.worker.next_random();
-        let ask = Ask { hash: self.hash, random, now: Tick::now() };
+        let ask = Ask { hash: self.hash, random, turn: self.turn, now: Tick::now() };
         self.pool.balancer.choose(&ask, &self.tried)
     }
 
@@ -213,6 +225,25 @@ impl<'a> Attempts<'a> {
         self.pool.failed(log, member, failure, cause, self.latency());
     }
 
+    /// Makes the cookie line that keeps the client with `member`, if the response has to have one.
+    pub(super) fn stick(
+        &self,
+        inbound: &Inbound<'_>,
+        member: &Member,
+        heads: &mut Heads,
+        response: &[u8],
+    ) {
+        heads.cookie.clear();
+        let Some(sticky) = &self.pool.sticky else { return };
+        let Some(tag) = self.pool.tag_of(member) else { return };
+        let fields = heads.response.fields.iter().filter(|field| field.id == FieldId::SetCookie);
+        let set = fields.map(|field| field.value.of(response));
+        if sticky.needs_cookie(self.found, tag, set) {
+            let https = inbound.connection.tls.is_some();
+            sticky.set_cookie(tag, https, unix_millis() / 1000, &mut heads.cookie);
+        }
+    }
+
     /// There are no more attempts: the response with `status` is passed on, or there is none.
     pub(super) fn end(&mut self, inbound: &Inbound<'_>, status: Option<u16>) {
         if let Some(permit) = self.permit.take() {
@@ -252,7 +283,7 @@ impl<'a> Attempts<'a> {
             && retry.timeout.is_none_or(|time| now.since(self.began) < time)
             && (reason.is_harmless() || retry.non_idempotent || is_idempotent(inbound))
             // With nowhere else to go, the same again only makes sense if time has passed.
-            && (reason == Reason::Refused || self.pool.balancer.usable(now) > 1 || !retry.backoff.is_zero())
+            && (reason == Reason::Refused || self.pool.balancer.has_another(&self.tried, now) || !retry.backoff.is_zero())
             // What nobody has seen yet is not more load than it was.
             && (reason.is_harmless()
                 || self.pool.budget.try_retry(now));
@@ -343,9 +374,15 @@ fn property(inbound: &Inbound<'_>, key: &HashKey) -> Vec<u8> {
     }
 }
 
+/// The values of the `Cookie` fields.
+fn cookies<'a>(inbound: &Inbound<'a>) -> impl Iterator<Item = &'a [u8]> {
+    let bytes = inbound.bytes;
+    let fields = inbound.head.fields.iter().filter(|field| field.id == FieldId::Cookie);
+    fields.map(move |field| field.value.of(bytes))
+}
+
 /// The value of a cookie (RFC 6265 §4.2.1).
 fn cookie<'a>(inbound: &Inbound<'a>, name: &[u8]) -> Option<&'a [u8]> {
-    let fields = inbound.head.fields.iter().filter(|field| field.id == FieldId::Cookie);
-    let pairs = fields.flat_map(|field| field.value.of(inbound.bytes).split(|byte| *byte == b';'));
+    let pairs = cookies(inbound).flat_map(|value| value.split(|byte| *byte == b';'));
     pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
 }

@@ -48,10 +48,6 @@ use crate::worker::Heads;
 /// Interim (1xx) responses passed on for one request; an upstream that sends more is at fault.
 const INTERIM_MAX: usize = 8;
 
-/// Seconds after which a client may come again when no endpoint can take its request, and nobody knows
-/// better.
-const RETRY_AFTER: u64 = 5;
-
 /// Why there is no response to pass on.
 #[derive(Debug, Clone)]
 pub struct Broken {
@@ -192,6 +188,7 @@ pub async fn forward<'a>(
             }
         }
         attempts.end(inbound, Some(status));
+        attempts.stick(inbound, reached.member, heads, &buffer);
         record.status = heads.response.status;
         if heads.response.status == 101 {
             if !(matched.upgrade && heads.response.upgrade == Upgrade::WebSocket) {
@@ -376,6 +373,7 @@ fn response_lead(
             false => inbound.says(persist),
         },
         date_line: &inbound.connection.worker.date_line(),
+        cookie_line: &heads.cookie,
         request_id,
     };
     write_response_head(&parts, &mut lead);
@@ -561,8 +559,8 @@ async fn give_up<'a>(
         return Done { after: After::Close, consumed: inbound.head.len, excess: None };
     }
     let mut reply = reply(matched, status, rest);
-    if status == 503 {
-        reply.answer = respond::unavailable(broken.retry_after.unwrap_or(RETRY_AFTER));
+    if let Some(seconds) = broken.retry_after {
+        reply.answer = respond::unavailable(seconds);
     }
     local::respond(inbound, reply, &mut heads.out, request_id, record).await
 }

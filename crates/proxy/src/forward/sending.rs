@@ -222,6 +222,7 @@ fn request_head(
         length: inbound.taken.get().map(|taken| taken.len()),
         upgrade: matched.upgrade,
         te_trailers: reached.connection.carrier.delimits() && wants_trailers(inbound),
+        sticky: matched.pool.sticky.as_ref(),
         request_id,
     };
     write_request_head(&parts, out);
