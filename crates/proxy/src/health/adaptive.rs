@@ -2,13 +2,14 @@
 //! concurrency-limits and of Envoy's adaptive concurrency.
 //!
 //! While the upstreams answer about as fast as they do without a queue, the limit grows by its
-//! square root; when they take longer, it shrinks in proportion. "Without a queue" is an average of
-//! the latency that falls fast and rises slowly, so that upstreams that became slower for good are
-//! not throttled for ever.
+//! square root; when they take longer, it shrinks in proportion. How fast they answer without a
+//! queue is measured twice a minute, by holding the limit at its half for an instant: otherwise
+//! the limit would get used to a queue of its own making, and would throttle upstreams for ever that
+//! became slower for good.
 //!
 //! What always holds: the limit is at least [`LEAST`] and at most what was asked for; it is worked
-//! out once a window, by the worker that is first to pass its end; it does not grow while it is not
-//! needed.
+//! out once a window, by the worker that is first to pass its end; it does not grow, and nothing is
+//! measured, while it is not needed.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -17,11 +18,13 @@ use net::timer::Tick;
 /// The lowest limit: with fewer, nothing is learnt.
 const LEAST: u32 = 4;
 /// The limit at first.
-const FIRST: u32 = 50;
+const FIRST: u32 = 20;
 /// The highest limit if none was asked for.
 const MOST: u32 = 10_000;
-/// Shortest window in milliseconds; it goes on until there are [`SAMPLES`].
+/// Shortest and longest window in milliseconds. Between them it is twice the latency without a
+/// queue; it goes on until there are [`SAMPLES`].
 const WINDOW: u64 = 100;
+const WINDOW_MAX: u64 = 10_000;
 /// Least samples of a window.
 const SAMPLES: u64 = 10;
 /// Samples of a window that count; further ones are left out, so that no sum overflows.
@@ -34,71 +37,100 @@ const TOLERANCE: f32 = 1.5;
 const STEEPEST: f32 = 0.5;
 /// How much of a new limit is taken over at once.
 const SMOOTHING: f32 = 0.2;
-/// How fast the latency without a queue follows one that is lower, and one that is higher, each
-/// window.
-const FALL: f32 = 0.1;
-const RISE: f32 = 0.001;
+/// How much of a latency is taken over that was lower than the one without a queue, or was seen
+/// while there was none.
+const FOLLOW: f32 = 0.1;
+/// Between two measurements of the latency without a queue, in milliseconds.
+const MEASURE_EVERY: u64 = 30_000;
+/// Windows after which a measurement is taken although requests of before are still in flight.
+const DRAIN_MAX: u32 = 10;
 
 /// The limit of a pool, shared by all workers.
 #[derive(Debug)]
 pub struct Limit {
     max: f32,
-    /// The limit, and in the lower half the latency without a queue in microseconds, 0 before the
-    /// first window; both as the bits of an `f32`. Written by who evaluates a window.
-    known: AtomicU64,
+    /// What holds now.
+    current: AtomicU32,
     /// Samples of this window (16 bits) and the sum of their latencies (48).
     samples: AtomicU64,
     /// Most requests in flight seen in this window.
     peak: AtomicU32,
-    /// When this window began, in milliseconds.
+    /// When this window began, and how long it is, in milliseconds.
     began: AtomicU64,
+    window: AtomicU64,
+    // Of the worker that evaluates a window only:
+    /// The limit, and in the lower half the latency without a queue in microseconds, 0 before the
+    /// first window; both as the bits of an `f32`.
+    known: AtomicU64,
+    /// See [`Phase`].
+    phase: AtomicU32,
+    /// When the latency without a queue was measured, in milliseconds.
+    measured: AtomicU64,
+}
+
+/// What a window is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The limit is worked out.
+    Steady,
+    /// The limit is held at half; requests of before are in flight. So many windows have been.
+    Draining(u32),
+    /// The limit is held at half; what is measured is without a queue.
+    Measuring,
 }
 
 impl Limit {
     /// A limit that is never above `max`.
     pub fn new(max: Option<u32>) -> Self {
         let max = max.unwrap_or(MOST).max(1);
-        let known = Known { limit: FIRST.min(max) as f32, base: 0.0 };
+        let first = FIRST.min(max);
         Self {
             max: max as f32,
-            known: AtomicU64::new(known.into_bits()),
+            current: AtomicU32::new(first),
             samples: AtomicU64::new(0),
             peak: AtomicU32::new(0),
             began: AtomicU64::new(0),
+            window: AtomicU64::new(WINDOW),
+            known: AtomicU64::new(Known { limit: first as f32, base: 0.0 }.into_bits()),
+            phase: AtomicU32::new(Phase::Steady.into_bits()),
+            measured: AtomicU64::new(0),
         }
     }
 
     /// Most requests that may be in flight now.
     pub fn current(&self) -> u32 {
-        Known::from_bits(self.known.load(Ordering::Relaxed)).limit as u32
+        self.current.load(Ordering::Relaxed)
     }
 
     /// A request took `latency_us` microseconds until its response, with `in_flight` requests in
-    /// flight, itself included. To be told of successes, not of failures, which may be fast.
+    /// flight, itself included. To be told of successes and of timeouts, not of other failures,
+    /// which may be fast.
     pub fn sample(&self, latency_us: u64, in_flight: u32, now: Tick) {
         if in_flight > self.peak.load(Ordering::Relaxed) {
             self.peak.fetch_max(in_flight, Ordering::Relaxed);
         }
         let latency = latency_us.min(LONGEST);
         let count = |bits| (count_of(bits) < SAMPLES_COUNTED).then(|| bits + (1 << 48) + latency);
-        let bits = match self.samples.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count) {
-            Ok(before) => before + (1 << 48),
-            Err(full) => full,
+        let samples = match self.samples.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count) {
+            Ok(before) => count_of(before) + 1,
+            Err(full) => count_of(full),
         };
         let began = self.began.load(Ordering::Relaxed);
-        if count_of(bits) >= SAMPLES && is_over(began, now) && self.begin(began, now) {
-            self.evaluate();
+        // A clock that has jumped back far ends a window, too.
+        let is_over = now.as_millis().abs_diff(began) >= self.window.load(Ordering::Relaxed);
+        if samples >= SAMPLES && is_over && self.begin(began, now) {
+            self.evaluate(now);
         }
     }
 
     /// Begins a window; false if another worker was first.
     fn begin(&self, began: u64, now: Tick) -> bool {
         self.began
-            .compare_exchange(began, now.as_millis(), Ordering::Relaxed, Ordering::Relaxed)
+            .compare_exchange(began, now.as_millis(), Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
     }
 
-    fn evaluate(&self) {
+    fn evaluate(&self, now: Tick) {
         let bits = self.samples.swap(0, Ordering::Relaxed);
         let peak = self.peak.swap(0, Ordering::Relaxed);
         let samples = count_of(bits);
@@ -107,8 +139,30 @@ impl Limit {
         }
         let latency = ((bits & SUM_MASK) / samples).max(1) as f32;
         let known = Known::from_bits(self.known.load(Ordering::Relaxed));
-        let known = known.after(latency, peak, self.max);
+        let (known, phase) = match Phase::from_bits(self.phase.load(Ordering::Relaxed)) {
+            Phase::Steady => {
+                let known = known.after(latency, peak, self.max);
+                let is_due = || {
+                    let measured = self.measured.load(Ordering::Relaxed);
+                    now.as_millis().abs_diff(measured) >= MEASURE_EVERY
+                };
+                let is_measured = known.is_needed(peak) && is_due();
+                (known, if is_measured { Phase::Draining(0) } else { Phase::Steady })
+            }
+            Phase::Draining(windows) if windows < DRAIN_MAX && peak > self.current() => {
+                (known, Phase::Draining(windows + 1))
+            }
+            Phase::Draining(_) => (known, Phase::Measuring),
+            Phase::Measuring => {
+                self.measured.store(now.as_millis(), Ordering::Relaxed);
+                (Known { base: latency, ..known }, Phase::Steady)
+            }
+        };
         self.known.store(known.into_bits(), Ordering::Relaxed);
+        self.phase.store(phase.into_bits(), Ordering::Relaxed);
+        self.window.store(known.window(), Ordering::Relaxed);
+        let limit = if phase == Phase::Steady { known.limit } else { known.limit / 2.0 };
+        self.current.store(within(limit, self.max) as u32, Ordering::Relaxed);
     }
 }
 
@@ -118,9 +172,27 @@ fn count_of(bits: u64) -> u64 {
     bits >> 48
 }
 
-/// The window has ended, or the clock has jumped back far.
-fn is_over(began: u64, now: Tick) -> bool {
-    now.as_millis().abs_diff(began) >= WINDOW
+/// A limit that is neither too low nor above `max`.
+fn within(limit: f32, max: f32) -> f32 {
+    limit.max(LEAST as f32).min(max)
+}
+
+impl Phase {
+    fn from_bits(bits: u32) -> Self {
+        match bits {
+            0 => Self::Steady,
+            1 => Self::Measuring,
+            windows => Self::Draining(windows - 2),
+        }
+    }
+
+    fn into_bits(self) -> u32 {
+        match self {
+            Self::Steady => 0,
+            Self::Measuring => 1,
+            Self::Draining(windows) => windows.saturating_add(2),
+        }
+    }
 }
 
 /// What [`Limit`] has found.
@@ -139,20 +211,170 @@ impl Known {
         u64::from(self.limit.to_bits()) << 32 | u64::from(self.base.to_bits())
     }
 
+    /// A limit that is half used or more holds requests back, or is about to.
+    fn is_needed(&self, peak: u32) -> bool {
+        peak as f32 * 2.0 >= self.limit
+    }
+
+    /// How long a window is, in milliseconds.
+    fn window(&self) -> u64 {
+        ((self.base / 500.0) as u64).clamp(WINDOW, WINDOW_MAX)
+    }
+
     fn after(self, latency: f32, peak: u32, max: f32) -> Self {
+        let is_needed = self.is_needed(peak);
         let base = match self.base {
             0.0 => latency,
-            base if latency < base => base + (latency - base) * FALL,
-            base => base + (latency - base) * RISE,
+            base if latency < base || !is_needed => base + (latency - base) * FOLLOW,
+            base => base,
         };
-        let gradient = (TOLERANCE * base / latency).clamp(STEEPEST, 1.0);
-        let is_needed = peak as f32 * 2.0 >= self.limit;
-        if !is_needed && gradient >= 1.0 {
+        if !is_needed {
             return Self { base, ..self };
         }
-        let headroom = if is_needed { self.limit.sqrt() } else { 0.0 };
-        let target = self.limit * gradient + headroom;
+        let gradient = (TOLERANCE * base / latency).clamp(STEEPEST, 1.0);
+        let target = self.limit * gradient + self.limit.sqrt();
         let limit = self.limit + (target - self.limit) * SMOOTHING;
-        Self { limit: limit.min(max).max((LEAST as f32).min(max)), base }
+        Self { limit: within(limit, max), base }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Random, SEEDS};
+    use super::*;
+
+    /// Upstreams that answer `capacity` requests at once within `latency_us`, and more of them in
+    /// proportion later; as many requests as the limit allows, or `demand`, for `seconds`.
+    struct World {
+        limit: Limit,
+        latency_us: u64,
+        capacity: u64,
+        demand: u32,
+        now: u64,
+    }
+
+    impl World {
+        fn new(max: Option<u32>) -> Self {
+            let limit = Limit::new(max);
+            Self { limit, latency_us: 10_000, capacity: 100, demand: u32::MAX, now: 1000 }
+        }
+
+        /// Fifty milliseconds.
+        fn step(&mut self) {
+            let in_flight = self.limit.current().min(self.demand);
+            let queued = u64::from(in_flight).max(self.capacity);
+            let latency = self.latency_us * queued / self.capacity;
+            for _ in 0..20 {
+                self.limit.sample(latency, in_flight, Tick::from(self.now));
+            }
+            self.now += 50;
+        }
+
+        /// The limit after some time, or what it will be when a measurement has ended.
+        fn run(&mut self, seconds: u64) -> u32 {
+            (0..seconds * 20).for_each(|_| self.step());
+            Known::from_bits(self.limit.known.load(Ordering::Relaxed)).limit as u32
+        }
+    }
+
+    #[test]
+    fn finds_what_the_upstreams_can_do() {
+        for capacity in [20, 100, 500, 2000] {
+            let mut world = World { capacity, ..World::new(None) };
+            let limit = u64::from(world.run(120));
+            assert!((capacity..=capacity * 5 / 2).contains(&limit), "{capacity}: {limit}");
+        }
+    }
+
+    #[test]
+    fn does_not_get_used_to_a_queue_of_its_own_making() {
+        let mut world = World::new(None);
+        for _ in 0..60 {
+            assert!(world.run(60) <= 250);
+        }
+    }
+
+    #[test]
+    fn is_held_at_half_for_an_instant_only() {
+        let mut world = World::new(None);
+        let before = world.run(60);
+        let low = (0..2400).filter(|_| {
+            world.step();
+            world.limit.current() < before * 3 / 4
+        });
+        // In two minutes.
+        assert!((1..=48).contains(&low.count()));
+    }
+
+    #[test]
+    fn stays_when_it_is_not_needed() {
+        let mut world = World { demand: 5, ..World::new(None) };
+        assert_eq!(world.run(60), FIRST);
+    }
+
+    #[test]
+    fn shrinks_when_the_upstreams_stall_and_recovers() {
+        let mut world = World::new(None);
+        let before = world.run(60);
+        world.latency_us = 1_000_000;
+        assert!(world.run(25) < before / 4);
+        world.latency_us = 10_000;
+        let after = world.run(90);
+        assert!(after.abs_diff(before) < before / 4, "{before} {after}");
+    }
+
+    #[test]
+    fn upstreams_that_stay_slower_are_not_throttled_for_ever() {
+        let mut world = World::new(None);
+        world.run(60);
+        world.latency_us = 40_000;
+        assert!(world.run(20) < 60);
+        assert!(world.run(60) >= 100);
+    }
+
+    #[test]
+    fn is_never_above_what_was_asked_for() {
+        for max in [1, 3, 4, 60] {
+            let mut world = World::new(Some(max));
+            assert_eq!(world.run(60), max);
+            world.latency_us = 1_000_000;
+            world.run(5);
+            assert!((LEAST.min(max)..=max).contains(&world.limit.current()));
+        }
+        assert_eq!(Limit::new(Some(0)).current(), 1);
+    }
+
+    #[test]
+    fn a_few_requests_decide_nothing() {
+        let limit = Limit::new(None);
+        for sample in 0..SAMPLES - 1 {
+            limit.sample(1000, 50, Tick::from(1000 + sample * 1000));
+        }
+        assert_eq!(limit.current(), FIRST);
+        limit.sample(1000, 50, Tick::from(60_000));
+        assert_ne!(limit.current(), FIRST);
+    }
+
+    #[test]
+    fn ten_thousand_seeds_stay_within_bounds() {
+        for seed in 0..SEEDS {
+            let mut random = Random::new(seed);
+            let max = random.percent(50).then(|| random.below(100) as u32);
+            let most = max.map_or(MOST, |max| max.max(1));
+            let limit = Limit::new(max);
+            let mut now = Tick::from(0);
+            for step in 0..100 {
+                now = random.jump(now);
+                let latency = match random.below(8) {
+                    0 => 0,
+                    1 => u64::MAX,
+                    _ => random.below(1_000_000),
+                };
+                let in_flight = if random.percent(5) { u32::MAX } else { random.below(200) as u32 };
+                limit.sample(latency, in_flight, now);
+                let range = LEAST.min(most)..=most;
+                assert!(range.contains(&limit.current()), "seed {seed}, step {step}");
+            }
+        }
     }
 }

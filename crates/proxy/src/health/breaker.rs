@@ -9,6 +9,9 @@
 
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -179,11 +182,13 @@ impl Breaker {
                 }
                 State::HalfOpen => {
                     let max = millis(self.settings.half_open_max);
-                    if max == 0 || current.passed(now) <= max || change.is_some() {
+                    if max == 0 || current.passed(now) <= max {
                         return Err(Rejected { retry_after: SOON, change });
                     }
                     let reason = Reason::Overdue { half_open: max };
-                    change = self.change(current, State::Open, reason, now);
+                    let change = self.change(current, State::Open, reason, now).or(change);
+                    let retry_after = seconds(millis(self.settings.open));
+                    return Err(Rejected { retry_after, change });
                 }
             }
         }

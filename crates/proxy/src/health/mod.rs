@@ -16,6 +16,8 @@ pub mod budget;
 pub mod max_fails;
 pub mod outlier;
 mod rolling;
+#[cfg(test)]
+mod testing;
 
 use std::fmt;
 use std::time::Duration;

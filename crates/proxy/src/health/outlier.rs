@@ -9,6 +9,11 @@
 //! the worker that is first to pass their end; two workers never eject at the same time, and the one
 //! that comes second leaves it to its next failure rather than wait.
 
+mod streak;
+
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -16,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use config::model;
 use net::timer::Tick;
 
+use self::streak::Streak;
 use super::{Span, later, millis};
 
 /// How a request failed at a member.
@@ -37,7 +43,7 @@ pub enum Failure {
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct Stats {
-    /// See [`Streak`].
+    /// See `streak`.
     streak: AtomicU64,
     /// Requests of this window, how many of them failed, and the sum of the latencies of the others
     /// in microseconds.
@@ -161,6 +167,13 @@ impl Stats {
         }
     }
 
+    /// A window has passed without a reason to eject.
+    fn forgive(&self) {
+        let less = |times: u32| times.checked_sub(1);
+        // An `Err` means that there was nothing to forgive.
+        let _ = self.times.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
     fn succeeded(&self, latency_us: u64) {
         self.latency_sum.fetch_add(latency_us.min(LONGEST), Ordering::Relaxed);
         if self.streak.load(Ordering::Relaxed) != 0 {
@@ -223,7 +236,7 @@ impl Detector {
     }
 
     fn limit(&self) -> u32 {
-        self.settings.consecutive.min(STREAK_MOST)
+        self.settings.consecutive.min(streak::MOST)
     }
 
     /// Evaluates the window if it has ended.
@@ -333,15 +346,6 @@ impl Detector {
     }
 }
 
-impl Stats {
-    /// A window has passed without a reason to eject.
-    fn forgive(&self) {
-        let less = |times: u32| times.checked_sub(1);
-        // An `Err` means that there was nothing to forgive.
-        let _ = self.times.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-    }
-}
-
 /// What was counted of a member in a window.
 #[derive(Debug, Clone, Copy)]
 struct Counts {
@@ -367,63 +371,6 @@ fn is_share(part: u64, whole: u64, share: u64) -> bool {
 fn median(mut values: Vec<u64>) -> Option<u64> {
     values.sort_unstable();
     values.get(values.len().checked_sub(1)? / 2).copied()
-}
-
-/// Failures in a row.
-#[derive(Debug, Clone, Copy)]
-struct Streak {
-    failures: u32,
-    kind: Option<Failure>,
-    /// The first one, in milliseconds.
-    began: u64,
-}
-
-/// Failures in a row that are counted; more are as many.
-const STREAK_MOST: u32 = (1 << 15) - 1;
-const BEGAN_BITS: u32 = 46;
-const BEGAN: u64 = (1 << BEGAN_BITS) - 1;
-const KIND_BITS: u32 = 3;
-
-impl Streak {
-    fn from_bits(bits: u64) -> Self {
-        let kind = match bits >> BEGAN_BITS & ((1 << KIND_BITS) - 1) {
-            1 => Some(Failure::Connect),
-            2 => Some(Failure::Reset),
-            3 => Some(Failure::Timeout),
-            4 => Some(Failure::Invalid),
-            5 => Some(Failure::Status),
-            _ => None,
-        };
-        Self { failures: (bits >> (BEGAN_BITS + KIND_BITS)) as u32, kind, began: bits & BEGAN }
-    }
-
-    fn into_bits(self) -> u64 {
-        let kind = match self.kind {
-            None => 0,
-            Some(Failure::Connect) => 1,
-            Some(Failure::Reset) => 2,
-            Some(Failure::Timeout) => 3,
-            Some(Failure::Invalid) => 4,
-            Some(Failure::Status) => 5,
-        };
-        u64::from(self.failures.min(STREAK_MOST)) << (BEGAN_BITS + KIND_BITS)
-            | kind << BEGAN_BITS
-            | self.began.min(BEGAN)
-    }
-
-    /// One more.
-    fn and(self, kind: Failure, now: Tick) -> Self {
-        if self.failures == 0 {
-            return Self { failures: 1, kind: Some(kind), began: now.as_millis() };
-        }
-        let failures = self.failures.saturating_add(1).min(STREAK_MOST);
-        Self { failures, kind: self.kind.filter(|one| *one == kind), ..self }
-    }
-
-    fn reason(&self, now: Tick) -> Reason {
-        let within = now.as_millis().saturating_sub(self.began);
-        Reason::Consecutive { failures: self.failures, kind: self.kind, within }
-    }
 }
 
 impl Reason {

@@ -3,8 +3,7 @@
 //!
 //! What always holds: a bucket says which second and generation it counts, so that what is too old
 //! or was counted before a reset is never taken for new and nothing has to be cleared. (The second
-//! is kept modulo 2^24: after 194 days without a call one bucket may be.) Time does not go back: who
-//! is a little behind counts for the latest second seen.
+//! is kept modulo 2^24: after exactly 194 days without a call a bucket may be.)
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +15,26 @@ pub(super) const MAX_SECONDS: u32 = 3600;
 const SECOND_MASK: u64 = (1 << 24) - 1;
 const COUNT_MASK: u64 = u32::MAX as u64;
 
+/// The seconds that are counted in. Time does not go back: who is a little behind counts for the
+/// latest second seen.
+#[derive(Debug, Default)]
+pub(super) struct Seconds(
+    /// The latest second seen.
+    AtomicU64,
+);
+
+impl Seconds {
+    /// The present second.
+    pub(super) fn at(&self, now: Tick) -> u64 {
+        let second = now.as_millis() / 1000;
+        let latest = self.0.load(Ordering::Relaxed);
+        if second <= latest {
+            return latest;
+        }
+        self.0.fetch_max(second, Ordering::Relaxed).max(second)
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Rolling {
@@ -23,24 +42,24 @@ pub(super) struct Rolling {
     buckets: Box<[AtomicU64]>,
     /// The same for all buckets but that of the second it names.
     before: AtomicU64,
-    /// The latest second seen.
-    latest: AtomicU64,
 }
 
 impl Rolling {
     /// Counts the last `seconds`, of which the present one has begun only.
     pub(super) fn new(seconds: u32) -> Self {
         let seconds = seconds.clamp(1, MAX_SECONDS);
-        Self {
-            buckets: (0..seconds).map(|_| AtomicU64::new(0)).collect(),
-            before: AtomicU64::new(0),
-            latest: AtomicU64::new(0),
-        }
+        let buckets = (0..seconds).map(|_| AtomicU64::new(0)).collect();
+        Self { buckets, before: AtomicU64::new(0) }
     }
 
     /// Counts one.
-    pub(super) fn add(&self, generation: u8, now: Tick) {
-        self.add_if(generation, now, |_, _| true);
+    pub(super) fn add(&self, generation: u8, second: u64) {
+        let tag = tag(generation, second);
+        let update = |bits| Some(tag | (count(bits, tag) + 1).min(COUNT_MASK));
+        if let Some(bucket) = self.bucket(second) {
+            // It cannot be an `Err`.
+            let _ = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
+        }
     }
 
     /// Counts one if `allow` says so of the sum of the earlier seconds and the count of this one.
@@ -48,10 +67,9 @@ impl Rolling {
     pub(super) fn add_if(
         &self,
         generation: u8,
-        now: Tick,
+        second: u64,
         allow: impl Fn(u64, u64) -> bool,
     ) -> bool {
-        let second = self.advance(now);
         let before = self.before(generation, second);
         let tag = tag(generation, second);
         let update = |bits| {
@@ -64,30 +82,20 @@ impl Rolling {
     }
 
     /// How many were counted in the last seconds.
-    pub(super) fn sum(&self, generation: u8, now: Tick) -> u64 {
-        let second = self.advance(now);
+    pub(super) fn sum(&self, generation: u8, second: u64) -> u64 {
         self.before(generation, second) + self.count(generation, second)
-    }
-
-    fn advance(&self, now: Tick) -> u64 {
-        let second = now.as_millis() / 1000;
-        let latest = self.latest.load(Ordering::Relaxed);
-        if second <= latest {
-            return latest;
-        }
-        self.latest.fetch_max(second, Ordering::Relaxed).max(second)
     }
 
     fn before(&self, generation: u8, second: u64) -> u64 {
         let tag = tag(generation, second);
         let known = self.before.load(Ordering::Relaxed);
+        // 0 may be that nothing is known yet.
         if known & !COUNT_MASK == tag && tag != 0 {
             return known & COUNT_MASK;
         }
         let others = self.buckets.len() as u64 - 1;
-        let sum: u64 =
-            (1..=others.min(second)).map(|ago| self.count(generation, second - ago)).sum();
-        let sum = sum.min(COUNT_MASK);
+        let earlier = (1..=others.min(second)).map(|ago| self.count(generation, second - ago));
+        let sum = earlier.sum::<u64>().min(COUNT_MASK);
         self.before.store(tag | sum, Ordering::Relaxed);
         sum
     }

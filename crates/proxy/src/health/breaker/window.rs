@@ -10,7 +10,7 @@ use std::time::Duration;
 use config::model::BreakerWindow;
 use net::timer::Tick;
 
-use crate::health::rolling::Rolling;
+use crate::health::rolling::{Rolling, Seconds};
 
 /// Most calls a window or a series of trials may have.
 pub(super) const MAX_CALLS: u32 = 1 << 14;
@@ -44,7 +44,7 @@ enum Calls {
     /// The outcome of each, with its generation; the tally counts them.
     Last { outcomes: Box<[AtomicU32]>, next: AtomicUsize },
     /// The tally is used for trials only.
-    Recent { all: Rolling, failed: Rolling, slow: Rolling },
+    Recent { seconds: Seconds, all: Rolling, failed: Rolling, slow: Rolling },
 }
 
 impl Window {
@@ -56,7 +56,12 @@ impl Window {
             },
             BreakerWindow::Time(time) => {
                 let rolling = || Rolling::new(seconds(time));
-                Calls::Recent { all: rolling(), failed: rolling(), slow: rolling() }
+                Calls::Recent {
+                    seconds: Seconds::default(),
+                    all: rolling(),
+                    failed: rolling(),
+                    slow: rolling(),
+                }
             }
         };
         Self { tally: Tally(AtomicU64::new(Tallied::new(0).into_bits())), calls }
@@ -86,15 +91,16 @@ impl Window {
                     passed.into_iter().for_each(|call| tallied.remove(call));
                 })
             }
-            Calls::Recent { all, failed, slow } => {
+            Calls::Recent { seconds, all, failed, slow } => {
+                let second = seconds.at(now);
                 let generation = generation as u8;
-                all.add(generation, now);
+                all.add(generation, second);
                 match call {
                     Call::Good => {}
-                    Call::Slow => slow.add(generation, now),
-                    Call::Failed => failed.add(generation, now),
+                    Call::Slow => slow.add(generation, second),
+                    Call::Failed => failed.add(generation, second),
                 }
-                let sum = |rolling: &Rolling| rolling.sum(generation, now);
+                let sum = |rolling: &Rolling| rolling.sum(generation, second);
                 Some(Counts { all: sum(all), failed: sum(failed), slow: sum(slow) })
             }
         }
