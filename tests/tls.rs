@@ -73,6 +73,35 @@ fn curl_gets_a_page_by_either_version_of_tls_and_of_http() {
 }
 
 #[test]
+fn a_browser_loads_a_page_and_twenty_more_things_by_http2() {
+    require("chromium", &["--version"], "apt-get install chromium");
+    let page = "<body><p id=o></p><script>Promise.all([...Array(20)].map((_, i) => \
+                fetch('/x' + i).then(r => r.text()))).then(t => o.textContent = \
+                t.filter(x => x === 'data').length + ' by ' + \
+                performance.getEntriesByType('navigation')[0].nextHopProtocol)</script>";
+    let origin = Origin::serve(move |request| match request.target.starts_with("/x") {
+        true => ok("data"),
+        false => {
+            let length = page.len();
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length:";
+            format!("{head} {length}\r\n\r\n{page}").into_bytes()
+        }
+    });
+    let one = One::before(&origin, "");
+    let profile = one.ravelin.dir().join("browser");
+    let mut chromium = std::process::Command::new("chromium");
+    chromium.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]);
+    chromium.args(["--ignore-certificate-errors", "--virtual-time-budget=10000", "--dump-dom"]);
+    chromium.arg("--host-resolver-rules=MAP example.com 127.0.0.1");
+    chromium.arg(format!("--user-data-dir={}", profile.display()));
+    chromium.arg(format!("https://example.com:{}/", one.ravelin.addr().port()));
+    let output = run_to_end(chromium);
+    let dom = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(dom.contains("20 by h2"), "{dom}\n{errors}");
+}
+
+#[test]
 fn the_upstream_is_told_that_the_client_speaks_https() {
     let origin = Origin::saying("");
     let more = "[sites.proxy.headers]\nadd_forwarded = true\n";
