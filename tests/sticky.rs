@@ -5,7 +5,7 @@ use crate::harness::*;
 const STICKY: &str = "[sites.proxy.load_balancing]\nsticky_sessions = true\n";
 
 fn ask(client: &mut Client, cookie: &str) -> Response {
-    client.ask(&format!("GET / HTTP/1.1\r\nHost: example.com\r\n{cookie}\r\n"))
+    client.ask(format!("GET / HTTP/1.1\r\nHost: example.com\r\n{cookie}\r\n"))
 }
 
 fn start(more: &str) -> (Vec<Origin>, Ravelin) {

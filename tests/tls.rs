@@ -89,7 +89,7 @@ fn a_browser_loads_a_page_and_twenty_more_things_by_http2() {
     });
     let one = One::before(&origin, "");
     let profile = one.ravelin.dir().join("browser");
-    let mut chromium = std::process::Command::new("chromium");
+    let mut chromium = Command::new("chromium");
     chromium.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]);
     chromium.args(["--ignore-certificate-errors", "--virtual-time-budget=10000", "--dump-dom"]);
     chromium.arg("--host-resolver-rules=MAP example.com 127.0.0.1");

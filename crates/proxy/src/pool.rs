@@ -239,7 +239,7 @@ impl Pool {
         let Some(index) = self.balancer.index_of(member) else { return };
         let standing = |index: usize| match self.balancer.members().get(index) {
             Some(other) if !other.endpoint.is_known() => Standing::Absent,
-            Some(other) if other.wanted == UpstreamState::Up && other.state.is_up() => {
+            Some(other) if other.wanted == UpstreamState::Up && other.is_well(now) => {
                 Standing::Usable
             }
             Some(_) => Standing::Unusable,

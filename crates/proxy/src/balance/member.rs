@@ -136,6 +136,11 @@ impl Member {
         }
     }
 
+    /// Neither active checks nor failed attempts speak against it.
+    pub fn is_well(&self, now: Tick) -> bool {
+        self.state.is_up() && self.state.fails.usable(now, self.max_fails, self.fail_timeout)
+    }
+
     /// It could be used if it were well.
     pub(super) fn is_wanted(&self) -> bool {
         self.wanted == UpstreamState::Up && self.endpoint.is_known()

@@ -106,7 +106,7 @@ fn a_request_without_a_body_ends_with_its_head() {
         assert!(request.body().is_end_stream());
         respond.send_response(response(200, &[("x-a", "b")]), true).unwrap();
         let text = read_all(&stream).await.unwrap();
-        assert_eq!(text, "HTTP/1.1 200 \r\nx-a: b\r\ncontent-length: 0\r\n\r\n");
+        assert_eq!(text, "HTTP/1.1 200 OK\r\nx-a: b\r\ncontent-length: 0\r\n\r\n");
     });
 }
 
@@ -142,7 +142,7 @@ fn a_body_of_known_length_and_one_without() {
                 respond.send_response(response(204, &[]), true).unwrap();
             };
             join(sending, receiving).await;
-            assert_eq!(read_all(&stream).await.unwrap(), "HTTP/1.1 204 \r\n\r\n");
+            assert_eq!(read_all(&stream).await.unwrap(), "HTTP/1.1 204 No Content\r\n\r\n");
         });
     }
 }
@@ -179,7 +179,7 @@ fn rfc9113_8_1_trailers_go_both_ways() {
             trailers.insert("authorization", "dropped".parse().unwrap());
             send.send_trailers(trailers).unwrap();
             let text = read_all(&stream).await.unwrap();
-            assert_eq!(text, "HTTP/1.1 200 \r\n\r\nanswer");
+            assert_eq!(text, "HTTP/1.1 200 OK\r\n\r\nanswer");
             assert_eq!(stream.trailers(), b"grpc-status: 0\r\n");
         });
     }
@@ -222,8 +222,8 @@ fn interim_responses_come_before_the_final_one() {
         let text = read_all(&stream).await.unwrap();
         assert_eq!(
             text,
-            "HTTP/1.1 103 \r\nlink: </a>\r\n\r\nHTTP/1.1 103 \r\nlink: </b>\r\n\r\n\
-             HTTP/1.1 200 \r\ncontent-length: 0\r\n\r\n"
+            "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </b>\r\n\r\n\
+             HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
         );
     });
 }
@@ -235,7 +235,7 @@ fn a_response_to_head_keeps_its_length() {
         let (_, mut respond) = accept(server).await;
         respond.send_response(response(200, &[("content-length", "999")]), true).unwrap();
         let text = read_all(&stream).await.unwrap();
-        assert_eq!(text, "HTTP/1.1 200 \r\ncontent-length: 999\r\n\r\n");
+        assert_eq!(text, "HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n");
     });
 }
 
