@@ -80,7 +80,7 @@ pub(super) static LIMITS: Section = Section {
             "handshakes",
             Kind::Integer(1, HANDSHAKES_MAX),
             "1024",
-            "TLS handshakes under way at once in one worker; when more begin, those that have waited longest for their client end.",
+            "TLS handshakes under way at once in one worker; when more begin, those that have waited longest for their client end. One address has a quarter of them at most.",
         ),
         now(
             "http2_streams",

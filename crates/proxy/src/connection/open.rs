@@ -8,6 +8,7 @@
 
 use std::fmt::Display;
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -68,7 +69,7 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
         client = ClientAddress::new(&Peer::Ip(source)).with_local(Some(destination));
     }
     if listener.tls {
-        let shaking = pin!(handshake(&worker, &snapshot, listener, stream));
+        let shaking = pin!(handshake(&worker, &snapshot, listener, client.ip(), stream));
         stream = match within(&deadline, shaking).await {
             Some(Some(Ok(stream))) => stream,
             Some(Some(Err(error))) => {
@@ -135,13 +136,14 @@ async fn handshake(
     worker: &Worker,
     snapshot: &Snapshot,
     listener: &Listener,
+    client: Option<IpAddr>,
     stream: Stream,
 ) -> Option<Result<Stream, HandshakeError>> {
     // What is wrong with the connection shows in the handshake.
     let _ = poll_fn(|cx| stream.poll_read_ready(cx)).await;
     let accepting =
         pin!(net::tls::accept(stream, |hello| choose(worker, snapshot, listener, hello)));
-    worker.handshakes.run(accepting).await
+    worker.handshakes.run(client, accepting).await
 }
 
 /// What the client has to agree to: that of the site with the name it asks for (exact, then wildcard,
