@@ -194,6 +194,40 @@ fn requests_beyond_max_conns_wait_for_their_turn() {
 }
 
 #[test]
+fn requests_beyond_what_a_pool_takes_at_once_wait_without_a_core_for_it() {
+    let gate = Gate::new();
+    let (came, held) = channel();
+    let passing = gate.clone();
+    let a = Origin::serve(move |_| {
+        let _ = came.send(());
+        passing.pass();
+        ok("a")
+    });
+    let ravelin = start(&[&a.url()], "[sites.proxy.concurrency]\nmax = 1\n");
+    let mut clients: Vec<Client> = (0..3).map(|_| ravelin.client()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    }
+    held.recv_timeout(PATIENCE).unwrap();
+    // Nothing comes while one is held; and what waits uses next to no time of the processor.
+    let before = cpu_ticks(ravelin.pid());
+    assert!(held.recv_timeout(std::time::Duration::from_millis(600)).is_err(), "one at a time");
+    let used = cpu_ticks(ravelin.pid()) - before;
+    assert!(used < 20, "{used} hundredths of a second");
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.response("GET").expect(200).text(), "a");
+    }
+}
+
+/// Time of the processor that a process has used, in hundredths of a second.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
 fn a_request_that_waits_too_long_is_503_with_a_time_to_come_again() {
     let gate = Gate::new();
     let passing = gate.clone();

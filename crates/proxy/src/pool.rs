@@ -6,7 +6,7 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use config::model::{PoolSettings, UpstreamState};
 use net::timer::Tick;
@@ -259,7 +259,6 @@ impl Pool {
 impl Drop for InPool<'_> {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.queue.leave_room();
     }
 }
 
@@ -267,6 +266,8 @@ impl Queue {
     /// A place, unless `max` wait already.
     pub fn enter(&self, max: u32) -> Option<Place<'_>> {
         let before = self.waiting.fetch_add(1, Ordering::SeqCst);
+        // Whoever leaves sees that somebody waits, or the one that waits sees the room.
+        fence(Ordering::SeqCst);
         let place = Place(self);
         (before < max).then_some(place)
     }
@@ -278,6 +279,7 @@ impl Queue {
 
     /// An endpoint may have room now.
     pub fn leave_room(&self) {
+        fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.room.notify_one();
         }
@@ -289,5 +291,39 @@ impl Drop for Place<'_> {
         self.0.waiting.fetch_sub(1, Ordering::SeqCst);
         // Whoever is woken and does not need the room passes it on.
         self.0.leave_room();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use config::model::{self, Concurrency};
+
+    use super::*;
+    use crate::live::Epoch;
+
+    #[test]
+    fn one_that_finds_no_room_wakes_nobody() {
+        // It would wake itself, and go on so until its time is up.
+        let concurrency = Concurrency { max: Some(1), adaptive: false };
+        let settings = PoolSettings { concurrency, ..PoolSettings::default() };
+        let state = Arc::new(PoolState::default());
+        let epoch = Arc::new(Epoch::default());
+        let balancer = Balancer::new(&settings, Vec::new(), Arc::clone(&state), epoch);
+        let pool = model::Pool { name: "a".to_owned(), upstreams: Vec::new(), settings };
+        let pool = Pool::new(&pool, balancer, None, state);
+        let first = pool.enter();
+        assert!(first.is_some());
+        let _place = pool.state.queue.enter(10).unwrap();
+        let mut room = pin!(pool.state.queue.room());
+        room.as_mut().enable();
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(pool.enter().is_none());
+        assert!(room.as_mut().poll(cx).is_pending());
+        pool.state.queue.leave_room();
+        assert!(room.as_mut().poll(cx).is_ready());
     }
 }

@@ -145,7 +145,9 @@ impl<'a> Attempts<'a> {
                 Choice::Full => return Taken::Full,
                 Choice::Member(member, trial) => {
                     let probe = (trial == Trial::Yes).then_some(&member.state.fails);
-                    let queue = member.max_conns.map(|_| &pool.state.queue);
+                    let limited =
+                        member.max_conns.is_some() || in_pool.iter().flatten().count() > 0;
+                    let queue = limited.then_some(&pool.state.queue);
                     let in_flight = member.endpoint.enter(member.max_conns);
                     if in_flight.is_some() {
                         let in_pool = in_pool.take().flatten();
@@ -277,16 +279,16 @@ impl<'a> Attempts<'a> {
     ) -> bool {
         let retry = &self.pool.settings.retry;
         let now = Tick::now();
+        let elsewhere = self.pool.balancer.has_another(&self.tried, now);
         let allowed = reason.is_listed(&retry.on)
             && intact
             && self.made < retry.attempts.min(TRIED_MAX as u32)
             && retry.timeout.is_none_or(|time| now.since(self.began) < time)
             && (reason.is_harmless() || retry.non_idempotent || is_idempotent(inbound))
             // With nowhere else to go, the same again only makes sense if time has passed.
-            && (reason == Reason::Refused || self.pool.balancer.has_another(&self.tried, now) || !retry.backoff.is_zero())
+            && (reason == Reason::Refused || elsewhere || !retry.backoff.is_zero())
             // What nobody has seen yet is not more load than it was.
-            && (reason.is_harmless()
-                || self.pool.budget.try_retry(now));
+            && (reason.is_harmless() || self.pool.budget.try_retry(now));
         if allowed && !retry.backoff.is_zero() {
             self.pause(inbound, retry.backoff).await;
         }
@@ -319,7 +321,7 @@ pub(super) struct Flight<'a> {
     in_flight: Option<InFlight<'a>>,
     /// Its place in the pool, where those are limited.
     in_pool: Option<InPool<'a>>,
-    /// Where the members' places are limited: who waits for one.
+    /// Where places at the member or in the pool are limited: who waits for one.
     queue: Option<&'a Queue>,
     /// It tries a member that had failed; if it ends without an outcome, another one may.
     probe: Option<&'a Fails>,

@@ -163,7 +163,10 @@ pub async fn forward<'a>(
                 let member = reached.member;
                 drop(reached);
                 if broken.by == Party::Upstream {
-                    attempts.failed(inbound, member, reason, broken.cause);
+                    // One that says in order that it takes no more (GOAWAY) has not failed.
+                    if !refused {
+                        attempts.failed(inbound, member, reason, broken.cause);
+                    }
                     if attempts.again(inbound, reason, intact).await {
                         patience.renew();
                         match body {
