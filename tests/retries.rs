@@ -220,6 +220,30 @@ fn requests_beyond_what_a_pool_takes_at_once_wait_without_a_core_for_it() {
     }
 }
 
+#[test]
+fn a_client_that_goes_away_while_it_waits_is_not_asked_for() {
+    let gate = Gate::new();
+    let (came, held) = channel();
+    let passing = gate.clone();
+    let a = Origin::serve(move |request| {
+        let _ = came.send(request.target.clone());
+        passing.pass();
+        ok("a")
+    });
+    let ravelin = start(&[&a.url()], "[sites.proxy.concurrency]\nmax = 1\n");
+    let mut first = ravelin.client();
+    first.send("GET /first HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    held.recv_timeout(PATIENCE).unwrap();
+    let mut second = ravelin.client();
+    second.send("GET /second HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    drop(second);
+    ravelin.stdout.line_with(&["/second", "499"]);
+    gate.open();
+    first.response("GET").expect(200);
+    assert_eq!(ravelin.get("/third").expect(200).text(), "a");
+    assert_eq!(held.try_iter().collect::<Vec<_>>(), ["/third"]);
+}
+
 /// Time of the processor that a process has used, in hundredths of a second.
 fn cpu_ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();

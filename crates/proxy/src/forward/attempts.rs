@@ -14,7 +14,8 @@ use config::model::{HashKey, RetryOn};
 use net::timer::{Tick, unix_millis};
 use wire::field::FieldId;
 
-use super::Broken;
+use super::wait::ClientWatch;
+use super::{Broken, Patience};
 use crate::balance::{Ask, Choice, Member, TRIED_MAX, Trial, Tried};
 use crate::decide::Matched;
 use crate::exchange::Inbound;
@@ -118,12 +119,13 @@ impl<'a> Attempts<'a> {
     pub(super) async fn next(
         &mut self,
         inbound: &Inbound<'_>,
+        patience: &Patience<'_>,
     ) -> Result<(&'a Member, Flight<'a>), Broken> {
         self.made += 1;
         let taken = match self.take(inbound) {
             Taken::Member(member, flight) => Ok((member, flight)),
             Taken::Nothing => Err(no_endpoint()),
-            Taken::Full => Box::pin(self.wait(inbound)).await,
+            Taken::Full => Box::pin(self.wait(inbound, patience)).await,
         };
         let (member, flight) = taken?;
         if let Some(index) = self.pool.balancer.index_of(member) {
@@ -173,14 +175,19 @@ impl<'a> Attempts<'a> {
     }
 
     /// Waits in the pool's queue until a member has room.
-    async fn wait(&self, inbound: &Inbound<'_>) -> Result<(&'a Member, Flight<'a>), Broken> {
+    async fn wait(
+        &self,
+        inbound: &Inbound<'_>,
+        patience: &Patience<'_>,
+    ) -> Result<(&'a Member, Flight<'a>), Broken> {
         let settings = &self.pool.settings.queue;
         let Some(_place) = self.pool.state.queue.enter(settings.max) else {
             let what = format!("{} requests wait for an endpoint already", settings.max);
             return Err(Broken { detail: what, ..no_endpoint() });
         };
         let deadline = &inbound.connection.deadline;
-        deadline.set(settings.timeout);
+        deadline.set(patience.within(settings.timeout));
+        let mut watch = ClientWatch::new();
         loop {
             let mut room = pin!(self.pool.state.queue.room());
             // Asked for before looking, so that room made in between is not missed.
@@ -191,11 +198,14 @@ impl<'a> Attempts<'a> {
                 Taken::Full => {}
             }
             let expired = poll_fn(|cx| match room.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(false),
-                Poll::Pending if deadline.expired() => Poll::Ready(true),
+                Poll::Ready(()) => Poll::Ready(Ok(false)),
+                Poll::Pending if watch.is_gone(cx, &inbound.connection.carrier) => {
+                    Poll::Ready(Err(Broken::new(Party::Client, Phase::Queue, Cause::Closed)))
+                }
+                Poll::Pending if deadline.expired() => Poll::Ready(Ok(true)),
                 Poll::Pending => Poll::Pending,
             });
-            if expired.await {
+            if expired.await? {
                 let detail = format!("no endpoint had room within {:?}", settings.timeout);
                 return Err(Broken { detail, ..no_endpoint() });
             }

@@ -40,7 +40,7 @@ pub(super) async fn reach<'a>(
     record: &mut Record<'a>,
 ) -> Result<Reached<'a>, Broken> {
     loop {
-        let (member, in_flight) = attempts.next(inbound).await?;
+        let (member, in_flight) = attempts.next(inbound, patience).await?;
         record.attempts += 1;
         record.endpoint = &member.url;
         record.reused = false;
