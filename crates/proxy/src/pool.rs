@@ -20,7 +20,7 @@ use crate::health::budget::Budget;
 use crate::health::outlier::{Detector, Failure, Standing};
 use crate::live::Turn;
 use crate::log::{Cause, ErrorLog};
-use crate::sticky::{Sticky, Tag};
+use crate::sticky::{Mark, Sticky, Tag};
 
 /// What a failure counts as where members are chosen by latency, in microseconds.
 const FAILURE_LATENCY: u64 = 1_000_000;
@@ -106,10 +106,15 @@ impl Pool {
         }
     }
 
-    /// The member that keeps clients with this tag, if it can be used and was not tried yet.
-    pub fn keeper(&self, tag: Tag, tried: &Tried) -> Option<&Member> {
-        let index = self.tags.iter().position(|known| *known == tag)?;
-        self.balancer.keeper(index, tried, Tick::now())
+    /// The member that keeps clients with this mark, if it can be used and was not tried yet.
+    pub fn keeper(&self, mark: Mark, tried: &Tried) -> Option<&Member> {
+        match mark {
+            Mark::Member(tag) => {
+                let index = self.tags.iter().position(|known| *known == tag)?;
+                self.balancer.keeper(index, tried, Tick::now())
+            }
+            Mark::Hash(hash) => self.balancer.keeper_by_hash(hash, tried, Tick::now()),
+        }
     }
 
     /// The name of a member in cookies.

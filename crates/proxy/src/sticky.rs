@@ -26,10 +26,15 @@ use self::value::{Sealer, Token};
 /// several only if they were set with different paths or domains.
 pub const COOKIES_TRIED_MAX: usize = 4;
 
+/// What the names of Ravelin's cookies begin with, where none is configured.
+const NAME: &str = "RAVELIN_ROUTE";
+
 /// How a pool keeps its clients.
 #[derive(Debug)]
 pub struct Sticky {
     mode: StickyMode,
+    /// Of Ravelin's cookie; empty where there is none.
+    name: String,
     sealer: Sealer,
     secure: Option<bool>,
     /// `Secure` is what browsers ask of this cookie in any case.
@@ -53,14 +58,27 @@ pub enum Found {
         /// lifetimes were configured differently when it was set.
         aged: bool,
     },
+    /// There is a cookie of the application's, by which clients are kept, and this is the hash of its
+    /// value; the same on every machine.
+    Hash(u64),
+}
+
+/// What leads to the member that keeps a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// Its name, as [`Sticky::member_tag`] makes it.
+    Member(Tag),
+    /// A place on the ring of the members.
+    Hash(u64),
 }
 
 impl Found {
-    /// The member named, if one was.
+    /// What leads to the client's member, if there is anything.
     #[must_use]
-    pub fn tag(self) -> Option<Tag> {
+    pub fn tag(self) -> Option<Mark> {
         match self {
-            Self::Valid { tag, .. } => Some(tag),
+            Self::Valid { tag, .. } => Some(Mark::Member(tag)),
+            Self::Hash(hash) => Some(Mark::Hash(hash)),
             Self::None | Self::Invalid => None,
         }
     }
@@ -74,14 +92,20 @@ impl Sticky {
     /// configuration made sure that they hold no control character and no ";".
     #[must_use]
     pub fn new(settings: &Settings, secret: &Secret, pool: &str) -> Self {
-        let own_name = own_name(&settings.mode).unwrap_or_default();
+        let name = match &settings.mode {
+            StickyMode::Cookie { name, .. } | StickyMode::ApplicationCookie { name, .. } => {
+                name.clone().unwrap_or_else(|| name_for(pool))
+            }
+            StickyMode::ConsistentHash { .. } => String::new(),
+        };
         Self {
             mode: settings.mode.clone(),
             sealer: Sealer::new(secret, pool),
             secure: settings.secure,
             secure_by_kind: settings.same_site == SameSite::None
-                || own_name.starts_with("__Secure-")
-                || own_name.starts_with("__Host-"),
+                || name.starts_with("__Secure-")
+                || name.starts_with("__Host-"),
+            name,
             attributes: attributes(settings).into_bytes(),
         }
     }
@@ -94,11 +118,17 @@ impl Sticky {
     }
 
     /// What the `Cookie` field values of a request say at `now`, in seconds since 1970. Of several
-    /// cookies the first valid one counts. Without a cookie of Ravelin's own
-    /// ([`StickyMode::ConsistentHash`]) it is always [`Found::None`].
+    /// cookies the first valid one counts; of the application's, the first that is not empty.
     #[must_use]
     pub fn find<'a>(&self, cookie_fields: impl Iterator<Item = &'a [u8]>, now: u64) -> Found {
-        let Some(name) = own_name(&self.mode) else { return Found::None };
+        let name = match &self.mode {
+            StickyMode::ConsistentHash { application } => {
+                let mut values = cookies::values(cookie_fields, application.as_bytes());
+                let value = values.find(|value| !value.is_empty());
+                return value.map_or(Found::None, |value| Found::Hash(xxh3_64(value)));
+            }
+            StickyMode::Cookie { .. } | StickyMode::ApplicationCookie { .. } => &self.name,
+        };
         let own = cookies::values(cookie_fields, name.as_bytes());
         let mut found = Found::None;
         for value in own.take(COOKIES_TRIED_MAX) {
@@ -110,23 +140,20 @@ impl Sticky {
         found
     }
 
-    /// The hash of the application's cookie, of the first that is not empty in the `Cookie` field
-    /// values of a request, if hashing it is how clients are kept. It is the same on every machine.
-    #[must_use]
-    pub fn hash_of<'a>(&self, cookie_fields: impl Iterator<Item = &'a [u8]>) -> Option<u64> {
-        let StickyMode::ConsistentHash { application } = &self.mode else { return None };
-        let mut values = cookies::values(cookie_fields, application.as_bytes());
-        values.find(|value| !value.is_empty()).map(xxh3_64)
-    }
-
     /// Appends a `Cookie` field line with the cookies in the value `cookies` except Ravelin's, as
     /// they were; nothing if there are no others. Only a request in which [`find`](Self::find) has
     /// found something needs it.
     pub fn write_cookie_line(&self, cookies: &[u8], out: &mut Vec<u8>) {
         let before = out.len();
         out.extend_from_slice(b"Cookie: ");
-        let name = own_name(&self.mode).unwrap_or_default();
-        match cookies::write_without(cookies, name.as_bytes(), out) {
+        let others = match self.sets_cookie() {
+            true => cookies::write_without(cookies, self.name.as_bytes(), out),
+            false => {
+                out.extend_from_slice(cookies);
+                true
+            }
+        };
+        match others {
             true => out.extend_from_slice(b"\r\n"),
             false => out.truncate(before),
         }
@@ -155,10 +182,12 @@ impl Sticky {
     /// Appends the `Set-Cookie` field line that names member `tag` at `now`, in seconds since 1970,
     /// to a client whose connection has TLS or has not (`https`).
     pub fn set_cookie(&self, tag: Tag, https: bool, now: u64, out: &mut Vec<u8>) {
-        let Some(name) = own_name(&self.mode) else { return };
+        if !self.sets_cookie() {
+            return;
+        }
         let expiry = self.lifetime().map(|seconds| now.saturating_add(seconds));
         out.extend_from_slice(b"Set-Cookie: ");
-        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(self.name.as_bytes());
         out.push(b'=');
         out.extend_from_slice(&self.sealer.seal(Token { tag, expiry }));
         out.extend_from_slice(&self.attributes);
@@ -166,6 +195,10 @@ impl Sticky {
             out.extend_from_slice(b"; Secure");
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    fn sets_cookie(&self) -> bool {
+        !matches!(self.mode, StickyMode::ConsistentHash { .. })
     }
 
     fn is_aged(&self, token: Token, now: u64) -> bool {
@@ -185,12 +218,11 @@ impl Sticky {
     }
 }
 
-/// The name of Ravelin's cookie, where there is one.
-fn own_name(mode: &StickyMode) -> Option<&str> {
-    match mode {
-        StickyMode::Cookie { name, .. } | StickyMode::ApplicationCookie { name, .. } => Some(name),
-        StickyMode::ConsistentHash { .. } => None,
-    }
+/// The name of Ravelin's cookie for a pool, where none is configured. Browsers keep one cookie for a
+/// name, path and host (RFC 6265 §5.3), so pools of one site must not share it. It follows from the
+/// pool's name and does not tell it.
+fn name_for(pool: &str) -> String {
+    format!("{NAME}_{:08x}", xxh3_64(pool.as_bytes()) >> 32)
 }
 
 /// A `Max-Age` of 0 would delete the cookie, so a part of a second is a whole one.

@@ -178,8 +178,8 @@ pub struct Sticky {
 pub enum StickyMode {
     /// A cookie of Ravelin's, set on responses to clients that do not have a valid one.
     Cookie {
-        /// Its name. Default `RAVELIN_ROUTE`.
-        name: String,
+        /// Its name; `None`: `RAVELIN_ROUTE_` and eight digits that follow from the pool's name.
+        name: Option<String>,
         /// `Max-Age`; `None` for the browser's session.
         duration: Option<Duration>,
     },
@@ -187,8 +187,8 @@ pub enum StickyMode {
     ApplicationCookie {
         /// The application's cookie.
         application: String,
-        /// Ravelin's.
-        name: String,
+        /// Ravelin's, as above.
+        name: Option<String>,
     },
     /// Consistent hash of a cookie of the application's.
     ConsistentHash {

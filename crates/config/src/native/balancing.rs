@@ -2,12 +2,12 @@
 
 use crate::decode::{Context, Spanned, Switch, Table};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{Balance, HashKey, HashTable, Sticky, StickyMode};
+use crate::model::{Balance, HashKey, HashTable};
 use crate::schema::{Key, Kind, Section, now};
 use crate::source::Span;
 use crate::syntax::{field_name, quoted};
 
-use super::sticky;
+use super::sticky::{self, Kept};
 
 /// A bound of the average itself leaves no room for chance.
 const BOUND_MIN: i64 = 101;
@@ -132,7 +132,7 @@ const fn keys(sticky: &'static Section) -> [Key; 6] {
 #[derive(Clone)]
 pub(super) struct Balancing {
     pub(super) balance: Balance,
-    pub(super) sticky: Option<Sticky>,
+    pub(super) sticky: Option<Kept>,
     pub(super) fail_open: bool,
     /// The method could not be read; nothing is to be said about it.
     pub(super) unknown: bool,
@@ -170,21 +170,9 @@ pub(super) fn decode(parent: &Table<'_>) -> Option<Balancing> {
         hash => hashed(&table, hash),
     };
     let sticky = sticky::decode(&table);
-    if let (Balance::Hash { .. }, Some(place), Some((sticky, sticky_place))) =
-        (&balance, place, &sticky)
-        && matches!(sticky.mode, StickyMode::ConsistentHash { .. })
-    {
-        table.context().push(
-            Diagnostic::error(Code::Conflict, *sticky_place, "two hashes for one pool")
-                .label("hashes a cookie, whatever the method says")
-                .also(place, "hashes another property of the request")
-                .help("take one of them out; `method = \"hash\"` with `hash_key = \"cookie:NAME\"` hashes a cookie as well"),
-        );
-    }
     let unknown = place.is_some() && method.is_none();
     let fail_open = table.boolean("fail_open").unwrap_or(false);
     table.finish();
-    let sticky = sticky.map(|(sticky, _)| sticky);
     Some(Balancing { balance, sticky, fail_open, unknown, place })
 }
 

@@ -7,7 +7,8 @@ use std::collections::hash_map::Entry;
 use crate::decode::{Context, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{
-    Balance, Breaker, Concurrency, Outlier, Pool, PoolSettings, Queue, Retry, UpstreamState,
+    Balance, Breaker, Concurrency, Outlier, Pool, PoolSettings, Queue, Retry, Sticky, StickyMode,
+    UpstreamState,
 };
 use crate::schema::{Kind, Section, now};
 use crate::source::Span;
@@ -90,7 +91,7 @@ impl Tables {
         PoolSettings {
             balance: balancing.as_ref().map_or(default.balance, |found| found.balance.clone()),
             fail_open: balancing.as_ref().is_some_and(|found| found.fail_open),
-            sticky: balancing.and_then(|found| found.sticky),
+            sticky: balancing.and_then(|found| found.sticky).map(|kept| kept.sticky),
             health_checks: self.checks.clone().map_or_else(Vec::new, |found| found.checks),
             outlier: self.outlier.clone().flatten(),
             retry: self.retry.clone().unwrap_or_default(),
@@ -107,6 +108,7 @@ pub(super) fn decode(proxy: &Table<'_>, pools: &mut Pools) {
     let common = Tables::decode(proxy);
     let mut own = own(proxy, pools);
     let mut queues = Queues::default();
+    let mut cookies = Cookies::default();
     for (index, pool) in pools.pools.iter_mut().enumerate() {
         let tables = own.remove(&index).map_or_else(|| common.clone(), |own| own.or(&common));
         pool.settings = tables.settings();
@@ -117,6 +119,7 @@ pub(super) fn decode(proxy: &Table<'_>, pools: &mut Pools) {
         never_full(context, pool, written);
         without_tls(context, pool, written, &tables);
         queues.add(pool, &tables);
+        cookies.add(context, pool, &tables);
     }
     if !pools.incomplete {
         queues.report(context);
@@ -256,6 +259,41 @@ fn without_tls(context: &Context<'_>, pool: &Pool, written: &[Written], tables: 
             .also(written.url, "is spoken to in plain text")
             .help("use `type = \"tcp\"`, or `https://` for the upstream"),
     );
+}
+
+/// The cookies that pools set under names of the operator's.
+#[derive(Default)]
+struct Cookies(Vec<(String, Sticky, Span)>);
+
+impl Cookies {
+    /// Reports a cookie that would take the place of another pool's: browsers keep one for a name,
+    /// domain and path (RFC 6265 section 5.3).
+    fn add(&mut self, context: &Context<'_>, pool: &Pool, tables: &Tables) {
+        let kept = tables.balancing.as_ref().and_then(|balancing| balancing.sticky.as_ref());
+        let Some((kept, place)) = kept.and_then(|kept| Some((kept, kept.cookie?))) else { return };
+        let name = |sticky: &Sticky| match &sticky.mode {
+            StickyMode::Cookie { name, .. } | StickyMode::ApplicationCookie { name, .. } => {
+                name.clone()
+            }
+            StickyMode::ConsistentHash { .. } => None,
+        };
+        let Some(cookie) = name(&kept.sticky) else { return };
+        let same = self.0.iter().find(|(_, other, _)| {
+            name(other).as_ref() == Some(&cookie)
+                && other.path == kept.sticky.path
+                && other.domain == kept.sticky.domain
+        });
+        let Some((other, _, first)) = same else {
+            self.0.push((pool.name.clone(), kept.sticky.clone(), place));
+            return;
+        };
+        let message = format!("the pools `{other}` and `{}` set the same cookie", pool.name);
+        let warning = Diagnostic::warning(Code::Conflict, place, message)
+            .label("a browser keeps one, so a client that uses both pools stays with neither");
+        let warning = if *first == place { warning } else { warning.also(*first, "the other") };
+        context
+            .push(warning.help("take `cookie` out: then each pool's cookie has a name of its own"));
+    }
 }
 
 /// Which queue tables are of use to any pool.

@@ -10,9 +10,6 @@ use crate::syntax::host_name;
 use super::balancing::cookie_name;
 use super::ssl::needed_file;
 
-/// Ravelin's cookie, unless it is called otherwise.
-const COOKIE: &str = "RAVELIN_ROUTE";
-
 const MODES: Kind = Kind::Choice(
     &["cookie", "application", "consistent_hash"],
     &[
@@ -48,13 +45,15 @@ const KEYS: &[Key] = &[
         "mode",
         MODES,
         "\"cookie\"",
-        "`cookie`: a signed cookie of Ravelin's, set on responses to clients without a valid one. `application`: the same, set only when the application sets a cookie of its own. `consistent_hash`: by a hash of the application's cookie, nothing is set. Easegress's names are taken too (`DurationBased`, `ApplicationBased`, `CookieConsistentHash`).",
+        "`cookie`: a signed cookie of Ravelin's, set on responses to clients without a valid one. `application`: the same, set only when the application sets a cookie of its own. `consistent_hash`: a hash of the application's cookie chooses among the upstreams that can be used, most clients stay where they are when one comes or goes, and nothing is set; clients without that cookie are balanced by the method. Easegress's names are taken too (`DurationBased`, `ApplicationBased`, `CookieConsistentHash`).",
     ),
-    now("cookie", Kind::Text, "\"RAVELIN_ROUTE\"", "Name of Ravelin's cookie.").or(&[
-        "cookie_name",
-        "lb_cookie_name",
-        "name",
-    ]),
+    now(
+        "cookie",
+        Kind::Text,
+        "`RAVELIN_ROUTE_` and eight digits",
+        "Name of Ravelin's cookie. The digits follow from the pool's name, so that pools do not take each other's cookie.",
+    )
+    .or(&["cookie_name", "lb_cookie_name", "name"]),
     now(
         "application_cookie",
         Kind::Text,
@@ -80,19 +79,26 @@ const KEYS: &[Key] = &[
         "same_site",
         Kind::Choice(&["strict", "lax", "none"], &[]),
         "\"lax\"",
-        "`SameSite` of the cookie.",
+        "`SameSite` of the cookie. With `none` it is always `Secure`, since browsers take no other.",
     ),
     now("path", Kind::Text, "\"/\"", "`Path` of the cookie."),
     now("domain", Kind::Text, "none: the host alone", "`Domain` of the cookie."),
 ];
 
-/// Decodes the key of a balancing table: what it asks for, and where.
-pub(super) fn decode(balancing: &Table<'_>) -> Option<(Sticky, Span)> {
-    let place = balancing.peek("sticky_sessions")?.key_span;
+/// What the key of a balancing table asks for.
+#[derive(Clone)]
+pub(super) struct Kept {
+    pub(super) sticky: Sticky,
+    /// Where the name of Ravelin's cookie is written.
+    pub(super) cookie: Option<Span>,
+}
+
+/// Decodes the key of a balancing table.
+pub(super) fn decode(balancing: &Table<'_>) -> Option<Kept> {
     let table = match balancing.switch_table("sticky_sessions")? {
         SwitchTable::Bool(false) => return None,
         SwitchTable::Bool(true) => {
-            let mode = StickyMode::Cookie { name: COOKIE.to_owned(), duration: None };
+            let mode = StickyMode::Cookie { name: None, duration: None };
             let sticky = Sticky {
                 mode,
                 key_file: None,
@@ -101,11 +107,10 @@ pub(super) fn decode(balancing: &Table<'_>) -> Option<(Sticky, Span)> {
                 path: "/".to_owned(),
                 domain: None,
             };
-            return Some((sticky, place));
+            return Some(Kept { sticky, cookie: None });
         }
         SwitchTable::Table(table) => table,
     };
-    let place = table.peek("mode").map_or(place, |entry| entry.node.span);
     let enabled = table.boolean("enabled").unwrap_or(true);
     let sticky = Sticky {
         mode: mode(&table),
@@ -119,13 +124,14 @@ pub(super) fn decode(balancing: &Table<'_>) -> Option<(Sticky, Span)> {
         path: path(&table).unwrap_or_else(|| "/".to_owned()),
         domain: domain(&table),
     };
+    let cookie = table.peek("cookie").map(|entry| entry.node.span);
     fitting(&table, &sticky);
     table.finish();
-    enabled.then_some((sticky, place))
+    enabled.then_some(Kept { sticky, cookie })
 }
 
 fn mode(table: &Table<'_>) -> StickyMode {
-    let name = cookie(table, "cookie").unwrap_or_else(|| COOKIE.to_owned());
+    let name = cookie(table, "cookie");
     let application = cookie(table, "application_cookie");
     let written = table.peek("duration");
     let duration = table.duration("duration");
@@ -136,14 +142,6 @@ fn mode(table: &Table<'_>) -> StickyMode {
         }
         Some("consistent_hash" | "CookieConsistentHash" | "cookie_consistent_hash") => {
             table.require("application_cookie", "\"JSESSIONID\"");
-            if let Some(entry) = table.peek("mode") {
-                let what = "`consistent_hash` is not in effect yet: clients are not kept";
-                table.context().push(
-                    Diagnostic::warning(Code::NotInEffect, entry.node.span, what)
-                        .label("has no effect in this version")
-                        .help("`mode = \"application\"`, or `method = \"cookie_hash\"` with `consistent = true`, keep clients today"),
-                );
-            }
             StickyMode::ConsistentHash { application: application.unwrap_or_default() }
         }
         _ => StickyMode::Cookie { name, duration },
@@ -213,14 +211,22 @@ fn fitting(table: &Table<'_>, sticky: &Sticky) {
             None => warning.help("the mode is `cookie`; there is also `mode = \"application\"`"),
         });
     }
-    let without_secure = sticky.same_site == SameSite::None && sticky.secure == Some(false);
-    if let Some(entry) = table.peek("same_site").filter(|_| without_secure) {
-        let message = "`same_site = \"none\"` needs `Secure`";
-        let error = Diagnostic::error(Code::Conflict, entry.node.span, message)
-            .label("browsers throw such a cookie away");
+    let sets_cookie = !matches!(sticky.mode, StickyMode::ConsistentHash { .. });
+    let none = sticky.same_site == SameSite::None && sets_cookie;
+    if let Some(entry) = table.peek("same_site").filter(|_| none && sticky.secure != Some(true)) {
+        let place = entry.node.span;
         table.context().push(match table.peek("secure") {
-            Some(secure) => error.suggest(secure.node.span, "true", "what browsers ask for"),
-            None => error,
+            Some(secure) => {
+                Diagnostic::error(Code::Conflict, place, "`same_site = \"none\"` needs `Secure`")
+                    .label("browsers throw such a cookie away")
+                    .suggest(secure.node.span, "true", "what browsers ask for")
+            }
+            None => {
+                let message = "`same_site = \"none\"` without `secure`";
+                Diagnostic::warning(Code::Unsafe, place, message)
+                    .label("browsers take such a cookie only as `Secure`, and so only over TLS")
+                    .help("add `secure = true`: the cookie is set so in any case")
+            }
         });
     }
 }

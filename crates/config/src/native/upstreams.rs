@@ -63,7 +63,7 @@ pub(super) static UPSTREAMS: Section = Section {
             "drain",
             Kind::Bool,
             "false",
-            "Gets no requests but those of clients that stick to it already.",
+            "Gets no requests but those of clients that stick to it already, by a cookie of Ravelin's.",
         ),
         now(
             "max_conns",

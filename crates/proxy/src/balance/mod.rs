@@ -31,7 +31,7 @@ pub use member::{Member, MemberState};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use config::model::{Balance, HashKey, PoolSettings};
+use config::model::{Balance, HashKey, HashTable, PoolSettings, StickyMode};
 use net::timer::Tick;
 
 use self::plan::{Found, Plan};
@@ -46,10 +46,18 @@ pub const TRIED_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Balancer {
     members: Vec<Member>,
-    balance: Balance,
     fail_open: bool,
     pool: Arc<PoolState>,
     epoch: Arc<Epoch>,
+    method: Planned,
+    /// Finds the member of a client that is kept by the hash of a cookie.
+    ring: Option<Planned>,
+}
+
+/// A method and its present plan.
+#[derive(Debug)]
+struct Planned {
+    balance: Balance,
     plan: ArcSwap<Plan>,
 }
 
@@ -103,12 +111,15 @@ impl Balancer {
         pool: Arc<PoolState>,
         epoch: Arc<Epoch>,
     ) -> Self {
-        let balance = settings.balance.clone();
         let fail_open = settings.fail_open;
         let (current, now) = (epoch.current(), Tick::now());
-        let plan = Plan::new(&balance, fail_open, &members, current, now, None);
-        let plan = ArcSwap::from_pointee(plan);
-        Self { members, balance, fail_open, pool, epoch, plan }
+        let planned = |balance: Balance| {
+            let plan = Plan::new(&balance, fail_open, &members, current, now, None);
+            Planned { balance, plan: ArcSwap::from_pointee(plan) }
+        };
+        let method = planned(settings.balance.clone());
+        let ring = ring(settings).map(planned);
+        Self { members, fail_open, pool, epoch, method, ring }
     }
 
     /// The members, of each entry in declared order all that it may have.
@@ -118,7 +129,7 @@ impl Balancer {
 
     /// The property of a request that [`Ask::hash`] is the hash of; `None` if none is needed.
     pub fn hash_key(&self) -> Option<&HashKey> {
-        match &self.balance {
+        match &self.method.balance {
             Balance::Hash { key, .. } => Some(key),
             _ => None,
         }
@@ -126,7 +137,7 @@ impl Balancer {
 
     /// Takes a turn for a request, where the method goes by turns.
     pub fn take_turn(&self) -> usize {
-        match &self.balance {
+        match &self.method.balance {
             Balance::RoundRobin | Balance::Weighted | Balance::LeastConnections => {
                 self.pool.turn.take()
             }
@@ -136,23 +147,29 @@ impl Balancer {
 
     /// The method goes by latency, which has to be measured then.
     pub fn wants_latency(&self) -> bool {
-        self.balance == Balance::PeakEwma
+        self.method.balance == Balance::PeakEwma
     }
 
     /// The member for a request.
     pub fn choose(&self, ask: &Ask, tried: &Tried) -> Choice<'_> {
-        let plan = self.plan.load();
+        self.choose_by(&self.method, ask, tried)
+    }
+
+    fn choose_by(&self, planned: &Planned, ask: &Ask, tried: &Tried) -> Choice<'_> {
+        let plan = planned.plan.load();
         match plan.epoch == self.epoch.current() && plan.is_valid(ask.now) {
-            true => self.choose_by(&plan, ask, tried),
-            false => self.choose_by(&self.renew(&plan, ask.now), ask, tried),
+            true => self.look_up(&planned.balance, &plan, ask, tried),
+            false => {
+                self.look_up(&planned.balance, &self.renew(planned, &plan, ask.now), ask, tried)
+            }
         }
     }
 
-    fn choose_by(&self, plan: &Plan, ask: &Ask, tried: &Tried) -> Choice<'_> {
+    fn look_up(&self, balance: &Balance, plan: &Plan, ask: &Ask, tried: &Tried) -> Choice<'_> {
         let mut passed_over: Option<Tried> = None;
         loop {
             let tried = passed_over.as_ref().unwrap_or(tried);
-            let index = match plan.find(&self.balance, &self.members, ask, tried) {
+            let index = match plan.find(balance, &self.members, ask, tried) {
                 Found::Member(index) => index,
                 Found::Full => return Choice::Full,
                 Found::Nothing => return Choice::Nothing,
@@ -176,8 +193,21 @@ impl Balancer {
     /// The member at `index`, if a client that sticks to it may go there and it was not tried yet.
     pub fn keeper(&self, index: usize, tried: &Tried, now: Tick) -> Option<&Member> {
         let member = self.members.get(index).filter(|_| !tried.contains(index))?;
-        let fits = member.may_keep_clients(!self.may_leave_out(), now) && !member.is_full();
-        fits.then_some(member)
+        let alone = !self.may_leave_out();
+        let fits = member.may_keep_clients(alone, now) && !member.is_full();
+        // One that had failed is tried by one request first, also if all its clients stick to it.
+        let may_go = || alone || member.probe(now) != Turn::Refused;
+        (fits && may_go()).then_some(member)
+    }
+
+    /// The member that keeps clients whose cookie has this hash: the next on the ring that can be
+    /// used and was not tried yet. `None` if clients are not kept that way, or there is no such.
+    pub fn keeper_by_hash(&self, hash: u64, tried: &Tried, now: Tick) -> Option<&Member> {
+        let ask = Ask { hash, random: 0, turn: 0, now };
+        match self.choose_by(self.ring.as_ref()?, &ask, tried) {
+            Choice::Member(member, _) => Some(member),
+            Choice::Full | Choice::Nothing => None,
+        }
     }
 
     /// There is a member that can be used now and was not tried yet.
@@ -200,12 +230,24 @@ impl Balancer {
     }
 
     /// Makes a new plan. Workers that come at the same time may each make one; they are the same.
-    fn renew(&self, old: &Plan, now: Tick) -> Arc<Plan> {
-        let epoch = self.epoch.current();
-        let plan = Plan::new(&self.balance, self.fail_open, &self.members, epoch, now, Some(old));
+    fn renew(&self, planned: &Planned, old: &Plan, now: Tick) -> Arc<Plan> {
+        let (balance, epoch) = (&planned.balance, self.epoch.current());
+        let plan = Plan::new(balance, self.fail_open, &self.members, epoch, now, Some(old));
         let plan = Arc::new(plan);
-        self.plan.store(Arc::clone(&plan));
+        planned.plan.store(Arc::clone(&plan));
         plan
+    }
+}
+
+/// How clients are kept by the hash of a cookie, where they are.
+fn ring(settings: &PoolSettings) -> Option<Balance> {
+    match &settings.sticky.as_ref()?.mode {
+        StickyMode::ConsistentHash { application } => Some(Balance::Hash {
+            key: HashKey::Cookie(application.clone()),
+            table: HashTable::Ketama,
+            bounded_load: None,
+        }),
+        StickyMode::Cookie { .. } | StickyMode::ApplicationCookie { .. } => None,
     }
 }
 

@@ -23,11 +23,11 @@ fn settings(mode: StickyMode) -> Settings {
 
 fn cookie_mode(duration: Option<u64>) -> StickyMode {
     let duration = duration.map(Duration::from_secs);
-    StickyMode::Cookie { name: "ROUTE".to_owned(), duration }
+    StickyMode::Cookie { name: Some("ROUTE".to_owned()), duration }
 }
 
 fn application_mode() -> StickyMode {
-    StickyMode::ApplicationCookie { application: "sid".to_owned(), name: "ROUTE".to_owned() }
+    StickyMode::ApplicationCookie { application: "sid".to_owned(), name: Some("ROUTE".to_owned()) }
 }
 
 fn sticky(mode: StickyMode) -> Sticky {
@@ -66,7 +66,7 @@ fn a_cookie_names_the_member_again() {
         assert_eq!(find(&sticky, &[&cookie], NOW), valid(tag));
         assert_eq!(find(&sticky, &["x=1", &format!("y=2;  {cookie} ;z")], NOW), valid(tag));
         assert_eq!(find(&sticky, &[&cookie], u64::MAX), valid(tag));
-        assert_eq!(find(&sticky, &[&cookie], NOW).tag(), Some(tag));
+        assert_eq!(find(&sticky, &[&cookie], NOW).tag(), Some(Mark::Member(tag)));
     }
     assert_eq!(find(&sticky, &[], NOW), Found::None);
     assert_eq!(find(&sticky, &["x=1; route=2"], NOW), Found::None);
@@ -200,7 +200,8 @@ fn the_attributes_are_those_configured() {
     assert_eq!(attributes(&never, true), "Path=/; HttpOnly; SameSite=Lax\r\n");
     let none = Settings { same_site: SameSite::None, ..plain };
     assert_eq!(attributes(&none, false), "Path=/; HttpOnly; SameSite=None; Secure\r\n");
-    let host = StickyMode::Cookie { name: "__Host-r".to_owned(), duration: Some(Duration::ZERO) };
+    let host =
+        StickyMode::Cookie { name: Some("__Host-r".to_owned()), duration: Some(Duration::ZERO) };
     let expected = "Path=/; HttpOnly; SameSite=Lax; Max-Age=1; Secure\r\n";
     assert_eq!(attributes(&settings(host), false), expected);
 }
@@ -244,18 +245,40 @@ fn beside_the_applications_cookie_it_is_set_when_the_application_sets_its_own() 
 
 #[test]
 fn the_applications_cookie_is_hashed_and_nothing_else_happens() {
-    assert_eq!(sticky(cookie_mode(None)).hash_of([&b"sid=abc"[..]].into_iter()), None);
     let sticky = sticky(StickyMode::ConsistentHash { application: "sid".to_owned() });
-    let hash = |fields: &[&str]| sticky.hash_of(fields.iter().map(|field| field.as_bytes()));
+    let hash = |fields: &[&str]| match find(&sticky, fields, NOW) {
+        Found::Hash(hash) => Some(hash),
+        _ => None,
+    };
     assert_eq!(hash(&["x=1; sid=abc"]), Some(xxh3_64(b"abc")));
     assert_eq!(hash(&["sid=; x=1", "sid=abc; sid=d"]), hash(&["sid=abc"]));
     assert_ne!(hash(&["sid=abd"]), hash(&["sid=abc"]));
     assert_eq!(hash(&[]), None);
     assert_eq!(hash(&["sid=; SID=1; x"]), None);
+    assert_eq!(Found::Hash(7).tag(), Some(Mark::Hash(7)));
     let tag = sticky.member_tag("a");
     assert_eq!(find(&sticky, &["=1; ROUTE=1"], NOW), Found::None);
     assert!(!sticky.needs_cookie(Found::None, tag, [&b"sid=1"[..]].into_iter()));
+    assert!(!sticky.needs_cookie(Found::Hash(1), tag, [&b"sid=1"[..]].into_iter()));
     assert_eq!(line(&sticky, tag, true), "");
+    let mut out = Vec::new();
+    sticky.write_cookie_line(b"=1; sid=abc", &mut out);
+    assert_eq!(out, b"Cookie: =1; sid=abc\r\n");
+}
+
+/// RFC 6265 §5.3: a browser keeps one cookie for a name, path and host.
+#[test]
+fn pools_have_cookies_of_different_names_unless_told_otherwise() {
+    let mode = || settings(StickyMode::Cookie { name: None, duration: None });
+    let name = |pool: &str| {
+        let sticky = Sticky::new(&mode(), &secret(), pool);
+        let line = line(&sticky, sticky.member_tag("a"), false);
+        line.split('=').next().unwrap().to_owned()
+    };
+    // Another name would forget every client at an update.
+    assert_eq!(name("backend"), "Set-Cookie: RAVELIN_ROUTE_65fc35cc");
+    assert_ne!(name("backend"), name("frontend"));
+    assert_eq!(name("a b;\u{e9}").len(), name("backend").len());
 }
 
 #[test]
