@@ -16,17 +16,18 @@ fn every_example_checks_and_starts() {
     assert!(!names.is_empty(), "no examples in {}", dir.display());
     for name in names {
         let text = std::fs::read_to_string(dir.join(&name)).unwrap();
-        let output = run(&dir, &["check", &name]);
-        assert_eq!(output.status.code(), Some(0), "{name}: {}", printed(&output));
         // A start without a single address to listen at would mean that nothing is served.
         // The authority on the internet is not to be asked.
         let text = text.replace("staging = true", "directory_url = \"https://127.0.0.1:1/\"");
         let pair = Authority::new().server(&["localhost"]);
-        let ravelin = Setup::new(&on_free_ports(&text))
+        let setup = Setup::new(&on_free_ports(&text))
             .file("static/index.html", "x")
             .file("site.pem", pair.certificate)
-            .file("site.key", pair.key)
-            .start();
+            .file("site.key", pair.key);
+        let path = dir.join(&name);
+        let output = run(setup.dir(), &["check", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", printed(&output));
+        let ravelin = setup.start();
         match text.contains("[sites.ssl]") {
             true => assert_ne!(https_status(&ravelin), "000", "{name}"),
             false => assert!(ravelin.get("/").status > 0, "{name}"),

@@ -32,12 +32,72 @@ fn assert_says(text: &str, parts: &[&str]) {
 
 #[test]
 fn files_that_are_not_there_refuse_the_start() {
-    for (file, path) in [("certificate", "example.com.pem"), ("key", "example.com.key")] {
+    for (key, path) in [("cert_file", "example.com.pem"), ("key_file", "example.com.key")] {
         let setup = good("");
         std::fs::remove_file(setup.dir().join(path)).unwrap();
-        let text = refused(&setup);
-        assert_says(&text, &["example.com", path, "No such file", "help", file]);
+        let said = ["error[missing-file]", path, "does not exist", "help", key];
+        assert_says(&refused(&setup), &said);
+        let output = run(setup.dir(), &["check", "ravelin.toml"]);
+        assert_eq!(output.status.code(), Some(1), "{}", printed(&output));
+        assert_says(&printed(&output), &said);
     }
+}
+
+#[test]
+fn every_file_without_which_nothing_is_served_is_an_error_of_a_check() {
+    let upstream = |tls: &str| {
+        let site = tls_site(HOST, "", "https://127.0.0.1:1");
+        site.replace("url = ", &format!("tls = {{ {tls} }}\nurl = "))
+    };
+    let tls = |ssl: &str| tls_site(HOST, ssl, "http://127.0.0.1:1");
+    let acme = "[[sites]]\nname = \"acme\"\nhostname = \"a.test\"\nlisten = [\"127.0.0.1:0\"]\n\
+                [sites.ssl]\nenabled = true\nauto_cert = true\n\
+                acme = { email = \"a@a.test\", ca_file = \"gone.pem\", \
+                directory_url = \"https://127.0.0.1:1/\" }\n";
+    let sticky = tls("")
+        + "[sites.proxy.load_balancing]\nsticky_sessions = { mode = \"cookie\", \
+           key_file = \"gone.pem\" }\n";
+    for toml in [
+        tls("client_ca = \"gone.pem\"\n"),
+        tls("ocsp_file = \"gone.pem\"\n"),
+        upstream("ca_file = \"gone.pem\""),
+        upstream("cert_file = \"gone.pem\", key_file = \"example.com.key\""),
+        upstream("cert_file = \"example.com.pem\", key_file = \"gone.pem\""),
+        acme.to_owned(),
+        sticky,
+    ] {
+        let pair = Authority::new().server(&[HOST]);
+        let setup = Setup::new(&toml).pair(HOST, &pair);
+        let output = run(setup.dir(), &["check", "ravelin.toml"]);
+        assert_eq!(output.status.code(), Some(1), "{toml}{}", printed(&output));
+        assert_says(&printed(&output), &["error[missing-file]", "gone.pem"]);
+        assert_says(&refused(&setup), &["error[missing-file]", "gone.pem"]);
+        // There, and of no use.
+        let setup = setup.file("gone.pem", "nothing");
+        let output = run(setup.dir(), &["check", "ravelin.toml"]);
+        assert_eq!(output.status.code(), Some(1), "{toml}{}", printed(&output));
+        assert_says(&refused(&setup), &["gone.pem"]);
+    }
+}
+
+#[test]
+fn a_file_that_whoever_checks_may_not_read_is_a_warning_of_the_check_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let setup = good("client_ca = \"clients.pem\"\n").file("clients.pem", "nothing");
+    for (secret, others) in [("example.com.key", 0o000), ("clients.pem", 0o000)] {
+        let path = setup.dir().join(secret);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(others)).unwrap();
+    }
+    let output = run_unprivileged(setup.dir(), &["check", "ravelin.toml"]);
+    let text = printed(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let said =
+        ["warning[bad-certificate]", "example.com.key may not be read", "clients.pem may not"];
+    assert_says(&text, &said);
+    // Whoever runs it has to read them.
+    let output = run_unprivileged(setup.dir(), &["run", "-c", "ravelin.toml"]);
+    assert_eq!(output.status.code(), Some(1), "{}", printed(&output));
+    assert_says(&printed(&output), &["example.com.key cannot be read", "ermission denied"]);
 }
 
 #[test]
@@ -142,7 +202,14 @@ fn every_site_that_cannot_be_served_is_named_and_no_other_is_served_either() {
     let sites: String = hosts.iter().map(|host| tls_site(host, "", "http://127.0.0.1:1")).collect();
     let setup = Setup::new(&sites).pair("b.test", &authority.server(&["b.test"]));
     let text = refused(&setup);
-    assert_says(&text, &["\"a.test\"", "a.test.pem", "\"c.test\"", "c.test.pem"]);
+    assert_says(&text, &["\"a.test.pem\" does not exist", "\"c.test.pem\" does not exist"]);
+    assert!(!text.contains("\"b.test.pem\" does not"), "{text}");
+    let setup = ["a.test", "c.test"].iter().fold(setup, |setup, host| {
+        let strangers = authority.server(&[host]).key;
+        setup.pair(host, &authority.server(&[host])).file(&format!("{host}.key"), strangers)
+    });
+    let text = refused(&setup);
+    assert_says(&text, &["site \"a.test\" has no", "a.test.key", "site \"c.test\"", "c.test.key"]);
     assert!(!text.contains("site \"b.test\" has no"), "{text}");
 }
 

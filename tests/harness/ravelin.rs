@@ -319,6 +319,21 @@ pub fn run(dir: &Path, args: &[&str]) -> Output {
     run_to_end(command)
 }
 
+/// The same as a user who may read only what everybody may.
+pub fn run_unprivileged(dir: &Path, args: &[&str]) -> Output {
+    let mut command = match rustix::process::geteuid().is_root() {
+        true => {
+            super::require("setpriv", &["--version"], "apt-get install util-linux");
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(binary());
+            command
+        }
+        false => Command::new(binary()),
+    };
+    command.args(args).current_dir(dir).stdin(Stdio::null());
+    run_to_end(command)
+}
+
 /// Runs any command to its end; panics when it does not come to one.
 #[track_caller]
 pub fn run_to_end(mut command: Command) -> Output {

@@ -35,7 +35,8 @@ use diagnostic::Diagnostics;
 pub struct Options<'a> {
     /// The language of every file; `None` to go by the file names.
     pub dialect: Option<Dialect>,
-    /// Whether a file or directory exists. This crate looks at no file itself; missing ones are warnings.
+    /// Whether a file or directory exists; true also where that cannot be known. This crate looks at no
+    /// file itself. One that nothing can be served without is an error if it is missing, another a warning.
     pub exists: &'a dyn Fn(&Path) -> bool,
 }
 

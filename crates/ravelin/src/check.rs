@@ -4,6 +4,8 @@ use std::io;
 
 use config::{Code, Diagnostic, Loaded, Model, Severity};
 use control::certificates::inspect;
+use proxy::live::Live;
+use proxy::snapshot::Snapshot;
 
 use crate::cli::{CheckArguments, Common, Format};
 use crate::configuration::{count, load};
@@ -13,7 +15,7 @@ use crate::terminal::{self, Failure};
 /// Reports what is wrong on standard output; fails when there is an error among it.
 pub(crate) fn check(arguments: &CheckArguments, common: &Common) -> Result<(), Failure> {
     let mut loaded = load(&arguments.files, common)?;
-    look_at_certificates(&mut loaded);
+    look_at_files(&mut loaded);
     let stdout = io::stdout();
     let report = match arguments.format {
         Format::Json => loaded.render_json(),
@@ -27,18 +29,24 @@ pub(crate) fn check(arguments: &CheckArguments, common: &Common) -> Result<(), F
     if loaded.model.is_some() { Ok(()) } else { Err(Failure::Told) }
 }
 
-/// Adds what is wrong with certificates and authorities in files: the configuration alone does not show it.
-fn look_at_certificates(loaded: &mut Loaded) {
+/// Adds what files say that the configuration names: what would refuse the start is an error here too.
+fn look_at_files(loaded: &mut Loaded) {
     let Some(model) = &loaded.model else { return };
     net::tls::install();
-    let (errors, doubts) = inspect(model);
-    let faults = secure::faults(model);
-    if !errors.is_empty() || !faults.is_empty() {
+    let (errors, mut doubts) = inspect(model);
+    let (faults, unread) = secure::faults(model);
+    let mut others = Vec::new();
+    if errors.is_empty() && faults.is_empty() && unread.is_empty() {
+        // What of the rest would refuse it.
+        others.extend(Snapshot::compile(model, &Live::default()).err().map(|e| e.to_string()));
+    }
+    if !(errors.is_empty() && faults.is_empty() && others.is_empty()) {
         loaded.model = None;
     }
-    let finding = |severity, message, help| Diagnostic {
+    doubts.extend(unread);
+    let finding = |severity, code, message, help| Diagnostic {
         severity,
-        code: Code::BadCertificate,
+        code,
         message,
         span: None,
         label: String::new(),
@@ -46,13 +54,18 @@ fn look_at_certificates(loaded: &mut Loaded) {
         help,
         suggestion: None,
     };
+    let error = |code, message| finding(Severity::Error, code, message, Vec::new());
     let errors = errors.into_iter().map(|error| {
         let help = Some(error.advice.clone()).filter(|advice| !advice.is_empty());
-        finding(Severity::Error, error.to_string(), help.into_iter().collect())
+        let help = help.into_iter().collect();
+        finding(Severity::Error, Code::BadCertificate, error.to_string(), help)
     });
-    let faults = faults.into_iter().map(|fault| finding(Severity::Error, fault, Vec::new()));
-    let doubts = doubts.into_iter().map(|doubt| finding(Severity::Warning, doubt, Vec::new()));
-    loaded.diagnostics.extend(errors.chain(faults).chain(doubts));
+    let faults = faults.into_iter().map(|fault| error(Code::BadCertificate, fault));
+    let others = others.into_iter().map(|other| error(Code::BadValue, other));
+    let doubts = doubts
+        .into_iter()
+        .map(|doubt| finding(Severity::Warning, Code::BadCertificate, doubt, Vec::new()));
+    loaded.diagnostics.extend(errors.chain(faults).chain(others).chain(doubts));
 }
 
 /// The last line: how many findings there are, or what the configuration would serve.

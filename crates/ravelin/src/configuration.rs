@@ -28,7 +28,15 @@ pub(crate) fn load(paths: &[PathBuf], common: &Common) -> Result<Loaded, Failure
 
 /// Reads texts that are not in files, or have been read.
 pub(crate) fn load_texts<T: AsRef<[u8]>>(files: &[(PathBuf, T)], common: &Common) -> Loaded {
-    config::load(files, &Options { dialect: common.dialect, exists: &|path: &Path| path.exists() })
+    config::load(files, &Options { dialect: common.dialect, exists: &may_exist })
+}
+
+/// Whether there is a file or directory, or may be one where the user who runs this may not look.
+fn may_exist(path: &Path) -> bool {
+    match path.try_exists() {
+        Ok(exists) => exists,
+        Err(error) => error.kind() == ErrorKind::PermissionDenied,
+    }
 }
 
 /// The model to serve, with what the command line says about logging. Findings go to standard

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use config::Model;
 use config::model::{Tls, Transport, UpstreamTls};
-use control::certificates::Certificates;
+use control::certificates::{Certificates, forbidden};
 use net::tls::{ClientConfig, Identity, IdentitySlot, ServerConfig, Tickets};
 
 use crate::terminal::Failure;
@@ -31,31 +31,43 @@ pub(crate) fn configs(
     configs.collect()
 }
 
-/// What of the TLS of sites and upstreams would refuse the start beside certificates of sites. Files
-/// that do not exist are left out, the configuration's own check names those.
-pub(crate) fn faults(model: &Model) -> Vec<String> {
-    let mut faults = Vec::new();
+/// What of the TLS of sites and upstreams would refuse the start beside certificates of sites, and
+/// what whoever asks may not read, so that nothing is known of it.
+pub(crate) fn faults(model: &Model) -> (Vec<String>, Vec<String>) {
+    let (mut faults, mut doubts) = (Vec::new(), Vec::new());
+    // Whether these files may be read; tells those that may not.
+    let mut readable = |site: &str, files: &mut dyn Iterator<Item = &Path>| {
+        let unread: Vec<String> = files.filter_map(forbidden).collect();
+        let readable = unread.is_empty();
+        doubts.extend(unread.into_iter().map(|unread| format!("site \"{site}\": {unread}")));
+        readable
+    };
     for site in &model.sites {
         let name = &site.name;
         if let Some(tls) = &site.tls
-            && tls.policy.client_auth.as_ref().is_none_or(|auth| auth.ca_file.exists())
+            && let auth = tls.policy.client_auth.as_ref()
+            && readable(name, &mut auth.iter().map(|auth| auth.ca_file.as_path()))
             && let Ok(identity) = Identity::self_signed(&[])
             && let Err(what) = config(tls, IdentitySlot::new(identity), &Tickets::new())
         {
             faults.push(format!("site \"{name}\" cannot have TLS: {what}"));
         }
-        let pools = site.proxy.iter().flat_map(|proxy| &proxy.pools);
-        for upstream in pools.flat_map(|pool| &pool.upstreams) {
-            let Transport { tls: Some(tls), http, .. } = &upstream.transport else { continue };
-            if files(tls).all(Path::exists)
-                && let Err(error) = ClientConfig::new(tls, *http)
-            {
-                let url = &upstream.url;
-                faults.push(format!("site \"{name}\": upstream {url}: TLS: {error}"));
+        for pool in site.proxy.iter().flat_map(|proxy| &proxy.pools) {
+            for upstream in &pool.upstreams {
+                let Transport { tls: Some(tls), http, .. } = &upstream.transport else { continue };
+                if readable(name, &mut files(tls))
+                    && let Err(error) = ClientConfig::new(tls, *http)
+                {
+                    let url = &upstream.url;
+                    faults.push(format!("site \"{name}\": upstream {url}: TLS: {error}"));
+                }
             }
+            let sticky = pool.settings.sticky.as_ref();
+            let key_file = sticky.and_then(|sticky| sticky.key_file.as_deref());
+            readable(name, &mut key_file.into_iter());
         }
     }
-    faults
+    (faults, doubts)
 }
 
 /// The files that TLS to an upstream needs.

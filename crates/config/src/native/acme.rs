@@ -9,7 +9,7 @@ use crate::schema::{Kind, Section, now};
 use crate::source::Span;
 use crate::syntax::{authority, host_pattern};
 
-use super::ssl::{file, path};
+use super::ssl::{file, path, wanted_directory};
 
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
@@ -43,7 +43,7 @@ pub(super) static ACME: Section = Section {
             "challenge_dir",
             Kind::Text,
             "none",
-            "Directory where challenge files are written too, for another web server that answers in Ravelin's place.",
+            "Directory where challenge files are written too, for another web server that answers in Ravelin's place: below it, in `.well-known/acme-challenge`. It must exist.",
         ),
         now(
             "state_dir",
@@ -120,7 +120,12 @@ pub(super) fn decode(
         email: email.unwrap_or_default().to_owned(),
         directory_url: directory.unwrap_or(default).to_owned(),
         ca_file: file(&table, "ca_file", wanted),
-        challenge_dir: path(&table, "challenge_dir"),
+        challenge_dir: wanted_directory(
+            &table,
+            "challenge_dir",
+            wanted,
+            "the web server reads challenges there",
+        ),
         external_account: table.table("external_account").map(external_account),
         profile: table.text("profile").map(|text| text.value.to_owned()),
         http_port: port.unwrap_or(80),

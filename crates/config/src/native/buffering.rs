@@ -5,7 +5,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::model::Buffering;
 use crate::schema::{Kind, Section, now};
 
-use super::ssl::needed_file;
+use super::ssl::wanted_directory;
 
 /// More memory for one body would be more than a process has.
 const MEMORY_MAX: u64 = 1 << 30;
@@ -59,7 +59,7 @@ pub(super) fn decode(proxy: &Table<'_>) -> Buffering {
         memory.and_then(|size| usize::try_from(size).ok()).unwrap_or(buffering.memory);
     buffering.max = table.size("max").unwrap_or(buffering.max);
     buffering.directory =
-        needed_file(&table, "directory", true, "bodies could not be kept without it");
+        wanted_directory(&table, "directory", true, "bodies could not be kept without it");
     let in_memory = u64::try_from(buffering.memory).unwrap_or(u64::MAX);
     if let (Some(memory), Some(max)) = (table.peek("memory"), table.peek("max"))
         && in_memory > buffering.max

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::decode::{Context, Spanned, Switch, Table};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::model::{CertificateSource, ClientAuth, HostPattern, Tls, TlsPolicy, TlsVersion};
 use crate::schema::{Kind, Section, now};
 use crate::source::Span;
@@ -251,21 +251,40 @@ pub(super) fn file(table: &Table<'_>, name: &'static str, used: bool) -> Option<
     needed_file(table, name, used, "TLS cannot do without it")
 }
 
-/// A file or directory that must be there if it is `used`; `why` says for what.
+/// A file that must be there if it is `used`, else nothing is served; `why` says for what.
 pub(super) fn needed_file(
     table: &Table<'_>,
     name: &'static str,
     used: bool,
     why: &str,
 ) -> Option<PathBuf> {
+    looked_for(table, name, used, why, ("file", Severity::Error))
+}
+
+/// A directory that should be there; `why` says for what. It may be made later.
+pub(super) fn wanted_directory(
+    table: &Table<'_>,
+    name: &'static str,
+    used: bool,
+    why: &str,
+) -> Option<PathBuf> {
+    looked_for(table, name, used, why, ("directory", Severity::Warning))
+}
+
+fn looked_for(
+    table: &Table<'_>,
+    name: &'static str,
+    used: bool,
+    why: &str,
+    (what, severity): (&str, Severity),
+) -> Option<PathBuf> {
     let path = path(table, name)?;
     if let Some(entry) = table.peek(name).filter(|_| used && !table.context().exists(&path)) {
-        let message = format!("the file \"{}\" does not exist", path.display());
-        table.context().push(
-            Diagnostic::warning(Code::MissingFile, entry.node.span, message)
-                .label(why)
-                .help("relative paths start at the working directory"),
-        );
+        let message = format!("the {what} \"{}\" does not exist", path.display());
+        let found = Diagnostic::error(Code::MissingFile, entry.node.span, message)
+            .label(why)
+            .help("relative paths start at the working directory");
+        table.context().push(Diagnostic { severity, ..found });
     }
     Some(path)
 }

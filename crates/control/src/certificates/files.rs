@@ -88,6 +88,12 @@ impl Paths {
         &self.certificate
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Path> {
+        let all = std::iter::once(&self.certificate).chain(&self.key).chain(&self.ocsp);
+        all.map(PathBuf::as_path)
+    }
+
     /// Reads the files.
     pub(super) fn load(&self) -> Result<Identity, Fault> {
         let chain = read_as(&self.certificate, "certificate")?;
@@ -130,8 +136,7 @@ impl Paths {
 
     /// State of the files now.
     pub(super) fn signature(&self) -> Signature {
-        let all = std::iter::once(&self.certificate).chain(&self.key).chain(&self.ocsp);
-        Signature::of(all.map(PathBuf::as_path))
+        Signature::of(self.all())
     }
 
     /// Who else may read the key, as a warning.

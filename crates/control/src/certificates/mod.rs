@@ -13,6 +13,8 @@ mod testing;
 mod watch;
 
 use std::fmt;
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -132,32 +134,66 @@ impl fmt::Debug for Certificates {
     }
 }
 
-/// What is wrong with the certificates in files of the configuration, and what is odd about them, as
-/// [`Certificates::load`] would say. Changes nothing; files that do not exist are left out, the
-/// configuration's own check names those.
+/// What is wrong with the certificates in files of the configuration and with its authorities, and
+/// what is odd about them, as [`Certificates::load`] would say. Changes nothing. A file that whoever
+/// asks may not read is odd, no more: Ravelin may run as another user.
 pub fn inspect(model: &Model) -> (Vec<CertificateError>, Vec<String>) {
     let (mut errors, mut doubts) = (Vec::new(), Vec::new());
     for site in &model.sites {
         let Some(tls) = &site.tls else { continue };
-        let CertificateSource::Files { certificate, key } = &tls.certificate else { continue };
-        let ocsp = tls.ocsp_file.as_deref();
-        let files = [Some(certificate.as_path()), key.as_deref(), ocsp];
-        if !files.into_iter().flatten().all(Path::exists) {
-            continue;
-        }
-        let paths = Paths::new(certificate, key.as_deref(), ocsp);
-        match paths.load() {
-            Ok(identity) => {
-                let file = certificate.display();
-                let found = files::doubts(&identity, &site.into(), unix_now());
-                let found = found.into_iter().map(|doubt| format!("{file} {doubt}"));
-                let found = found.chain(paths.exposed());
-                doubts.extend(found.map(|doubt| format!("site \"{}\": {doubt}", site.name)));
+        let found = match &tls.certificate {
+            CertificateSource::Files { certificate, key } => {
+                let paths = Paths::new(certificate, key.as_deref(), tls.ocsp_file.as_deref());
+                inspect_files(site, &paths)
             }
-            Err(fault) => errors.push(CertificateError::new(site.name.clone(), fault)),
+            CertificateSource::Acme(acme) => match acme.ca_file.as_deref().and_then(forbidden) {
+                Some(doubt) => Ok(vec![doubt]),
+                None => acme::inspect(acme).map(|()| Vec::new()).map_err(|(problem, advice)| {
+                    CertificateError { site: site.name.clone(), file: None, problem, advice }
+                }),
+            },
+        };
+        match found {
+            Ok(found) => {
+                doubts.extend(
+                    found.into_iter().map(|doubt| format!("site \"{}\": {doubt}", site.name)),
+                );
+            }
+            Err(error) => errors.push(error),
         }
     }
     (errors, doubts)
+}
+
+/// What is odd about a site's certificate.
+fn inspect_files(site: &Site, paths: &Paths) -> Result<Vec<String>, CertificateError> {
+    let unread: Vec<String> = paths.all().filter_map(forbidden).collect();
+    if !unread.is_empty() {
+        return Ok(unread);
+    }
+    let identity = paths.load().map_err(|fault| CertificateError::new(site.name.clone(), fault))?;
+    let file = paths.certificate().display();
+    let found = files::doubts(&identity, &site.into(), unix_now());
+    let found = found.into_iter().map(|doubt| format!("{file} {doubt}"));
+    Ok(found.chain(paths.exposed()).collect())
+}
+
+/// What to tell of a file that whoever asks may not read, so that nothing is known of it.
+#[must_use]
+pub fn forbidden(file: &Path) -> Option<String> {
+    // Opening something else, a FIFO for instance, might never return.
+    let opened = fs::metadata(file).and_then(|data| match data.is_file() {
+        true => File::open(file).map(drop),
+        false => Ok(()),
+    });
+    let denied = opened.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    denied.then(|| {
+        format!(
+            "{} may not be read by the user who checks: whether it can be used is not known; check \
+             as the user who will run Ravelin",
+            file.display()
+        )
+    })
 }
 
 /// The tasks that keep certificates up to date; they end when this is dropped.

@@ -46,23 +46,8 @@ impl Authority {
     /// # Errors
     /// Something in `acme` is of no use: what, and what to do.
     pub(super) fn new(acme: &Acme, store: Arc<Store>) -> Result<Self, Failure> {
+        let trust = trust(acme)?;
         let url = &acme.directory_url;
-        if !url.starts_with("https://") {
-            return Err(Failure::new(
-                format!("the authority's URL \"{url}\" is not https"),
-                "ACME needs TLS (RFC 8555, section 6.1): write the `https://` URL in `directory_url`",
-            ));
-        }
-        let trust = Trust::load(acme.ca_file.as_deref()).map_err(|problem| {
-            let file = acme.ca_file.as_deref().unwrap_or_else(|| "".as_ref()).display();
-            Failure::new(
-                format!("`ca_file` {file} {problem}"),
-                "it should be a PEM file with the root certificate of the authority's own server",
-            )
-        })?;
-        if let Some(external) = &acme.external_account {
-            external_key(external)?;
-        }
         let key_id = acme.external_account.as_ref().map(|external| external.key_id.as_str());
         Ok(Self {
             directory_url: url.clone(),
@@ -178,6 +163,28 @@ impl Authority {
             "give the user that runs Ravelin its state directory (`state_dir`)",
         )
     }
+}
+
+/// Whom `acme` trusts to be the authority, if all that it says is of use.
+pub(super) fn trust(acme: &Acme) -> Result<Trust, Failure> {
+    let url = &acme.directory_url;
+    if !url.starts_with("https://") {
+        return Err(Failure::new(
+            format!("the authority's URL \"{url}\" is not https"),
+            "ACME needs TLS (RFC 8555, section 6.1): write the `https://` URL in `directory_url`",
+        ));
+    }
+    let trust = Trust::load(acme.ca_file.as_deref()).map_err(|problem| {
+        let file = acme.ca_file.as_deref().unwrap_or_else(|| "".as_ref()).display();
+        Failure::new(
+            format!("`ca_file` {file} {problem}"),
+            "it should be a PEM file with the root certificate of the authority's own server",
+        )
+    })?;
+    if let Some(external) = &acme.external_account {
+        external_key(external)?;
+    }
+    Ok(trust)
 }
 
 fn external_key(external: &ExternalAccount) -> Result<ExternalAccountKey, Failure> {

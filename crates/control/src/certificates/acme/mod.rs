@@ -28,6 +28,11 @@ use self::failure::Failure;
 use self::managed::Managed;
 use self::store::{Place, Store};
 
+/// What in a site's `[sites.ssl.acme]` would be of no use, and what to do about it. Changes nothing.
+pub(super) fn inspect(acme: &Acme) -> Result<(), (String, String)> {
+    account::trust(acme).map(drop).map_err(|failure| (failure.what, failure.advice))
+}
+
 /// The certificates that come from authorities.
 #[derive(Default)]
 pub(super) struct Orders {
