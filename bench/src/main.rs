@@ -10,6 +10,7 @@
 //! [`report`] prints the tables.
 #![forbid(unsafe_code)]
 
+mod choose;
 mod client;
 mod decide;
 mod grpc;
@@ -80,11 +81,18 @@ struct Options {
     origin_core: Option<usize>,
 }
 
-/// What else it can do; all but the first are parts that it runs as processes of their own.
+/// What else it can do; all but the first two are parts that it runs as processes of their own.
 #[derive(Subcommand)]
 enum Part {
     /// Measure what one decision costs among a thousand sites
     Decide,
+    /// Measure what choosing among five upstreams and accounting cost a request; fails if that is
+    /// more than 300 ns above round robin with one
+    Choose {
+        /// How often everything is measured; the best counts
+        #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..))]
+        runs: u32,
+    },
     /// Answer POST requests and gRPC calls, echo WebSocket messages
     #[command(hide = true)]
     Origin {
@@ -126,6 +134,7 @@ fn main() -> ExitCode {
     let _clean_up = lab::CleanUp;
     let outcome = match cli.part {
         Some(Part::Decide) => decide::measure().map(|()| true),
+        Some(Part::Choose { runs }) => choose::measure(runs),
         Some(Part::Origin { listen, grpc }) => origin::serve(listen, grpc).map(|()| true),
         Some(Part::WsLoad { connect, connections, size, seconds }) => {
             ws::load(connect, connections, size, seconds).map(|()| true)

@@ -1,5 +1,6 @@
 //! The order of a run: for every scenario the peers are started, and take turns round by round.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -8,7 +9,7 @@ use crate::idle::{self, Idle};
 use crate::lab::{self, Lab, Process};
 use crate::peer::{self, Peer, Programs, Variant};
 use crate::report::Report;
-use crate::scenario::{self, Backend, FILE, SMALL, Scenario};
+use crate::scenario::{self, Backend, FILE, FIVE, SMALL, Scenario};
 use crate::syscalls::{self, Counter};
 use crate::tls::Client;
 use crate::usage::Usage;
@@ -149,13 +150,14 @@ impl Bench<'_> {
     }
 
     fn start(&self, variant: Variant, scenario: &Scenario) -> Result<Peer> {
-        let upstream = match scenario.backend {
-            Backend::Nginx => Some(self.origins.nginx),
-            Backend::Own => Some(self.origins.own),
-            Backend::Grpc => Some(self.origins.grpc),
-            Backend::Files => None,
+        let upstreams = match scenario.backend {
+            Backend::Nginx => vec![self.origins.nginx],
+            Backend::Five => self.origins.five.to_vec(),
+            Backend::Own => vec![self.origins.own],
+            Backend::Grpc => vec![self.origins.grpc],
+            Backend::Files => Vec::new(),
         };
-        Peer::start(self.lab, self.programs, variant, scenario, upstream)
+        Peer::start(self.lab, self.programs, variant, scenario, upstreams)
     }
 
     fn take_turn(
@@ -222,6 +224,9 @@ fn note(row: &mut Row, work: impl FnOnce(&mut Row) -> Result<()>) {
 
 /// One request by hand: a fast wrong answer must not count.
 fn check(lab: &Lab, scenario: &Scenario, target: SocketAddr) -> Result<()> {
+    if scenario.backend == Backend::Five {
+        check_all_are_used(target)?;
+    }
     let client = || Client::new(&tls::files(lab).certificate);
     let (response, expected) = match scenario.load {
         scenario::Load::Http2 { grpc, .. } => {
@@ -249,6 +254,17 @@ fn check(lab: &Lab, scenario: &Scenario, target: SocketAddr) -> Result<()> {
     Ok(())
 }
 
+/// A proxy that leaves all requests to one of its upstreams would save itself work.
+fn check_all_are_used(target: SocketAddr) -> Result<()> {
+    let mut stream = client::connect(target)?;
+    let ask = |_| Ok(client::get(&mut stream, target, peer::SHOW_PORT)?.body);
+    let ports = (0..4 * FIVE).map(ask).collect::<Result<HashSet<_>>>()?;
+    match ports.len() {
+        FIVE => Ok(()),
+        used => Err(format!("uses {used} of {FIVE} upstreams").into()),
+    }
+}
+
 /// What HTTP/2 requests ask for.
 fn path_of(grpc: bool) -> &'static str {
     if grpc { grpc::METHOD } else { "/small" }
@@ -257,6 +273,8 @@ fn path_of(grpc: bool) -> &'static str {
 /// The origins, shared by all peers.
 struct Origins {
     nginx: SocketAddr,
+    /// More addresses of the same.
+    five: [SocketAddr; FIVE],
     own: SocketAddr,
     grpc: SocketAddr,
     _processes: [Process; 2],
@@ -266,8 +284,12 @@ impl Origins {
     fn start(lab: &Lab, programs: &Programs) -> Result<Origins> {
         let (nginx, own) = (lab::free_address()?, lab::free_address()?);
         let grpc = lab::free_address()?;
+        let mut five = [nginx; FIVE];
+        for address in &mut five {
+            *address = lab::free_address()?;
+        }
         let mut processes = [
-            peer::nginx_origin(lab, &programs.nginx, nginx)?,
+            peer::nginx_origin(lab, &programs.nginx, [nginx].iter().chain(&five))?,
             lab.start(
                 "origin",
                 &lab.origin_core,
@@ -278,7 +300,7 @@ impl Origins {
         for (process, address) in processes.iter_mut().zip([nginx, own]) {
             peer::wait_until_it_answers(process, address)?;
         }
-        Ok(Origins { nginx, own, grpc, _processes: processes })
+        Ok(Origins { nginx, five, own, grpc, _processes: processes })
     }
 }
 

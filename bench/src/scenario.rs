@@ -93,6 +93,9 @@ impl Load {
 pub(crate) enum Backend {
     /// By an nginx as origin.
     Nginx,
+    /// By the same nginx at [`FIVE`] more addresses, which are one pool with health checks and all
+    /// that a proxy has for keeping requests from upstreams that fail.
+    Five,
     /// By the bench's own origin, which reads a request's body before it answers.
     Own,
     /// By the bench's own origin for gRPC, which speaks HTTP/2 without TLS.
@@ -105,6 +108,8 @@ pub(crate) enum Backend {
 pub(crate) const SMALL: usize = 128;
 /// A static file's size.
 pub(crate) const FILE: usize = 4096;
+/// Upstreams of [`Backend::Five`].
+pub(crate) const FIVE: usize = 5;
 
 /// Every scenario, in the order of the report.
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -125,14 +130,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "connection-per-request",
         about: "128-byte responses, a new client connection each, upstream connections kept",
-        load: Load::Http {
-            connections: 64,
-            path: "/small",
-            response: SMALL,
-            body: 0,
-            close: true,
-            tls: false,
-        },
+        load: CONNECTION_PER_REQUEST,
         backend: Backend::Nginx,
         bulk: false,
     },
@@ -249,7 +247,44 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         backend: Backend::Nginx,
         bulk: false,
     },
+    Scenario {
+        name: "five-keepalive-64",
+        about: "keepalive-64 with five upstreams, health checks and passive accounting",
+        load: http(64, "/small", SMALL),
+        backend: Backend::Five,
+        bulk: false,
+    },
+    Scenario {
+        name: "five-keepalive-1000",
+        about: "keepalive-1000 with five upstreams, health checks and passive accounting",
+        load: http(1000, "/small", SMALL),
+        backend: Backend::Five,
+        bulk: false,
+    },
+    Scenario {
+        name: "five-connection-per-request",
+        about: "connection-per-request with five upstreams, health checks and passive accounting",
+        load: CONNECTION_PER_REQUEST,
+        backend: Backend::Five,
+        bulk: false,
+    },
+    Scenario {
+        name: "five-body-64k",
+        about: "body-64k with five upstreams, health checks and passive accounting",
+        load: http(64, "/64k.bin", 64 << 10),
+        backend: Backend::Five,
+        bulk: true,
+    },
 ];
+
+const CONNECTION_PER_REQUEST: Load = Load::Http {
+    connections: 64,
+    path: "/small",
+    response: SMALL,
+    body: 0,
+    close: true,
+    tls: false,
+};
 
 /// The scenarios of these names, or all when none is given.
 pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>> {

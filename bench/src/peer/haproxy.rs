@@ -10,7 +10,9 @@ use crate::tls::{GROUP, SUITE};
 
 /// Starts HAProxy as proxy.
 pub(super) fn start(lab: &Lab, program: &Path, name: &str, task: &Task) -> Result<Process> {
-    let upstream = task.upstream.ok_or("HAProxy serves no files")?;
+    if task.upstreams.is_empty() {
+        return Err("HAProxy serves no files".into());
+    }
     let splice = if task.splice {
         "option splice-auto\n    option splice-request\n    option splice-response"
     } else {
@@ -22,6 +24,10 @@ pub(super) fn start(lab: &Lab, program: &Path, name: &str, task: &Task) -> Resul
             "ssl crt {} alpn h2,http/1.1 ssl-min-ver TLSv1.3 curves {GROUP} ciphersuites {SUITE}",
             files.both.display()
         )
+    });
+    let http2 = if task.load.is_grpc() { "proto h2" } else { "" };
+    let servers = task.upstreams.iter().enumerate().map(|(number, upstream)| {
+        format!("server origin{number} {upstream} pool-max-conn -1 pool-purge-delay 600s {http2}")
     });
     let config = format!(
         r#"global
@@ -52,11 +58,13 @@ frontend clients
     default_backend origin
 
 backend origin
-    server origin {upstream} pool-max-conn -1 pool-purge-delay 600s {http2}
+    {balancing}
+    {servers}
 "#,
+        balancing = if task.is_balanced() { BALANCING } else { "" },
+        servers = servers.collect::<Vec<_>>().join("\n    "),
         scheme = if task.tls.is_some() { "https" } else { "http" },
-        http2 = if task.load.is_grpc() { "proto h2" } else { "" },
-        connections = task.load.connections() + 256,
+        connections = task.load.connections() + task.spare_connections(),
         listen = task.listen,
     );
     let file = lab.write(&format!("{name}.cfg"), config)?;
@@ -66,6 +74,15 @@ backend origin
     let args = [&library, &program.display().to_string(), "-db", "-f", &file.display().to_string()];
     lab.start(name, &lab.proxy_core, Path::new("env"), &args)
 }
+
+/// Checks, ejection and other attempts as Ravelin has them.
+const BALANCING: &str = "balance roundrobin
+    option httpchk GET /health
+    http-check expect status 200-399
+    retries 2
+    option redispatch 1
+    retry-on conn-failure empty-response
+    default-server check inter 1s fall 3 rise 1 observe layer7 error-limit 5 on-error mark-down";
 
 /// One ticket for a session instead of two, as the others send.
 const OPENSSL: &str = "openssl_conf = all

@@ -13,7 +13,7 @@ use crate::lab::{self, Lab, Process};
 use crate::scenario::{Load, Scenario};
 use crate::{Options, Result, client, origin, tls, usage};
 
-pub(crate) use nginx::origin as nginx_origin;
+pub(crate) use nginx::{SHOW_PORT, origin as nginx_origin};
 
 /// A proxy that can be measured.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -110,8 +110,9 @@ impl Programs {
 pub(crate) struct Task<'a> {
     /// Where it takes requests.
     pub(crate) listen: SocketAddr,
-    /// Where it sends them; `None` if it is to answer from the directory itself.
-    pub(crate) upstream: Option<SocketAddr>,
+    /// Where it sends them: in turn, watching how they do, if there are several; nowhere if it is
+    /// to answer from the directory itself.
+    pub(crate) upstreams: Vec<SocketAddr>,
     /// Files it may have to serve.
     pub(crate) files: PathBuf,
     /// The traffic it is to be set up for.
@@ -121,6 +122,22 @@ pub(crate) struct Task<'a> {
     /// With `splice(2)`, where that is a choice.
     pub(crate) splice: bool,
 }
+
+impl Task<'_> {
+    /// It has several upstreams, checks them, and keeps account of how they answer.
+    pub(crate) fn is_balanced(&self) -> bool {
+        self.upstreams.len() > 1
+    }
+
+    /// Connections that it may have besides its clients' and one to an upstream for each of those:
+    /// each of several upstreams gets as many as it ever needed at once.
+    pub(crate) fn spare_connections(&self) -> usize {
+        if self.is_balanced() { 256 + IDLE_UPSTREAM } else { 256 }
+    }
+}
+
+/// Upstream connections that are kept while they are not needed, at most.
+const IDLE_UPSTREAM: usize = 2048;
 
 /// A proxy that runs and answers.
 pub(crate) struct Peer {
@@ -140,11 +157,11 @@ impl Peer {
         programs: &Programs,
         variant: Variant,
         scenario: &Scenario,
-        upstream: Option<SocketAddr>,
+        upstreams: Vec<SocketAddr>,
     ) -> Result<Peer> {
         let task = Task {
             listen: lab::free_address()?,
-            upstream,
+            upstreams,
             files: lab.dir.join("files"),
             load: &scenario.load,
             tls: scenario.load.is_tls().then(|| tls::files(lab)),

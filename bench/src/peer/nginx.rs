@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::Task;
+use super::{IDLE_UPSTREAM, Task};
 use crate::Result;
 use crate::lab::{Lab, Process};
 use crate::scenario::{Load, SMALL};
@@ -12,26 +12,31 @@ use crate::tls::{Files, GROUP, SUITE};
 /// Starts nginx as proxy or file server.
 pub(super) fn start(lab: &Lab, program: &Path, task: &Task) -> Result<Process> {
     // A small file costs less when it is read and written with its head in one call.
-    let location = match task.upstream {
-        Some(_) => {
+    let location = match task.upstreams.is_empty() {
+        false => {
             let connection = if task.load.is_websocket() { TUNNEL } else { PLAIN };
             match task.load.is_grpc() {
                 true => GRPC.to_owned(),
-                false => format!("{PROXY}{connection}{}", buffers(task.load)),
+                false => format!("{PROXY}{connection}{AGAIN}{}", buffers(task.load)),
             }
         }
-        None => format!("root {}; sendfile off;", task.files.display()),
+        true => format!("root {}; sendfile off;", task.files.display()),
     };
-    let upstream = match task.upstream {
-        Some(upstream) => format!(
+    // The only server never fails for nginx; of several, one that fails is left out. The limits are
+    // those that Ravelin has.
+    let limits = if task.is_balanced() { "max_fails=3 fail_timeout=10s" } else { "" };
+    let servers = task.upstreams.iter().map(|upstream| format!("server {upstream} {limits};"));
+    let upstream = match task.upstreams.is_empty() {
+        false => format!(
             "upstream origin {{
-                server {upstream};
-                keepalive 2048;
+                {servers}
+                keepalive {IDLE_UPSTREAM};
                 keepalive_requests 1000000000;
                 keepalive_timeout 600s;
-            }}"
+            }}",
+            servers = servers.collect::<String>(),
         ),
-        None => String::new(),
+        true => String::new(),
     };
     let http = format!(
         "{upstream}
@@ -44,21 +49,34 @@ pub(super) fn start(lab: &Lab, program: &Path, task: &Task) -> Result<Process> {
         http2 = if task.tls.is_some() { "ssl http2" } else { "" },
         tls = task.tls.as_ref().map_or(String::new(), tls),
     );
-    run(lab, "nginx", &lab.proxy_core, program, &http, task.load.connections())
+    let slots = 2 * task.load.connections() + task.spare_connections();
+    run(lab, "nginx", &lab.proxy_core, program, &http, slots)
 }
 
-/// Starts nginx as an origin: `/small` from memory, everything else from the directory.
-pub(crate) fn origin(lab: &Lab, program: &Path, listen: SocketAddr) -> Result<Process> {
+/// Asks the origin for the port where it was asked.
+pub(crate) const SHOW_PORT: &str = "/port";
+
+/// Starts nginx as an origin: `/small` from memory, everything else from the directory; `/health` is
+/// what the peers' health checks ask for.
+pub(crate) fn origin<'a>(
+    lab: &Lab,
+    program: &Path,
+    addresses: impl Iterator<Item = &'a SocketAddr>,
+) -> Result<Process> {
+    let listen = addresses.map(|address| format!("listen {address} reuseport backlog=4096;"));
     let http = format!(
         "server {{
-            listen {listen} reuseport backlog=4096;
+            {listen}
             root {files};
             location = /small {{ return 200 \"{body}\"; }}
+            location = {SHOW_PORT} {{ return 200 $server_port; }}
+            location = /health {{ return 200 \"well\"; }}
         }}",
+        listen = listen.collect::<String>(),
         files = lab.dir.join("files").display(),
         body = "x".repeat(SMALL),
     );
-    run(lab, "origin-nginx", &lab.origin_core, program, &http, 6000)
+    run(lab, "origin-nginx", &lab.origin_core, program, &http, 2 * 6000 + 256)
 }
 
 /// The header work that every peer does; no body is ever written to a file.
@@ -93,6 +111,12 @@ const GRPC: &str = r#"
             grpc_set_header X-Forwarded-Host $http_host;
             grpc_set_header X-Forwarded-Port $server_port;
             grpc_set_header Forwarded 'for=$remote_addr;host="$http_host";proto=$scheme';
+            "#;
+
+/// Other attempts as Ravelin makes them by default.
+const AGAIN: &str = r#"
+            proxy_next_upstream error timeout;
+            proxy_next_upstream_tries 3;
             "#;
 
 const TUNNEL: &str = r#"
@@ -141,7 +165,7 @@ fn run(
     core: &str,
     program: &Path,
     http: &str,
-    connections: usize,
+    slots: usize,
 ) -> Result<Process> {
     // Its workers cannot read the directory as another user than ours.
     let user = if rustix::process::getuid().is_root() { "user root;" } else { "" };
@@ -175,7 +199,6 @@ fn run(
             {http}
         }}",
         dir = dir.display(),
-        slots = 2 * connections + 256,
     );
     let file = lab.write(&format!("{name}.conf"), config)?;
     let args =

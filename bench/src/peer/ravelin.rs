@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Task;
+use super::{IDLE_UPSTREAM, Task};
 use crate::Result;
 use crate::lab::{Lab, Process};
 use crate::tls::{GROUP, SUITE};
@@ -26,15 +26,16 @@ pub(super) fn find(named: Option<&Path>) -> Result<PathBuf> {
 
 /// Starts it as proxy or file server.
 pub(super) fn start(lab: &Lab, program: &Path, task: &Task) -> Result<Process> {
-    let proxy = match task.upstream {
-        Some(upstream) => format!(
+    let scheme = if task.load.is_grpc() { "h2c" } else { "http" };
+    let upstreams = task.upstreams.iter().map(|upstream| {
+        format!("[[sites.proxy.upstreams]]\nname = \"origin\"\nurl = \"{scheme}://{upstream}\"\n\n")
+    });
+    let proxy = match task.upstreams.is_empty() {
+        false => format!(
             r#"[sites.proxy]
 enabled = true
 
-[[sites.proxy.upstreams]]
-name = "origin"
-url = "{scheme}://{upstream}"
-
+{upstreams}{balancing}
 [[sites.proxy.routes]]
 path = "/"
 upstream = "origin"
@@ -46,13 +47,14 @@ add_x_forwarded = true
 add_forwarded = true
 
 [sites.proxy.idle_connections]
-max = 2048
+max = {IDLE_UPSTREAM}
 timeout = 600
 "#,
-            scheme = if task.load.is_grpc() { "h2c" } else { "http" },
+            upstreams = upstreams.collect::<String>(),
+            balancing = if task.is_balanced() { BALANCING } else { "" },
             websocket = task.load.is_websocket()
         ),
-        None => String::new(),
+        true => String::new(),
     };
     let tls = task.tls.as_ref().map_or(String::new(), |files| {
         format!(
@@ -96,3 +98,25 @@ default = true
     let file = lab.write("ravelin.toml", config)?;
     lab.start("ravelin", &lab.proxy_core, program, &["run", "-c", &file.display().to_string()])
 }
+
+/// Everything that keeps requests from upstreams that fail. `max_fails` and the attempts with
+/// their budget are the defaults.
+const BALANCING: &str = r#"
+[sites.proxy.load_balancing]
+method = "round_robin"
+
+[sites.proxy.health_check]
+type = "http"
+path = "/health"
+interval = 1
+fall = 3
+rise = 1
+
+[sites.proxy.outlier]
+consecutive = 5
+failures = 50
+latency = 1000
+
+[sites.proxy.circuit_breaker]
+failure_rate = 50
+"#;
