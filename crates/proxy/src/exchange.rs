@@ -29,6 +29,7 @@ use crate::decide::{Action, Request, decide};
 use crate::drain::{Left, body_left};
 use crate::files::Answer;
 use crate::filters::{ConnectionSays, Edits};
+use crate::forward::Kept;
 use crate::local::{Refusal, Reply, Rest};
 use crate::log::{AccessLog, Cause, Ended, Party, Phase, Record};
 use crate::snapshot::Snapshot;
@@ -77,6 +78,8 @@ pub struct Inbound<'a> {
     pub started: Option<Instant>,
     /// The body, if it was taken whole before it is passed on.
     pub taken: OnceCell<Box<TakenRequest>>,
+    /// What attempts have taken of the body, if it may have to be sent again.
+    pub kept: OnceCell<Box<Kept>>,
 }
 
 impl<'a> Inbound<'a> {
@@ -100,9 +103,13 @@ impl<'a> Inbound<'a> {
         self.taken.get().map_or(self.head.framing, |taken| Framing::Length(taken.len()))
     }
 
-    /// What is left of it on the client's connection, if nobody else took anything off that.
+    /// What is left of it on the client's connection, if no attempt is under way.
     pub(crate) fn rest(&self) -> Rest {
-        self.taken.get().map_or_else(|| Rest::of(body_left(self)), |taken| taken.rest())
+        match (self.taken.get(), self.kept.get()) {
+            (Some(taken), _) => taken.rest(),
+            (None, Some(kept)) if kept.has_taken() => Rest::of(Left::TooMuch),
+            (None, _) => Rest::of(body_left(self)),
+        }
     }
 
     /// The request's method is HEAD.
@@ -187,6 +194,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         target: target.unwrap_or_else(|_| root_target()),
         started: worker.access_log.is_on().then(Instant::now),
         taken: OnceCell::new(),
+        kept: OnceCell::new(),
     };
     request_id.clear();
     let log = snapshot.log_requests.then_some(&worker.access_log);

@@ -3,7 +3,7 @@
 use crate::decode::{Reasons, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Retry, RetryOn};
-use crate::schema::{Key, Kind, Section, later, now};
+use crate::schema::{Key, Kind, Section, now};
 
 /// More attempts than any client waits for.
 const ATTEMPTS_MAX: i64 = 100;
@@ -76,7 +76,7 @@ const KEYS: &[Key] = &[
         "false",
         "Also send requests again whose repetition may do harm (POST, PATCH, …) after they were sent.",
     ),
-    later(
+    now(
         "body",
         Kind::Size(0, BODY_MAX),
         "\"64KB\"",
@@ -102,7 +102,7 @@ const KEYS: &[Key] = &[
         "3",
         "Further attempts a second that are allowed in any case.",
     ),
-    later(
+    now(
         "hedge",
         Kind::Duration(false),
         "none",
@@ -115,16 +115,17 @@ pub(super) fn decode(parent: &Table<'_>) -> Option<Retry> {
     let table = parent.table("retry")?;
     let default = Retry::default();
     let count = |key| table.integer(key).and_then(|count| u32::try_from(count.value).ok());
+    let body = table.size("body");
     let retry = Retry {
         attempts: count("attempts").unwrap_or(default.attempts),
         timeout: table.duration("timeout"),
         on: table.reasons("on").map_or(default.on, |reasons| on(&reasons)),
         non_idempotent: table.boolean("non_idempotent").unwrap_or(false),
-        body: default.body,
+        body: body.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(default.body),
         backoff: table.duration("backoff").unwrap_or_default(),
         budget: count("budget").unwrap_or(default.budget),
         budget_minimum: count("budget_minimum").unwrap_or(default.budget_minimum),
-        hedge: default.hedge,
+        hedge: table.duration("hedge"),
     };
     once_only(&table, &retry);
     table.finish();

@@ -30,18 +30,12 @@ use crate::upstream::Place;
 const REQUEST_TEXT_MAX: usize = 256 * 1024;
 /// Bytes of a body copied into one piece for the connection to send.
 const PIECE_MAX: usize = 64 * 1024;
-/// Bytes of a body kept to be sent again if the upstream refuses the request.
-const KEPT_MAX: usize = 64 * 1024;
 
 /// One request and its response.
 pub struct ClientStream {
     /// Its place on the connection, free again when this is dropped.
     place: Place,
     sending: RefCell<Sending>,
-    /// What was taken of the body, as long as it may have to be sent again: until the response begins,
-    /// and unless it is long.
-    sent: RefCell<Option<Vec<Bytes>>>,
-    sent_bytes: Cell<usize>,
     receiving: RefCell<Receiving>,
     /// What broke the response, told again to whoever reads.
     broken: RefCell<Option<(ErrorKind, String)>>,
@@ -87,8 +81,6 @@ impl ClientStream {
         Self {
             place,
             sending: RefCell::new(Sending::Head(Vec::new())),
-            sent: RefCell::new(Some(Vec::new())),
-            sent_bytes: Cell::new(0),
             receiving: RefCell::new(Receiving::Nothing),
             broken: RefCell::default(),
             refused: Cell::new(false),
@@ -99,12 +91,6 @@ impl ClientStream {
     /// §8.7), or the connection ended before a byte of the request was sent.
     pub fn was_refused(&self) -> bool {
         self.refused.get()
-    }
-
-    /// What was taken of the body, if all of it was kept and the request was refused. Gives it once.
-    pub fn take_sent(&self) -> Option<Vec<u8>> {
-        let sent = self.sent.take().filter(|_| self.was_refused());
-        sent.map(|pieces| pieces.concat())
     }
 
     /// Ready when a read may give bytes, the end, or an error.
@@ -118,9 +104,6 @@ impl ClientStream {
         if let Err(error) = ready!(self.receiving.borrow_mut().poll_fill(cx)) {
             let error = self.judge(&error);
             self.breaks(&error);
-        } else {
-            // It is an answer, so the request was not refused.
-            self.sent.take();
         }
         Poll::Ready(Ok(()))
     }
@@ -172,8 +155,8 @@ impl ClientStream {
                 Err(invalid("bytes behind the end of the request"))
             }
             Sending::Body { stream, remaining, last } => {
-                let piece = ready!(poll_send(cx, stream, remaining, last, bytes));
-                piece.map(|piece| self.keep(piece)).map_err(|error| cut(&error))
+                let sent = ready!(poll_send(cx, stream, remaining, last, bytes));
+                sent.map_err(|error| cut(&error))
             }
         };
         Poll::Ready(written)
@@ -267,18 +250,6 @@ impl ClientStream {
             false => Sending::Over,
         };
         Ok(())
-    }
-
-    /// Keeps a piece of the body for as long as all of it can be; gives its length.
-    fn keep(&self, piece: Bytes) -> usize {
-        let count = piece.len();
-        self.sent_bytes.set(self.sent_bytes.get().saturating_add(count));
-        let mut sent = self.sent.borrow_mut();
-        match &mut *sent {
-            Some(pieces) if self.sent_bytes.get() <= KEPT_MAX => pieces.push(piece),
-            _ => *sent = None,
-        }
-        count
     }
 
     fn is_broken(&self) -> bool {
@@ -415,14 +386,14 @@ fn take_head(text: &mut Vec<u8>, bytes: &[u8]) -> (usize, bool) {
     }
 }
 
-/// Hands a piece of the body to the connection, no larger than there is room for. Gives the piece.
+/// Hands a piece of the body to the connection, no larger than there is room for. Gives its length.
 fn poll_send(
     cx: &mut Context<'_>,
     stream: &mut SendStream<Bytes>,
     remaining: &mut Option<u64>,
     last: &mut Option<Bytes>,
     bytes: &[u8],
-) -> Poll<Result<Bytes, h2::Error>> {
+) -> Poll<Result<usize, h2::Error>> {
     let announced =
         remaining.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
     let wanted = bytes.len().min(PIECE_MAX).min(announced);
@@ -439,11 +410,11 @@ fn poll_send(
     if let Some(left) = remaining {
         *left = left.saturating_sub(count as u64);
         if *left == 0 {
-            *last = Some(piece.clone());
-            return Poll::Ready(Ok(piece));
+            *last = Some(piece);
+            return Poll::Ready(Ok(count));
         }
     }
-    Poll::Ready(stream.send_data(piece.clone(), false).map(|()| piece))
+    Poll::Ready(stream.send_data(piece, false).map(|()| count))
 }
 
 /// Ends the request with its last bytes and its trailers.

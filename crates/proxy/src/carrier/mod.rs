@@ -162,14 +162,6 @@ impl Carrier {
         }
     }
 
-    /// What was taken of the body of a message that was refused, if all of it was kept. Gives it once.
-    pub fn take_sent(&self) -> Option<Vec<u8>> {
-        match self {
-            Self::Http2Client(stream) => stream.take_sent(),
-            Self::Socket(_) | Self::Http2Server(_) | Self::Spooled(_) => None,
-        }
-    }
-
     /// Tells the peer that nothing more will be sent; reading goes on.
     ///
     /// # Errors

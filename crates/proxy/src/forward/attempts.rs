@@ -5,6 +5,7 @@
 //! outage; a request that may have been acted upon is not sent again unless acting twice is harmless
 //! or the operator says so.
 
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
@@ -14,6 +15,7 @@ use config::model::{HashKey, RetryOn};
 use net::timer::{Tick, unix_millis};
 use wire::field::FieldId;
 
+use super::attempt::Lost;
 use super::wait::ClientWatch;
 use super::{Broken, Patience};
 use crate::balance::{Ask, Choice, Member, TRIED_MAX, Trial, Tried};
@@ -35,16 +37,28 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Attempts<'a> {
     pool: &'a Pool,
     /// Of the pool's breaker, if it has one.
-    permit: Option<Permit>,
-    tried: Tried,
-    made: u32,
+    permit: Cell<Option<Permit>>,
+    tried: RefCell<Tried>,
+    made: Cell<u32>,
     began: Tick,
     hash: u64,
     turn: usize,
     /// What the client's cookie says of the member that keeps it.
     found: Found,
-    /// When the attempt under way began, if somebody goes by latency.
-    started: Option<Instant>,
+}
+
+/// Where an attempt went, where somebody goes by how long it takes.
+#[derive(Clone, Copy)]
+pub(super) struct SentTo<'a> {
+    pub(super) member: &'a Member,
+    pub(super) began: Instant,
+}
+
+impl SentTo<'_> {
+    /// How long it has taken.
+    pub(super) fn micros(self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Why an attempt failed, as far as it matters for another one.
@@ -107,31 +121,50 @@ impl<'a> Attempts<'a> {
         pool.budget.request(now);
         let hash = pool.balancer.hash_key();
         let hash = hash.map_or(0, |key| Ask::hash_of(&property(inbound, key)));
-        let tried = Tried::default();
         let turn = pool.balancer.take_turn();
         let seconds = unix_millis() / 1000;
         let sticky = pool.sticky.as_ref();
         let found = sticky.map_or(Found::None, |sticky| sticky.find(cookies(inbound), seconds));
-        Ok(Self { pool, permit, tried, made: 0, began: now, hash, turn, found, started: None })
+        Ok(Self {
+            pool,
+            permit: Cell::new(permit),
+            tried: RefCell::default(),
+            made: Cell::new(0),
+            began: now,
+            hash,
+            turn,
+            found,
+        })
     }
 
-    /// The member for the next attempt, when one has room for it; it counts the request from now on.
+    /// How many there have been, the one under way included.
+    pub(super) fn made(&self) -> u32 {
+        self.made.get()
+    }
+
+    /// Somebody goes by how long an attempt takes.
+    pub(super) fn wants_latency(&self) -> bool {
+        self.pool.wants_latency()
+    }
+
+    /// The member for the next attempt, when one has room for it, or at once unless it `waits`; it
+    /// counts the request from now on.
     pub(super) async fn next(
-        &mut self,
+        &self,
         inbound: &Inbound<'_>,
         patience: &Patience<'_>,
+        waits: bool,
     ) -> Result<(&'a Member, Flight<'a>), Broken> {
-        self.made += 1;
+        self.made.set(self.made.get() + 1);
         let taken = match self.take(inbound) {
             Taken::Member(member, flight) => Ok((member, flight)),
-            Taken::Nothing => Err(no_endpoint()),
-            Taken::Full => Box::pin(self.wait(inbound, patience)).await,
+            Taken::Full if waits => Box::pin(self.wait(inbound, patience)).await,
+            Taken::Full | Taken::Nothing => Err(no_endpoint()),
         };
         let (member, flight) = taken?;
         if let Some(index) = self.pool.balancer.index_of(member) {
-            self.tried.add(index);
+            self.tried.borrow_mut().add(index);
         }
-        self.started = self.pool.wants_latency().then(Instant::now);
         Ok((member, flight))
     }
 
@@ -166,12 +199,13 @@ impl<'a> Attempts<'a> {
     }
 
     fn choose(&self, inbound: &Inbound<'_>) -> Choice<'a> {
-        if let Some(member) = self.found.tag().and_then(|tag| self.pool.keeper(tag, &self.tried)) {
+        let tried = &*self.tried.borrow();
+        if let Some(member) = self.found.tag().and_then(|tag| self.pool.keeper(tag, tried)) {
             return Choice::Member(member, Trial::No);
         }
         let random = inbound.connection.worker.next_random();
         let ask = Ask { hash: self.hash, random, turn: self.turn, now: Tick::now() };
-        self.pool.balancer.choose(&ask, &self.tried)
+        self.pool.balancer.choose(&ask, tried)
     }
 
     /// Waits in the pool's queue until a member has room.
@@ -213,18 +247,37 @@ impl<'a> Attempts<'a> {
     }
 
     /// The upstream answered.
-    pub(super) fn answered(&self, inbound: &Inbound<'_>, member: &Member, status: u16) {
+    pub(super) fn answered(
+        &self,
+        inbound: &Inbound<'_>,
+        member: &Member,
+        status: u16,
+        micros: Option<u64>,
+    ) {
         let log = &inbound.connection.worker.error_log;
-        self.pool.answered(log, member, status, self.latency());
+        self.pool.answered(log, member, status, micros);
     }
 
-    /// The attempt failed.
+    /// The attempt was lost.
+    pub(super) fn lost(&self, inbound: &Inbound<'_>, lost: &Lost<'_>) {
+        match lost.failed {
+            // One that says in order that it takes no more (GOAWAY) has not failed.
+            None | Some((_, Reason::Refused)) => {}
+            Some(_) if lost.broken.by != Party::Upstream => {}
+            Some((member, reason)) => {
+                self.failed(inbound, member, reason, lost.broken.cause, lost.micros);
+            }
+        }
+    }
+
+    /// The upstream failed.
     pub(super) fn failed(
         &self,
         inbound: &Inbound<'_>,
         member: &Member,
         reason: Reason,
         cause: Cause,
+        micros: Option<u64>,
     ) {
         let failure = match reason {
             Reason::Connect => Failure::Connect,
@@ -234,7 +287,14 @@ impl<'a> Attempts<'a> {
             Reason::Status(_) => Failure::Status,
         };
         let log = &inbound.connection.worker.error_log;
-        self.pool.failed(log, member, failure, cause, self.latency());
+        self.pool.failed(log, member, failure, cause, micros);
+    }
+
+    /// Another attempt was answered first: this one took at least as long as it had.
+    pub(super) fn overtaken(&self, sent_to: Option<SentTo<'_>>) {
+        if let Some(sent_to) = sent_to {
+            sent_to.member.state.latency.observe(sent_to.micros(), Tick::now());
+        }
     }
 
     /// Makes the cookie line that keeps the client with `member`, if the response has to have one.
@@ -257,17 +317,11 @@ impl<'a> Attempts<'a> {
     }
 
     /// There are no more attempts: the response with `status` is passed on, or there is none.
-    pub(super) fn end(&mut self, inbound: &Inbound<'_>, status: Option<u16>) {
+    pub(super) fn end(&self, inbound: &Inbound<'_>, status: Option<u16>, micros: Option<u64>) {
         if let Some(permit) = self.permit.take() {
             let log = &inbound.connection.worker.error_log;
-            self.pool.done(log, permit, status, self.latency());
+            self.pool.done(log, permit, status, micros);
         }
-    }
-
-    /// The attempt did not count: the endpoint was never asked.
-    pub(super) fn took_back(&mut self) {
-        self.made = self.made.saturating_sub(1);
-        self.tried = Tried::default();
     }
 
     /// A response with this status is a reason for another attempt.
@@ -275,47 +329,74 @@ impl<'a> Attempts<'a> {
         Reason::Status(status).is_listed(&self.pool.settings.retry.on)
     }
 
-    fn latency(&self) -> Option<u64> {
-        self.started.map(|started| u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX))
-    }
-
-    /// Whether there may be another attempt after one that failed for `reason`; waits for its time if
-    /// so. `intact`: the whole request can be sent again.
-    pub(super) async fn again(
-        &mut self,
+    /// How long to wait before another attempt after one that failed for `reason`; `None` if there
+    /// is none. `intact`: the whole request can be sent again.
+    pub(super) fn again(
+        &self,
         inbound: &Inbound<'_>,
+        patience: &Patience<'_>,
         reason: Reason,
         intact: bool,
-    ) -> bool {
+    ) -> Option<Duration> {
         let retry = &self.pool.settings.retry;
-        let now = Tick::now();
-        let elsewhere = self.pool.balancer.has_another(&self.tried, now);
+        let pause = self.pause(inbound, retry.backoff);
         let allowed = reason.is_listed(&retry.on)
             && intact
-            && self.made < retry.attempts.min(TRIED_MAX as u32)
-            && retry.timeout.is_none_or(|time| now.since(self.began) < time)
             && (reason.is_harmless() || retry.non_idempotent || is_idempotent(inbound))
             // With nowhere else to go, the same again only makes sense if time has passed.
-            && (reason == Reason::Refused || elsewhere || !retry.backoff.is_zero())
+            && (reason == Reason::Refused || self.has_another() || !pause.is_zero())
+            && patience.within(pause) == pause
             // What nobody has seen yet is not more load than it was.
-            && (reason.is_harmless() || self.pool.budget.try_retry(now));
-        if allowed && !retry.backoff.is_zero() {
-            self.pause(inbound, retry.backoff).await;
-        }
-        allowed
+            && self.may_make_more(pause, reason.is_harmless());
+        allowed.then_some(pause)
+    }
+
+    /// A second attempt may be made beside the one under way.
+    pub(super) fn may_hedge(&self) -> bool {
+        self.has_another() && self.may_make_more(Duration::ZERO, false)
+    }
+
+    fn may_make_more(&self, pause: Duration, free: bool) -> bool {
+        let retry = &self.pool.settings.retry;
+        let now = Tick::now();
+        self.made.get() < retry.attempts.min(TRIED_MAX as u32)
+            && retry.timeout.is_none_or(|time| now.since(self.began) + pause < time)
+            && (free || self.pool.budget.try_retry(now))
+    }
+
+    fn has_another(&self) -> bool {
+        self.pool.balancer.has_another(&self.tried.borrow(), Tick::now())
     }
 
     /// Doubled for each further attempt, and varied by half, so that requests that failed together do
     /// not come back together.
-    async fn pause(&self, inbound: &Inbound<'_>, first: Duration) {
-        let doubled = first.saturating_mul(1 << self.made.saturating_sub(1).min(16));
+    fn pause(&self, inbound: &Inbound<'_>, first: Duration) -> Duration {
+        if first.is_zero() {
+            return first;
+        }
+        let doubled = first.saturating_mul(1 << self.made.get().saturating_sub(1).min(16));
         let most = doubled.min(BACKOFF_MAX);
         let random = inbound.connection.worker.next_random() % 1000;
-        let pause = most / 2 + most.mul_f64(random as f64 / 2000.0);
-        let deadline = &inbound.connection.deadline;
-        deadline.set(pause);
-        poll_fn(|cx| deadline.poll_expired(cx)).await;
+        most / 2 + most.mul_f64(random as f64 / 2000.0)
     }
+}
+
+/// Lets time pass before another attempt.
+///
+/// # Errors
+/// The client has gone meanwhile.
+pub(super) async fn wait_out(inbound: &Inbound<'_>, pause: Duration) -> Result<(), Broken> {
+    let deadline = &inbound.connection.deadline;
+    let mut watch = ClientWatch::new();
+    deadline.set(pause);
+    poll_fn(|cx| match deadline.poll_expired(cx) {
+        Poll::Ready(()) => Poll::Ready(Ok(())),
+        Poll::Pending if watch.is_gone(cx, &inbound.connection.carrier) => {
+            Poll::Ready(Err(Broken::new(Party::Client, Phase::Queue, Cause::Closed)))
+        }
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 /// What became of the choice.

@@ -12,16 +12,15 @@ use std::task::{Context, Poll};
 use net::buffer::Buffer;
 use wire::head::Framing;
 
-use super::{
-    Blocked, ClientWatch, Outlet, Patience, Pump, PumpError, Reached, Relayed, Sending, Waiting,
-    outlet, release, response_lead,
-};
+use super::attempt::{Call, Work};
+use super::reach::Reached;
+use super::reply::{Relayed, begin_reply, release};
+use super::sending::Sending;
+use super::wait::ClientWatch;
+use super::{Blocked, Pump, PumpError, Waiting};
 use crate::buffering::SpooledBody;
 use crate::carrier::Carrier;
-use crate::decide::Matched;
-use crate::exchange::Inbound;
-use crate::log::{Cause, Party, Record};
-use crate::worker::Heads;
+use crate::log::{Cause, Party};
 
 /// How often the two sides take turns before other tasks have theirs: in each at most some hundred
 /// kilobytes to a megabyte move.
@@ -37,24 +36,18 @@ struct Intake<'a> {
 }
 
 /// Passes a final response on; `buffer` begins with its head.
-#[allow(clippy::too_many_arguments, reason = "what one call needs has many owners")]
-pub(super) async fn relay_buffered<'a>(
-    inbound: &Inbound<'a>,
-    matched: &Matched<'a>,
-    reached: Reached<'a>,
-    sending: &mut Sending<'a>,
+pub(super) async fn relay_buffered<'r>(
+    call: Call<'r, '_>,
+    reached: Reached<'r>,
+    sending: &mut Sending<'r>,
     mut buffer: Buffer,
-    heads: &mut Heads,
-    patience: &mut Patience<'_>,
-    request_id: &[u8],
-    record: &mut Record<'a>,
+    work: &mut Work<'_, '_, '_>,
 ) -> Relayed {
+    let Call { inbound, matched, .. } = call;
     let worker = &inbound.connection.worker;
     let client = &inbound.connection.carrier;
-    let Outlet { chunked, until_close, stray, persist } =
-        outlet(inbound, matched, &heads.response, sending);
-    let lead = response_lead(inbound, matched, heads, &buffer, persist, false, request_id);
-    buffer.consume(heads.response.len);
+    let (outlet, lead) = begin_reply(call, sending, work.heads, &mut buffer);
+    let Work { heads, patience, record, .. } = work;
     let framing = heads.response.framing;
     let may_keep = heads.response.keep_alive && !heads.interim_at_fault;
     let body = Carrier::Spooled(Box::new(SpooledBody::passing(&matched.proxy.buffering, worker)));
@@ -63,7 +56,7 @@ pub(super) async fn relay_buffered<'a>(
     // What has come already goes out together with the head.
     let first = poll_fn(|cx| {
         intake.poll(cx, &body);
-        intake.end_upstream(inbound, matched, sending, may_keep);
+        intake.end_upstream(call, sending, may_keep);
         let mut first = worker.context.buffers.get();
         let count = body.try_read(first.spare_mut()).unwrap_or(0);
         first.advance(count);
@@ -74,7 +67,8 @@ pub(super) async fn relay_buffered<'a>(
         Framing::Chunked => Framing::UntilClose,
         framing => framing,
     };
-    let mut reply = Pump::new(framing, chunked, lead, &[], &worker.context).with_buffer(first);
+    let mut reply =
+        Pump::new(framing, outlet.chunked, lead, &[], &worker.context).with_buffer(first);
     let deadline = worker.context.timers.deadline();
     let mut upstream_patience = patience.beside(&deadline);
     let mut watch = ClientWatch::new();
@@ -87,7 +81,7 @@ pub(super) async fn relay_buffered<'a>(
                 sending.drive(cx, inbound, &reached.connection.carrier);
             }
             intake.poll(cx, &body);
-            intake.end_upstream(inbound, matched, sending, may_keep);
+            intake.end_upstream(call, sending, may_keep);
             if intake.has_failed() && reply.is_unsent() {
                 return Poll::Ready(Err(PumpError::Source(Cause::Closed)));
             }
@@ -140,7 +134,7 @@ pub(super) async fn relay_buffered<'a>(
         // What was here cannot be read any more.
         (PumpError::Source(_), _) => (Party::Proxy, Cause::Internal),
     });
-    let after = Relayed::after(error.is_none(), until_close, stray, persist);
+    let after = outlet.after(error.is_none());
     Relayed { after, error, unsent }
 }
 
@@ -173,13 +167,7 @@ impl Intake<'_> {
     }
 
     /// Lets go of the upstream when nothing more is to come from it or to go to it.
-    fn end_upstream<'b>(
-        &mut self,
-        inbound: &Inbound<'b>,
-        matched: &Matched<'b>,
-        sending: &Sending<'b>,
-        may_keep: bool,
-    ) {
+    fn end_upstream(&mut self, call: Call<'_, '_>, sending: &Sending<'_>, may_keep: bool) {
         let Some(end) = self.end.filter(|end| sending.over || end.is_err()) else { return };
         let Some(reached) = self.reached.take() else { return };
         let excess = self.pump.take().and_then(|pump| pump.into_parts().1);
@@ -188,7 +176,7 @@ impl Intake<'_> {
             && excess.is_none()
             && may_keep
             && !reached.connection.carrier.delimits();
-        release(inbound, matched, reached, reusable);
+        release(call, reached, reusable);
     }
 
     /// It is the upstream's turn.

@@ -70,6 +70,11 @@ impl<'a> Patience<'a> {
         Self { connection, deadline, limits, timeouts, mark: None, quiet: 0, taken: None, until }
     }
 
+    /// What wakes the task when somebody takes too long.
+    pub fn deadline(&self) -> &'a Deadline {
+        self.deadline
+    }
+
     /// The time for the whole exchange is over.
     pub fn is_over(&self) -> bool {
         self.until.is_some_and(|until| Tick::now() >= until)

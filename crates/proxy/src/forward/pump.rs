@@ -18,6 +18,7 @@ use net::worker::WorkerContext;
 use wire::body::{BodyDecoder, chunk_prefix};
 use wire::head::Framing;
 
+use super::kept::Kept;
 use crate::carrier::Carrier;
 use crate::log::Cause;
 
@@ -48,6 +49,8 @@ pub struct Pump<'a> {
     finishing: bool,
     /// Bytes read together with the head, not decoded yet.
     early: &'a [u8],
+    /// Keeps what is read, and gives what an earlier pump has read.
+    kept: Option<&'a Kept>,
     buffer: Option<Buffer>,
     buffers: Pool,
     /// The pipe, while bytes go through one.
@@ -132,6 +135,7 @@ impl<'a> Pump<'a> {
             trailers: None,
             finishing: false,
             early,
+            kept: None,
             buffer: None,
             buffers: context.buffers.clone(),
             splice: None,
@@ -162,6 +166,12 @@ impl<'a> Pump<'a> {
         self
     }
 
+    /// The same, where what is read is kept for another pump, and what was kept is read first.
+    pub fn with_kept(mut self, kept: Option<&'a Kept>) -> Self {
+        self.kept = kept;
+        self
+    }
+
     /// Moves what can be moved. Ready when the whole message has been written.
     pub fn poll(
         &mut self,
@@ -172,7 +182,11 @@ impl<'a> Pump<'a> {
         loop {
             ready!(self.poll_drain(cx, to)).map_err(|e| PumpError::Sink(Cause::of(&e)))?;
             if self.trailers.is_none() && from.delimits() && self.decoder.is_done() {
-                self.trailers = Some(from.trailers());
+                let trailers = from.trailers();
+                self.trailers = Some(match self.kept {
+                    Some(kept) => kept.trailers(trailers),
+                    None => trailers,
+                });
             }
             self.prepare().map_err(|_| PumpError::Source(Cause::Malformed))?;
             if self.payload > self.payload_max {
@@ -212,9 +226,9 @@ impl<'a> Pump<'a> {
         self.progress == 0
     }
 
-    /// Nothing was taken from the source: what a pump made anew would find is the same.
+    /// What a pump made anew would find is the same: nothing was taken from the source, or it is kept.
     pub fn is_repeatable(&self) -> bool {
-        !self.has_read
+        self.kept.map_or(!self.has_read, Kept::is_intact)
     }
 
     /// Not a byte was written.
@@ -409,6 +423,9 @@ impl<'a> Pump<'a> {
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, from: &Carrier) -> Poll<Result<(), PumpError>> {
         let lost = |error: io::Error| PumpError::Source(Cause::of(&error));
+        if self.reads_kept() {
+            return Poll::Ready(Ok(()));
+        }
         loop {
             if from.poll_read_ready(cx).map_err(lost)?.is_pending() {
                 if self.buffer.as_ref().is_some_and(|buffer| buffer.is_empty()) {
@@ -438,6 +455,9 @@ impl<'a> Pump<'a> {
                     self.progress += count as u64;
                     let long = count == room || count >= BUFFER_SIZE;
                     self.long_reads = if long { self.long_reads + 1 } else { 0 };
+                    if let (Some(kept), Some(read)) = (self.kept, buffer.spare_mut().get(..count)) {
+                        kept.keep(read);
+                    }
                     buffer.advance(count);
                     self.buffer = Some(buffer);
                     return Poll::Ready(Ok(()));
@@ -450,10 +470,24 @@ impl<'a> Pump<'a> {
         }
     }
 
+    /// Reads what an earlier pump has read and this one has not.
+    fn reads_kept(&mut self) -> bool {
+        let Some(kept) = self.kept.filter(|kept| kept.has_more()) else { return false };
+        let mut buffer = self.buffer.take().unwrap_or_else(|| self.buffers.get());
+        buffer.make_room();
+        let count = kept.give(buffer.spare_mut());
+        buffer.advance(count);
+        self.progress += count as u64;
+        self.has_read = true;
+        self.buffer = Some(buffer);
+        true
+    }
+
     /// The rest is long and both sides take it as it is.
     fn may_splice(&self) -> bool {
         self.raw
             && !self.no_splice
+            && self.kept.is_none()
             && self.early.is_empty()
             && self.buffer.as_ref().is_none_or(|buffer| buffer.is_empty())
             && match self.decoder.remaining() {

@@ -1,4 +1,4 @@
-//! Finding an endpoint and a connection to it.
+//! Finding a connection to an endpoint: a kept one, a place on a shared one, or a new one.
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -11,12 +11,12 @@ use http::uri::Scheme;
 use net::stream::Stream;
 use wire::proxy_protocol::{Addresses, write_v1, write_v2};
 
-use super::attempts::{Attempts, Flight, Reason};
-use super::{Broken, Patience};
+use super::attempt::{Call, Work};
+use super::attempts::Flight;
 use crate::balance::Member;
 use crate::decide::Matched;
 use crate::exchange::Inbound;
-use crate::log::{Cause, Party, Phase, Record};
+use crate::log::Cause;
 use crate::upstream::{ConnectError, Http2Pool, UpstreamConnection, connect};
 
 /// An endpoint and a connection to it.
@@ -26,72 +26,27 @@ pub(super) struct Reached<'a> {
     /// The connection, kept or new.
     pub(super) connection: UpstreamConnection,
     /// Counts the request at the endpoint.
-    _in_flight: Flight<'a>,
-}
-
-/// Chooses an endpoint and takes a kept connection to it (unless `fresh_only`) or opens one. When
-/// that fails, another endpoint has its turn, as far as attempts are left.
-pub(super) async fn reach<'a>(
-    inbound: &Inbound<'a>,
-    matched: &Matched<'a>,
-    attempts: &mut Attempts<'a>,
-    fresh_only: bool,
-    patience: &Patience<'_>,
-    record: &mut Record<'a>,
-) -> Result<Reached<'a>, Broken> {
-    loop {
-        let (member, in_flight) = attempts.next(inbound, patience).await?;
-        record.attempts += 1;
-        record.endpoint = &member.url;
-        record.reused = false;
-        match connection_to(inbound, matched, member, fresh_only, patience, record).await {
-            Ok(connection) => {
-                record.reused = connection.reused;
-                return Ok(Reached { member, connection, _in_flight: in_flight });
-            }
-            Err(error) => {
-                drop(in_flight);
-                attempts.failed(inbound, member, Reason::Connect, error.cause);
-                if !attempts.again(inbound, Reason::Connect, true).await {
-                    return Err(Broken {
-                        by: Party::Upstream,
-                        phase: Phase::Connect,
-                        cause: error.cause,
-                        detail: error.detail,
-                        retry_after: None,
-                    });
-                }
-            }
-        }
-    }
+    pub(super) flight: Flight<'a>,
 }
 
 /// A kept connection, a place on a shared one, or a new one.
-async fn connection_to(
-    inbound: &Inbound<'_>,
-    matched: &Matched<'_>,
+pub(super) async fn connection_to(
+    call: Call<'_, '_>,
     member: &Member,
     fresh_only: bool,
-    patience: &Patience<'_>,
-    record: &mut Record<'_>,
+    work: &mut Work<'_, '_, '_>,
 ) -> Result<UpstreamConnection, ConnectError> {
+    let Call { inbound, matched, .. } = call;
+    work.record.times.connect = None;
     let greeting = greeting(inbound, member);
     if greeting.is_empty()
         && let Some(connection) = kept(inbound, member, fresh_only)
     {
-        if connection.reused {
-            record.times.connect = None;
-        }
         return Ok(connection);
     }
     // Few requests open one, so its many steps are no part of every request's memory.
     let opening = Box::pin(open(inbound, matched, member, &greeting));
-    let connection =
-        in_time(inbound, patience.within(matched.proxy.timeout.connect), record, opening).await?;
-    if connection.reused {
-        record.times.connect = None;
-    }
-    Ok(connection)
+    in_time(inbound, matched.proxy.timeout.connect, work, opening).await
 }
 
 /// A connection that is there already, and has room.
@@ -161,11 +116,12 @@ fn addresses(inbound: &Inbound<'_>) -> Option<Addresses> {
 async fn in_time(
     inbound: &Inbound<'_>,
     limit: Duration,
-    record: &mut Record<'_>,
+    work: &mut Work<'_, '_, '_>,
     mut opening: Pin<Box<impl Future<Output = Result<UpstreamConnection, ConnectError>>>>,
 ) -> Result<UpstreamConnection, ConnectError> {
     let started = inbound.started.map(|_| Instant::now());
-    let deadline = &inbound.connection.deadline;
+    let limit = work.patience.within(limit);
+    let deadline = work.patience.deadline();
     deadline.set(limit);
     let connection = poll_fn(|cx| match opening.as_mut().poll(cx) {
         Poll::Ready(result) => Poll::Ready(result),
@@ -176,6 +132,8 @@ async fn in_time(
         Poll::Pending => Poll::Pending,
     })
     .await?;
-    record.times.connect = started.map(|started| started.elapsed().as_micros() as u64);
+    if !connection.reused {
+        work.record.times.connect = started.map(|started| started.elapsed().as_micros() as u64);
+    }
     Ok(connection)
 }

@@ -1,4 +1,4 @@
-//! The request on its way to the upstream: made, moved, and where it was refused, made again.
+//! The request on its way to the upstream.
 
 use std::task::{Context, Poll};
 
@@ -6,8 +6,9 @@ use config::model::UpstreamAddress;
 use wire::field::FieldId;
 use wire::head::Framing;
 
+use super::kept::kept;
 use super::reach::Reached;
-use super::{Blocked, Broken, Pump, PumpError};
+use super::{Blocked, Pump, PumpError};
 use crate::carrier::Carrier;
 use crate::decide::Matched;
 use crate::drain::Left;
@@ -19,23 +20,27 @@ use crate::worker::Heads;
 
 /// The request on its way to the upstream.
 pub(super) struct Sending<'a> {
-    /// What goes out before anything the pump moves: a head and part of a body.
-    prefix: Vec<u8>,
-    /// How much of it is the head.
-    prefix_head: usize,
-    /// How much of it is sent.
-    prefix_sent: usize,
-    pub(super) pump: Pump<'a>,
+    pump: Pump<'a>,
     /// Nothing more is to be done: all of it is sent, or the upstream takes no more.
     pub(super) over: bool,
     /// The upstream took no more.
-    pub(super) refused: Option<Cause>,
+    refused: Option<Cause>,
 }
 
 impl Sending<'_> {
     /// All of it was sent.
     pub(super) fn is_whole(&self) -> bool {
         self.over && self.refused.is_none()
+    }
+
+    /// It will be made anew: gives the memory of its head back.
+    pub(super) fn give_back(self, heads: &mut Heads) {
+        heads.out = self.pump.into_parts().0;
+    }
+
+    /// Not a byte was read or written.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.pump.is_untouched()
     }
 
     /// What is left of the request on the client's connection.
@@ -83,17 +88,6 @@ impl Sending<'_> {
         if self.over {
             return None;
         }
-        while let Some(rest) = self.prefix.get(self.prefix_sent..).filter(|rest| !rest.is_empty()) {
-            match upstream.poll_write(cx, rest) {
-                Poll::Ready(Ok(count @ 1..)) => self.prefix_sent += count,
-                Poll::Pending => return None,
-                Poll::Ready(result) => {
-                    self.over = true;
-                    self.refused = Some(result.map_or_else(|e| Cause::of(&e), |_| Cause::Closed));
-                    return None;
-                }
-            }
-        }
         match self.pump.poll(cx, inbound.body(), upstream) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => self.over = true,
@@ -113,57 +107,18 @@ impl Sending<'_> {
 
     /// Whom it waits for; only meaningful after it was driven and is not over.
     pub(super) fn blocked(&self) -> Blocked {
-        match self.prefix_sent < self.prefix.len() {
-            true => Blocked::OnSink,
-            false => self.pump.blocked(),
-        }
+        self.pump.blocked()
     }
 
     /// Grows with every byte read or written.
     pub(super) fn progress(&self) -> u64 {
-        self.prefix_sent as u64 + self.pump.progress()
-    }
-}
-
-/// A request that an upstream took part of, and surely did nothing with.
-pub(super) struct Begun<'a> {
-    pub(super) sending: Sending<'a>,
-    /// What it took of the body.
-    pub(super) body: Vec<u8>,
-    /// How it was refused.
-    pub(super) why: Broken,
-}
-
-impl<'a> Begun<'a> {
-    /// The rest of the body, as it comes from the pump, can go to the endpoint that was reached.
-    pub(super) fn fits(&self, reached: &Reached<'_>) -> bool {
-        reached.connection.carrier.delimits()
-    }
-
-    /// The same request for the endpoint that was reached: the head anew, what was taken of the body,
-    /// then the rest.
-    pub(super) fn send_again(
-        self,
-        inbound: &Inbound<'a>,
-        matched: &Matched<'_>,
-        reached: &Reached<'_>,
-        request_id: &[u8],
-    ) -> Sending<'a> {
-        let mut prefix = Vec::new();
-        request_head(inbound, matched, reached, request_id, &mut prefix);
-        let prefix_head = prefix.len();
-        prefix.extend_from_slice(&self.body);
-        // The body that was to be sent again, and was not.
-        let Sending { prefix: before, prefix_head: head, prefix_sent: sent, pump, .. } =
-            self.sending;
-        prefix.extend_from_slice(before.get(sent.max(head)..).unwrap_or_default());
-        Sending { prefix, prefix_head, prefix_sent: 0, pump, over: false, refused: None }
+        self.pump.progress()
     }
 }
 
 /// Makes the request ready to go to the endpoint that was reached.
 pub(super) fn send_request<'a>(
-    inbound: &Inbound<'a>,
+    inbound: &'a Inbound<'a>,
     matched: &Matched<'_>,
     reached: &Reached<'_>,
     heads: &mut Heads,
@@ -183,9 +138,9 @@ pub(super) fn send_request<'a>(
     let chunked = unknown_length && !reached.connection.carrier.delimits();
     let context = &inbound.connection.worker.context;
     let pump = Pump::new(framing, chunked, out, early, context)
-        .with_payload_max(inbound.snapshot.max_request_size);
-    let prefix = Vec::new();
-    Sending { prefix, prefix_head: 0, prefix_sent: 0, pump, over: false, refused: None }
+        .with_payload_max(inbound.snapshot.max_request_size)
+        .with_kept(kept(inbound, matched, reached.member));
+    Sending { pump, over: false, refused: None }
 }
 
 /// Writes the head for the endpoint that was reached.

@@ -1,0 +1,215 @@
+//! One attempt: an endpoint is chosen and reached, the request sent, the response head awaited.
+//!
+//! What always holds: an attempt has one endpoint; a kept connection that its upstream closed at the
+//! moment when the request came is replaced by a new one to the same endpoint, and does not count as
+//! a failure.
+
+use std::time::Instant;
+
+use net::buffer::Buffer;
+use wire::head::{Upgrade, Version};
+
+use super::attempts::{Attempts, Reason, SentTo, is_idempotent};
+use super::reach::{Reached, connection_to};
+use super::sending::{Sending, send_request};
+use super::wait::{Awaited, await_response};
+use super::{Broken, Patience};
+use crate::balance::Member;
+use crate::decide::Matched;
+use crate::exchange::Inbound;
+use crate::filters::write_informational;
+use crate::log::{Cause, Party, Phase, Record};
+use crate::send::write_all;
+use crate::worker::Heads;
+
+/// Interim (1xx) responses passed on for one request; an upstream that sends more is at fault.
+const INTERIM_MAX: usize = 8;
+
+/// What is the same for all attempts of a request.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'r, 'a> {
+    pub(super) inbound: &'r Inbound<'a>,
+    pub(super) matched: &'r Matched<'a>,
+    pub(super) attempts: &'r Attempts<'a>,
+    pub(super) request_id: &'r [u8],
+}
+
+/// What one attempt works with.
+pub(super) struct Work<'w, 'p, 'a> {
+    pub(super) heads: &'w mut Heads,
+    pub(super) patience: &'w mut Patience<'p>,
+    pub(super) record: &'w mut Record<'a>,
+    pub(super) sent_to: Option<SentTo<'a>>,
+    /// It is one of two at the same time: it waits for no place at an endpoint, and interim
+    /// responses are kept until it is known whose response the client gets.
+    pub(super) beside: bool,
+    /// Interim responses that the client has not got yet.
+    pub(super) interim: Vec<Vec<u8>>,
+}
+
+/// A response has begun.
+pub(super) struct Answered<'a> {
+    pub(super) reached: Reached<'a>,
+    pub(super) sending: Sending<'a>,
+    /// Begins with the response head, which is indexed in the attempt's [`Heads`].
+    pub(super) buffer: Buffer,
+}
+
+/// No response has come.
+pub(super) struct Lost<'a> {
+    pub(super) broken: Broken,
+    /// Where the request went, if it got that far, and how that failed.
+    pub(super) failed: Option<(&'a Member, Reason)>,
+    /// What was sent of it.
+    pub(super) sending: Option<Sending<'a>>,
+    /// How long that took, where somebody goes by it.
+    pub(super) micros: Option<u64>,
+}
+
+impl<'a> Work<'_, '_, 'a> {
+    /// How long the last attempt has taken, where somebody goes by it.
+    pub(super) fn micros(&self) -> Option<u64> {
+        self.sent_to.map(SentTo::micros)
+    }
+
+    fn lost<'r>(
+        &self,
+        broken: Broken,
+        failed: Option<(&'r Member, Reason)>,
+        sending: Option<Sending<'r>>,
+    ) -> Lost<'r> {
+        Lost { broken, failed, sending, micros: self.micros() }
+    }
+}
+
+/// Makes one attempt.
+pub(super) async fn attempt<'r, 'a>(
+    call: Call<'r, 'a>,
+    work: &mut Work<'_, '_, 'a>,
+) -> Result<Answered<'r>, Lost<'r>>
+where
+    'a: 'r,
+{
+    let Call { inbound, matched, attempts, request_id } = call;
+    let chosen = attempts.next(inbound, work.patience, !work.beside).await;
+    let (member, mut flight) = chosen.map_err(|broken| work.lost(broken, None, None))?;
+    work.record.attempts = attempts.made();
+    work.record.endpoint = &member.url;
+    work.sent_to = attempts.wants_latency().then(|| SentTo { member, began: Instant::now() });
+    let mut fresh_only = false;
+    loop {
+        let connection = connection_to(call, member, fresh_only, work).await;
+        let connection = connection.map_err(|error| {
+            let broken = Broken::new(Party::Upstream, Phase::Connect, error.cause);
+            let broken = Broken { detail: error.detail, ..broken };
+            work.lost(broken, Some((member, Reason::Connect)), None)
+        })?;
+        work.record.reused = connection.reused;
+        let reached = Reached { member, connection, flight };
+        let mut sending = send_request(inbound, matched, &reached, work.heads, request_id);
+        match response_head(call, &reached, &mut sending, work).await {
+            Ok(buffer) => return Ok(Answered { reached, sending, buffer }),
+            Err(awaited) if !fresh_only && is_lost(inbound, &reached, &sending, &awaited) => {
+                fresh_only = true;
+                let idle = &inbound.connection.worker.idle;
+                idle.borrow_mut().distrust(member.endpoint.id);
+                sending.give_back(work.heads);
+                work.patience.renew();
+                flight = reached.flight;
+            }
+            Err(Awaited { broken, may_send_again }) => {
+                let refused = may_send_again && reached.connection.carrier.was_refused();
+                let reason = if refused { Reason::Refused } else { Reason::of(broken.cause) };
+                return Err(work.lost(broken, Some((member, reason)), Some(sending)));
+            }
+        }
+    }
+}
+
+/// A kept connection was closed by the upstream, as it does with idle ones, at the moment when the
+/// request came; it can go over a new one.
+fn is_lost(
+    inbound: &Inbound<'_>,
+    reached: &Reached<'_>,
+    sending: &Sending<'_>,
+    awaited: &Awaited,
+) -> bool {
+    let replayable = is_idempotent(inbound) && sending.is_repeatable(inbound);
+    reached.connection.reused
+        && awaited.may_send_again
+        && !reached.connection.carrier.was_refused()
+        && (replayable || sending.is_untouched())
+}
+
+/// Waits for the final response head, passing interim ones on. The buffer begins with the head.
+async fn response_head(
+    call: Call<'_, '_>,
+    reached: &Reached<'_>,
+    sending: &mut Sending<'_>,
+    work: &mut Work<'_, '_, '_>,
+) -> Result<Buffer, Awaited> {
+    let Call { inbound, matched, .. } = call;
+    let mut buffer: Option<Buffer> = None;
+    work.heads.interim_at_fault = false;
+    let malformed = |what: &str| Broken {
+        detail: what.to_owned(),
+        ..Broken::new(Party::Upstream, Phase::FirstByte, Cause::Malformed)
+    };
+    for passed_on in 0..=INTERIM_MAX {
+        let upstream = &reached.connection.carrier;
+        let head = &mut work.heads.response;
+        let awaited =
+            await_response(inbound, upstream, sending, head, &mut buffer, work.patience).await;
+        // An upstream that sent an interim response did not close an idle connection.
+        awaited.map_err(|awaited| match passed_on {
+            0 => awaited,
+            _ => Awaited::final_(awaited.broken),
+        })?;
+        let Some(mut bytes) = buffer.take() else { break };
+        if work.record.times.first_byte.is_none() {
+            work.record.times.first_byte = inbound.elapsed();
+        }
+        if !head.is_interim() {
+            let asked_for = matched.upgrade && head.upgrade == Upgrade::WebSocket;
+            return match head.status == 101 && !asked_for {
+                true => Err(Awaited::final_(malformed("a protocol switch nobody asked for"))),
+                false => Ok(bytes),
+            };
+        }
+        if passed_on == INTERIM_MAX {
+            break;
+        }
+        if !head.keep_alive {
+            work.heads.interim_at_fault = true;
+        }
+        let len = head.len;
+        pass_interim_on(inbound, &bytes, work).await?;
+        bytes.consume(len);
+        buffer = Some(bytes);
+    }
+    Err(Awaited::final_(malformed("too many interim responses")))
+}
+
+/// Passes an interim response on (RFC 9110 §15.2), now or when the final one is.
+async fn pass_interim_on(
+    inbound: &Inbound<'_>,
+    bytes: &[u8],
+    work: &mut Work<'_, '_, '_>,
+) -> Result<(), Awaited> {
+    if inbound.head.version == Version::Http10 {
+        return Ok(());
+    }
+    let heads = &mut *work.heads;
+    heads.spare.clear();
+    write_informational(&heads.response, bytes, &mut heads.spare);
+    if work.beside {
+        work.interim.push(heads.spare.clone());
+        return Ok(());
+    }
+    let client = &inbound.connection.carrier;
+    let written = write_all(client, work.patience, &[&heads.spare]).await;
+    written
+        .map_err(|cause| Awaited::final_(Broken::new(Party::Client, Phase::FirstByte, cause)))?;
+    work.patience.renew();
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! A second attempt beside one that takes long: the client gets the response that begins first.
+//!
+//! What always holds: there are two attempts at most at the same time, to different endpoints; the
+//! second is paid from the pool's budget like any further attempt; the one that is not needed any
+//! more is dropped with its connection; only a request that has no body, and may be acted upon twice,
+//! is sent twice.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use wire::head::Framing;
+
+use super::attempt::{Answered, Call, Lost, Work, attempt};
+use super::attempts::is_idempotent;
+use crate::worker::Heads;
+
+/// How long the first attempt has for itself; `None` if there will be no second one beside it.
+pub(super) fn hedges_after(call: &Call<'_, '_>) -> Option<Duration> {
+    let after = call.matched.pool.settings.retry.hedge?;
+    let fits = call.inbound.head.framing == Framing::None
+        && !call.matched.upgrade
+        && is_idempotent(call.inbound);
+    fits.then_some(after)
+}
+
+/// Makes an attempt, and another one if there is no response after a time.
+pub(super) async fn hedged<'r, 'a>(
+    call: Call<'r, 'a>,
+    after: Duration,
+    work: &mut Work<'_, '_, 'a>,
+) -> Result<Answered<'r>, Lost<'r>>
+where
+    'a: 'r,
+{
+    let inbound = call.inbound;
+    let timers = &inbound.connection.worker.context.timers;
+    let (alarm, deadline) = (timers.deadline(), timers.deadline());
+    let mut heads = Heads::default();
+    let mut record = *work.record;
+    let mut patience = work.patience.beside(&deadline);
+    let mut second_work = Work {
+        heads: &mut heads,
+        patience: &mut patience,
+        record: &mut record,
+        sent_to: None,
+        beside: true,
+        interim: Vec::new(),
+    };
+    work.beside = true;
+    let (result, by_second) = {
+        let mut first = pin!(attempt(call, work));
+        let mut second = pin!(attempt(call, &mut second_work));
+        let mut both = Both { first: State::Running, second: State::Waiting };
+        alarm.set(after);
+        poll_fn(|cx| {
+            if both.first == State::Running
+                && let Poll::Ready(result) = first.as_mut().poll(cx)
+            {
+                both.first = State::Over;
+                match result {
+                    Err(lost) if both.second == State::Running => {
+                        call.attempts.lost(inbound, &lost)
+                    }
+                    result => return Poll::Ready((result, false)),
+                }
+            }
+            if both.second == State::Waiting && alarm.poll_expired(cx).is_ready() {
+                both.second = match call.attempts.may_hedge() {
+                    true => State::Running,
+                    false => State::Over,
+                };
+            }
+            if both.second == State::Running {
+                let _woken_by_it = deadline.poll_expired(cx);
+                if let Poll::Ready(result) = second.as_mut().poll(cx) {
+                    both.second = State::Over;
+                    match result {
+                        Err(lost) if both.first == State::Running => {
+                            call.attempts.lost(inbound, &lost);
+                        }
+                        result => return Poll::Ready((result, true)),
+                    }
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    };
+    work.beside = false;
+    let overtaken = if by_second { work.sent_to } else { second_work.sent_to };
+    if result.is_ok() {
+        call.attempts.overtaken(overtaken);
+    }
+    if by_second {
+        work.sent_to = second_work.sent_to;
+        work.interim = second_work.interim;
+        *work.record = record;
+        std::mem::swap(work.heads, &mut heads);
+    }
+    work.patience.renew();
+    result
+}
+
+/// How far the two attempts are.
+struct Both {
+    first: State,
+    second: State,
+}
+
+#[derive(PartialEq, Eq)]
+enum State {
+    Waiting,
+    Running,
+    Over,
+}
