@@ -1,5 +1,15 @@
 //! Which endpoint gets the request.
 
+mod addresses;
+mod breaker;
+mod capacity;
+mod ejection;
+mod hashes;
+mod left_out;
+mod methods;
+mod slow_start;
+mod tiers;
+
 use std::sync::mpsc::channel;
 
 use crate::harness::*;

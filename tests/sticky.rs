@@ -85,3 +85,112 @@ fn the_application_may_say_when() {
     let login = ravelin.get("/login").expect(200);
     assert_eq!(login.head.all("set-cookie").len(), 2);
 }
+
+const BY_HASH: &str = "[sites.proxy.load_balancing]\nsticky_sessions = { \
+                       mode = \"CookieConsistentHash\", appCookieName = \"SID\" }\n";
+
+/// No multiple of three, so that going round does not look like keeping sessions.
+const SESSIONS: usize = 61;
+
+/// Who serves each of so many sessions.
+fn sessions(client: &mut Client, count: usize) -> Vec<String> {
+    let ask = |session| ask(client, &format!("Cookie: x=1; SID=s{session}\r\n"));
+    (0..count).map(ask).map(|response| response.expect(200).text()).collect()
+}
+
+#[test]
+fn by_hash_of_the_applications_cookie_sessions_stay_and_spread() {
+    let (origins, ravelin) = start(BY_HASH);
+    let mut client = ravelin.client();
+    let first = sessions(&mut client, SESSIONS);
+    for name in ["a", "b", "c"] {
+        assert!(first.iter().any(|member| member == name), "{first:?}");
+    }
+    assert_eq!(sessions(&mut ravelin.client(), SESSIONS), first);
+    // The cookie is the application's: it gets it, and none is set.
+    let response = ask(&mut client, "Cookie: SID=s1; y=2\r\n");
+    assert!(set(&response).is_none());
+    let seen: Vec<Request> = origins.iter().flat_map(Origin::requests).collect();
+    assert!(seen.iter().any(|request| request.get("cookie") == Some("SID=s1; y=2")));
+}
+
+#[test]
+fn by_hash_clients_without_the_cookie_are_balanced_by_the_method() {
+    let (_origins, ravelin) = start(BY_HASH);
+    let mut client = ravelin.client();
+    for cookie in ["", "Cookie: SID=; x=SID=1; sid=3\r\n"] {
+        let order: String = (0..6).map(|_| ask(&mut client, cookie).text()).collect();
+        assert_eq!(order, "abcabc", "{cookie:?}");
+    }
+}
+
+#[test]
+fn by_hash_only_the_sessions_of_an_endpoint_that_is_gone_are_moved() {
+    let (mut origins, ravelin) = start(BY_HASH);
+    let mut client = ravelin.client();
+    let before = sessions(&mut client, SESSIONS);
+    origins[1].kill();
+    // At the first attempts, and when it is left out.
+    for _ in 0..2 {
+        let after = sessions(&mut client, SESSIONS);
+        for (before, after) in before.iter().zip(&after) {
+            assert!(after == before || before == "b", "{before} -> {after}");
+            assert_ne!(after, "b");
+        }
+    }
+}
+
+#[test]
+fn by_hash_another_proxy_keeps_a_session_with_the_same_endpoint() {
+    let (origins, ravelin) = start(BY_HASH);
+    let urls: Vec<String> = origins.iter().map(Origin::url).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let other = Ravelin::start(&site(&urls, BY_HASH));
+    other.get("/").expect(200);
+    assert_eq!(sessions(&mut ravelin.client(), SESSIONS), sessions(&mut other.client(), SESSIONS));
+}
+
+#[test]
+fn by_hash_the_lowest_tier_with_a_usable_endpoint_has_all_sessions() {
+    let [mut a, b, c] = ["a", "b", "c"].map(Backend::new);
+    let entries = [(a.url(), ""), (b.url(), "backup = true"), (c.url(), "backup = true")];
+    let ravelin = Ravelin::start(&site_of(&entries, BY_HASH));
+    let mut client = ravelin.client();
+    assert!(sessions(&mut client, 30).iter().all(|member| member == "a"));
+    a.kill();
+    let moved = sessions(&mut client, 30);
+    assert!(moved.contains(&"b".to_owned()) && moved.contains(&"c".to_owned()), "{moved:?}");
+    assert_eq!(sessions(&mut client, 30), moved);
+}
+
+/// RFC 6265 §5.3: a browser keeps one cookie for a name, domain and path.
+#[test]
+fn two_pools_of_a_site_do_not_take_each_others_cookie() {
+    let origins: Vec<Origin> =
+        ["a", "b", "c", "d"].iter().map(|name| Origin::saying(name)).collect();
+    let entry = |name: &str, origin: &Origin| {
+        format!("[[sites.proxy.upstreams]]\nname = \"{name}\"\nurl = \"{}\"\n", origin.url())
+    };
+    let others = entry("other", &origins[2]) + &entry("other", &origins[3]);
+    let routes = "[[sites.proxy.routes]]\n";
+    let toml = site(&[&origins[0].url(), &origins[1].url()], STICKY).replacen(
+        routes,
+        &format!("{others}\n{routes}path = \"/other\"\nupstream = \"other\"\n\n{routes}"),
+        1,
+    );
+    let ravelin = Ravelin::start(&toml);
+    let dir = TempDir::new();
+    let jar = dir.path().join("cookies");
+    let jar = jar.to_str().unwrap();
+    let browse = |path: &str| curl(&["-b", jar, "-c", jar, &ravelin.url(path)]);
+    let (first, other) = (browse("/"), browse("/other"));
+    // Without a cookie it would be somebody else's turn.
+    for _ in 0..4 {
+        assert_eq!((browse("/"), browse("/other")), (first.clone(), other.clone()));
+        for path in ["/", "/other", "/", "/other"] {
+            ravelin.get(path).expect(200);
+        }
+    }
+    let cookies = std::fs::read_to_string(jar).unwrap();
+    assert_eq!(cookies.matches("RAVELIN_ROUTE_").count(), 2, "{cookies}");
+}

@@ -4,6 +4,7 @@
 //! what was waited for), no port is fixed, and nothing outlives the test that made it.
 
 mod async_origin;
+mod backend;
 mod certificates;
 mod client;
 mod http2;
@@ -20,6 +21,7 @@ mod temp;
 mod tls_client;
 
 pub use async_origin::*;
+pub use backend::*;
 pub use certificates::*;
 pub use client::*;
 pub use http2::*;

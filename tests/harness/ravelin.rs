@@ -286,6 +286,17 @@ impl Lines {
         self.all().iter().find(fits).unwrap().clone()
     }
 
+    /// The same, doing `again` what may bring it about until it comes.
+    #[track_caller]
+    pub fn line_with_after(&self, again: &mut impl FnMut(), parts: &[&str]) -> String {
+        let comes = |line: &String| parts.iter().all(|part| line.contains(part));
+        super::until(&format!("a line with {parts:?}"), || {
+            again();
+            self.all().iter().any(comes)
+        });
+        self.line_with(parts)
+    }
+
     fn ended_by(&self, deadline: Instant) -> bool {
         let guard = self.0.0.lock().unwrap();
         let left = deadline.saturating_duration_since(Instant::now());
@@ -310,6 +321,16 @@ pub fn site_with(keys: &str, urls: &[&str], more: &str) -> String {
          {keys}\n[sites.proxy]\nenabled = true\n\n{upstreams}\n\
          [[sites.proxy.routes]]\npath = \"/\"\nupstream = \"backend\"\n{more}\n"
     )
+}
+
+/// Like [`site`], with keys of its own for each upstream.
+pub fn site_of(upstreams: &[(String, &str)], more: &str) -> String {
+    let entry = |(url, keys): &(String, &str)| {
+        format!("[[sites.proxy.upstreams]]\nname = \"backend\"\nurl = \"{url}\"\n{keys}\n")
+    };
+    let entries: String = upstreams.iter().map(entry).collect();
+    let routes = "[[sites.proxy.routes]]";
+    site(&[], more).replacen(routes, &format!("{entries}\n{routes}"), 1)
 }
 
 /// Runs the binary to its end, in a directory.

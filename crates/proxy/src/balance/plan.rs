@@ -214,7 +214,10 @@ impl Tier {
                 };
                 self.from(peak_ewma::choose(count, ask.random, cost)?, fits_at)
             }
-            Table::Modulo(table) => table.candidates(ask.hash).find(fits_at),
+            Table::Modulo(table) => {
+                let candidates = table.candidates(ask.hash).filter(fits_at);
+                bounded(balance, count, load, candidates)
+            }
             Table::Ketama(ring) => {
                 let candidates = ring.candidates(ask.hash).filter(fits_at);
                 bounded(balance, count, load, candidates)
