@@ -23,7 +23,7 @@ fn open(client: &mut Client, backend: &Backend) {
 #[test]
 fn trials_that_go_well_close_it() {
     let a = Backend::new("a");
-    let ravelin = before(&a, "open = 1\ntrials = 2");
+    let ravelin = before(&a, "open = 2\ntrials = 2");
     let mut client = ravelin.client();
     assert_eq!(order(&mut client, 3), "aaa");
     let asked = a.asked();
@@ -36,7 +36,7 @@ fn trials_that_go_well_close_it() {
     a.set_status(200);
     until("a trial", || client.get("/").status == 200);
     client.get("/").expect(200);
-    let half_open = "circuit half open: 1 s have passed, at most 2 trials";
+    let half_open = "circuit half open: 2 s have passed, at most 2 trials";
     ravelin.stderr.line_with(&["warn pool \"backend\": ", half_open]);
     ravelin.stderr.line_with(&["pool \"backend\": circuit closed: 0 of 2 trials failed"]);
     assert_eq!(order(&mut client, 10), "a".repeat(10));
@@ -45,7 +45,7 @@ fn trials_that_go_well_close_it() {
 #[test]
 fn trials_that_fail_open_it_again() {
     let a = Backend::new("a");
-    let ravelin = before(&a, "open = 1\ntrials = 2");
+    let ravelin = before(&a, "open = 2\ntrials = 2");
     let mut client = ravelin.client();
     open(&mut client, &a);
     ravelin.stderr.line_with(&[OPEN]);
@@ -61,22 +61,19 @@ fn trials_that_fail_open_it_again() {
 #[test]
 fn while_trials_are_under_way_nobody_else_is_let_through() {
     let a = Backend::new("a");
-    let ravelin = before(&a, "open = 1\ntrials = 1");
+    let ravelin = before(&a, "open = 2\ntrials = 1");
     let mut client = ravelin.client();
     open(&mut client, &a);
     a.set_status(200);
     let gate = a.hold();
-    let mut asking = Vec::new();
-    until("the trial", || {
-        let mut one = ravelin.client();
-        one.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n");
-        asking.push(one);
-        a.asked() == 5
-    });
+    let mut other = ravelin.client();
+    let trying = std::thread::spawn(move || while other.get("/").status != 200 {});
+    a.await_held();
     (0..5).for_each(|_| _ = client.get("/").expect(503));
     assert_eq!(a.asked(), 5);
     gate.open();
     ravelin.stderr.line_with(&["circuit closed: 0 of 1 trials failed"]);
+    trying.join().unwrap();
     assert_eq!(order(&mut client, 3), "aaa");
 }
 

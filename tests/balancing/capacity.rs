@@ -147,19 +147,21 @@ fn adaptive_concurrency_shrinks_under_latency_and_recovers() {
     let more = "[sites.proxy.concurrency]\nadaptive = true\n[sites.proxy.queue]\nmax = 0\n";
     let ravelin = Ravelin::start(&site_of(&[(a.url(), "")], more));
     let mut clients: Vec<Client> = (0..40).map(|_| ravelin.client()).collect();
-    // How many of 40 requests at once get through; each is held for so long.
+    // How many of 40 requests at once have reached the upstream after so long. On a slow machine more
+    // may be on their way, and it is the next round that counts.
     let mut passed = |millis: u64| {
+        let before = a.asked();
         let gate = a.hold();
         clients.iter_mut().for_each(|client| _ = client.send(GET));
         let since = std::time::Instant::now();
         until("time to pass", || since.elapsed() >= Duration::from_millis(millis));
+        let passed = a.asked() - before;
         gate.open();
-        let served = clients.iter_mut().map(|client| client.response("GET").status);
-        served.filter(|status| *status == 200).count()
+        clients.iter_mut().for_each(|client| drop(client.response("GET")));
+        passed
     };
-    let first = passed(5);
-    assert!(first >= 15, "{first} at first");
-    until("a lower limit", || passed(300) <= first * 2 / 3);
-    let low = passed(5);
-    until("a higher limit", || passed(5) > low + low / 4);
+    until("the first limit", || passed(20) >= 15);
+    until("a lower limit", || passed(300) <= 12);
+    let low = passed(20);
+    until("a higher limit", || passed(20) > low + low / 4);
 }

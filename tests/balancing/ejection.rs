@@ -17,13 +17,13 @@ fn ejections(ravelin: &Ravelin) -> usize {
 #[test]
 fn one_that_fails_in_a_row_is_ejected_and_comes_back() {
     let backends = ["a", "b", "c"].map(Backend::new);
-    let ravelin = before(&backends, "consecutive = 3\nbase_time = 1");
+    let ravelin = before(&backends, "consecutive = 3\nbase_time = 3");
     let mut client = ravelin.client();
     backends[0].set_status(500);
     (0..9).for_each(|_| _ = client.get("/"));
     let url = backends[0].url();
     let line = ravelin.stderr.line_with(&["warn pool \"backend\": ejected ", &url]);
-    assert!(line.contains(" for 1s: 3 error responses in "), "{line}");
+    assert!(line.contains(" for 3s: 3 error responses in "), "{line}");
     assert_eq!(backends[0].asked(), 3);
     backends[0].set_status(200);
     until("its return", || client.get("/").expect(200).text() == "a");

@@ -47,25 +47,21 @@ fn failures_add_up_whatever_succeeds_between_them() {
 #[test]
 fn after_fail_timeout_one_request_tries_it_and_nobody_else() {
     let [a, b] = ["a", "b"].map(Backend::new);
-    let ravelin = before(&[&a, &b], "max_fails = 1\nfail_timeout = 1", RETRY);
+    let ravelin = before(&[&a, &b], "max_fails = 1\nfail_timeout = 3", RETRY);
     let mut client = ravelin.client();
     a.set_status(503);
     assert_eq!(order(&mut client, 4), "bbbb");
     assert_eq!(a.asked(), 1);
     let gate = a.hold();
     a.set_status(200);
-    // The first request that gets there is held, so it needs a client of its own each time.
-    let mut asking = Vec::new();
-    until("the trial", || {
-        let mut one = ravelin.client();
-        one.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n");
-        asking.push(one);
-        a.asked() == 2
-    });
+    let mut other = ravelin.client();
+    let trying = std::thread::spawn(move || while other.get("/").expect(200).text() != "a" {});
+    a.await_held();
     assert_eq!(order(&mut client, 20), "b".repeat(20), "while it is tried");
     assert_eq!(a.asked(), 2);
     gate.open();
     ravelin.stderr.line_with(&["info pool \"backend\": ", &a.url(), " answers again"]);
+    trying.join().unwrap();
     let order = order(&mut client, 10);
     assert_eq!(order.matches('a').count(), 5, "{order}");
 }

@@ -8,7 +8,7 @@ use crate::decode::{Context, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{
     Balance, Breaker, Concurrency, Outlier, Pool, PoolSettings, Queue, Retry, Sticky, StickyMode,
-    UpstreamState,
+    Upstream, UpstreamState,
 };
 use crate::schema::{Kind, Section, now};
 use crate::source::Span;
@@ -117,6 +117,7 @@ pub(super) fn decode(proxy: &Table<'_>, pools: &mut Pools) {
         usable(context, pool, place);
         ignored_weights(context, pool, written, &tables);
         never_full(context, pool, written);
+        drains_for_nobody(context, pool, written);
         without_tls(context, pool, written, &tables);
         queues.add(pool, &tables);
         cookies.add(context, pool, &tables);
@@ -245,6 +246,25 @@ fn never_full(context: &Context<'_>, pool: &Pool, written: &[Written]) {
                     .help("that is `max` in `[sites.proxy.concurrency]`"),
             );
         }
+    }
+}
+
+/// Reports upstreams that keep their clients where there is nothing to know them by.
+fn drains_for_nobody(context: &Context<'_>, pool: &Pool, written: &[Written]) {
+    use StickyMode::{ApplicationCookie, Cookie};
+    let mode = pool.settings.sticky.as_ref().map(|sticky| &sticky.mode);
+    if matches!(mode, Some(Cookie { .. } | ApplicationCookie { .. })) {
+        return;
+    }
+    let drains = |(upstream, _): &(&Upstream, &Written)| upstream.state == UpstreamState::Drain;
+    for (_, written) in pool.upstreams.iter().zip(written).filter(drains) {
+        let Some(place) = written.drain else { continue };
+        let warning = Diagnostic::warning(Code::Unused, place, "`drain` keeps no clients here");
+        context.push(
+            warning.label("no client sticks to an upstream by a cookie of Ravelin's").help(
+                "turn `sticky_sessions` on, with `mode = \"cookie\"`, or write `down = true`",
+            ),
+        );
     }
 }
 

@@ -211,6 +211,7 @@ fn fitting(table: &Table<'_>, sticky: &Sticky) {
             None => warning.help("the mode is `cookie`; there is also `mode = \"application\"`"),
         });
     }
+    prefixed(table, sticky);
     let sets_cookie = !matches!(sticky.mode, StickyMode::ConsistentHash { .. });
     let none = sticky.same_site == SameSite::None && sets_cookie;
     if let Some(entry) = table.peek("same_site").filter(|_| none && sticky.secure != Some(true)) {
@@ -228,5 +229,30 @@ fn fitting(table: &Table<'_>, sticky: &Sticky) {
                     .help("add `secure = true`: the cookie is set so in any case")
             }
         });
+    }
+}
+
+/// Reports a name that browsers believe only with certain attributes (RFC 6265bis section 4.1.3).
+fn prefixed(table: &Table<'_>, sticky: &Sticky) {
+    let (StickyMode::Cookie { name: Some(name), .. }
+    | StickyMode::ApplicationCookie { name: Some(name), .. }) = &sticky.mode
+    else {
+        return;
+    };
+    let (host, secure) = (name.starts_with("__Host-"), name.starts_with("__Secure-"));
+    let wrong = [
+        ("secure", (host || secure) && sticky.secure == Some(false), "`Secure`"),
+        ("path", host && sticky.path != "/", "`Path=/`"),
+        ("domain", host && sticky.domain.is_some(), "no `Domain`"),
+    ];
+    for (key, _, wanted) in wrong.into_iter().filter(|(_, wrong, _)| *wrong) {
+        let (Some(entry), Some(cookie)) = (table.peek(key), table.peek("cookie")) else { continue };
+        let message = format!("a cookie called `{name}` needs {wanted}");
+        table.context().push(
+            Diagnostic::error(Code::Conflict, entry.key_span, message)
+                .label("browsers throw such a cookie away")
+                .also(cookie.node.span, "the beginning of its name says so")
+                .help("call it otherwise, or take this out"),
+        );
     }
 }

@@ -133,6 +133,7 @@ pub(super) struct Written {
     pub(super) url: Span,
     pub(super) weight: Option<Span>,
     pub(super) max_conns: Option<Span>,
+    pub(super) drain: Option<Span>,
 }
 
 impl Pools {
@@ -162,6 +163,7 @@ pub(super) fn decode<'n>(context: &'n Context<'n>, tables: Vec<Table<'n>>) -> Po
             url: url.span,
             weight: place("weight"),
             max_conns: place("max_conns"),
+            drain: place("drain"),
         });
         let parsed = url.and_then(|url| entry(context, &table, url, use_of_it));
         found.incomplete |= name.is_none();
