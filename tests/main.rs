@@ -27,6 +27,7 @@ mod keep_alive;
 mod limits;
 mod listeners;
 mod logs;
+mod names;
 mod outages;
 mod proxy_protocol;
 mod retries;

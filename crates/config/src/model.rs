@@ -28,6 +28,8 @@ pub struct Model {
     pub logging: Logging,
     /// Workers and connection limits.
     pub performance: Performance,
+    /// How host names of upstreams are looked up.
+    pub dns: Dns,
     /// Rules that hold for every site.
     pub security: Security,
     /// Bounds on what a client may send or hold.
@@ -484,6 +486,17 @@ pub struct Performance {
     pub max_connections: Option<usize>,
     /// A client connection idle between requests is closed after this. Default 60 s.
     pub keep_alive_timeout: Duration,
+}
+
+/// How host names of upstreams are looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// Name servers. Empty: those of the system.
+    pub servers: Vec<SocketAddr>,
+    /// An answer is good for so long at least. Default 1 s; never above `max_ttl`.
+    pub min_ttl: Duration,
+    /// An answer is good for no longer than this. Default 300 s.
+    pub max_ttl: Duration,
 }
 
 /// Rules for every site.

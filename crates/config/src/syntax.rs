@@ -7,7 +7,7 @@ mod quantity;
 mod status;
 mod url;
 
-pub(crate) use address::{Hint, host_name, host_pattern, listen, network};
+pub(crate) use address::{Hint, host_name, host_pattern, listen, name_server, network};
 pub(crate) use field::{field_name, field_value, managed_field};
 pub(crate) use quantity::{duration, seconds, size};
 pub(crate) use status::{status, statuses};

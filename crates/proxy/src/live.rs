@@ -7,11 +7,14 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use config::model::{Transport, UpstreamAddress};
+use net::timer::Tick;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::balance::MemberState;
 use crate::pool::PoolState;
@@ -25,7 +28,7 @@ pub struct Live {
 
 #[derive(Debug, Default)]
 struct State {
-    endpoints: HashMap<(UpstreamAddress, Transport, usize), Arc<Endpoint>>,
+    endpoints: HashMap<(UpstreamAddress, Transport, Lookup, usize), Arc<Endpoint>>,
     pools: HashMap<(String, String), Arc<PoolState>>,
     members: HashMap<MemberKey, Arc<MemberState>>,
 }
@@ -36,27 +39,33 @@ type MemberKey = (String, String, String, usize);
 impl Live {
     /// The endpoint at `address` where `transport` is spoken, made if it is new. Connections made
     /// under other settings (another authority, another client certificate) are another endpoint's.
-    /// A host name may have several addresses: each has an endpoint, numbered by `slot`.
+    /// A host name may have several addresses, and SRV records several targets (`lookup`): each has
+    /// an endpoint, numbered by `slot`.
     pub fn endpoint(
         &self,
         address: &UpstreamAddress,
         transport: &Transport,
+        lookup: Lookup,
         slot: usize,
     ) -> Arc<Endpoint> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let id = state.endpoints.len();
+        let key = (address.clone(), transport.clone(), lookup, slot);
+        let (address, transport) = (address.clone(), transport.clone());
         let epoch = Arc::clone(&self.epoch);
-        let made = || Arc::new(Endpoint::new(id, address.clone(), transport.clone(), slot, epoch));
-        let key = (address.clone(), transport.clone(), slot);
+        let made = || Arc::new(Endpoint::new(id, address, transport, lookup, slot, epoch));
         Arc::clone(state.endpoints.entry(key).or_insert_with(made))
     }
 
-    /// What is known of an entry of a pool and the slot of its endpoint, made if it is new.
-    pub fn member(&self, site: &str, pool: &str, url: &str, slot: usize) -> Arc<MemberState> {
+    /// What is known of an entry of a pool at its endpoint, made if it is new. It is forgotten when
+    /// the endpoint gets another address.
+    pub fn member(&self, site: &str, pool: &str, url: &str, at: &Endpoint) -> Arc<MemberState> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (site.to_owned(), pool.to_owned(), url.to_owned(), slot);
+        let key = (site.to_owned(), pool.to_owned(), url.to_owned(), at.slot);
         let made = || Arc::new(MemberState::new(Arc::clone(&self.epoch)));
-        Arc::clone(state.members.entry(key).or_insert_with(made))
+        let member = Arc::clone(state.members.entry(key).or_insert_with(made));
+        at.tell(&member);
+        member
     }
 
     /// Grows whenever something changes that decides which endpoints can be used.
@@ -70,6 +79,11 @@ impl Live {
         state.pools.entry((site.to_owned(), pool.to_owned())).or_default().clone()
     }
 
+    /// How many endpoints are known; there are never less than before.
+    pub fn endpoint_count(&self) -> usize {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).endpoints.len()
+    }
+
     /// Every endpoint known, in no particular order.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,20 +92,48 @@ impl Live {
 }
 
 /// Counts the changes to what decides which endpoints can be used. Written seldom, read by every
-/// request.
+/// request. Each change makes those look again who wait for an endpoint.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub struct Epoch(AtomicU64);
+pub struct Epoch {
+    changes: AtomicU64,
+    /// How many of them gave an endpoint other addresses.
+    moves: AtomicU64,
+    /// Where requests may be waiting.
+    pools: Mutex<Vec<Weak<PoolState>>>,
+}
 
 impl Epoch {
     /// The number of changes so far.
     pub fn current(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Something has changed.
     pub fn advance(&self) {
-        self.0.fetch_add(1, Ordering::Release);
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.queue.leave_room());
+    }
+
+    /// How often endpoints have changed their addresses so far.
+    pub fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Acquire)
+    }
+
+    /// An endpoint has other addresses.
+    fn moved(&self) {
+        self.moves.fetch_add(1, Ordering::Release);
+        self.advance();
+    }
+
+    /// From now on those who wait in `pool` are woken by changes.
+    pub fn wakes(&self, pool: &Arc<PoolState>) {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|known| known.strong_count() > 0);
+        if !pools.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(pool))) {
+            pools.push(Arc::downgrade(pool));
+        }
     }
 }
 
@@ -100,47 +142,139 @@ impl Epoch {
 pub struct Endpoint {
     /// Dense number, fit to index a per-worker table. Never reused.
     pub id: usize,
-    /// Where it is.
+    /// Where it is. The port of a name with SRV records means nothing.
     pub address: UpstreamAddress,
     /// What is spoken to it.
     pub transport: Transport,
-    /// `host:port` or `unix:/path`, for logs and for the Host field when the client's is not kept.
+    /// How a host name is looked up.
+    pub lookup: Lookup,
+    /// `host:port` or `unix:/path`, for the Host field when the client's is not kept. For SRV records
+    /// the name alone, without `_service._protocol`.
     pub label: String,
     /// Which of the addresses of a host name.
     pub slot: usize,
-    /// What the host name resolved to; empty until it does. Unused for Unix sockets.
-    resolved: ArcSwap<Vec<SocketAddr>>,
+    /// What the host name resolved to; nothing until it does. Unused for Unix sockets.
+    found: ArcSwap<Found>,
+    /// Told when it has other addresses.
+    moved: Notify,
+    /// How often it was another one than before.
+    generation: AtomicU64,
+    /// What pools know of it.
+    members: Mutex<Vec<Weak<MemberState>>>,
     epoch: Arc<Epoch>,
     in_flight: InFlightCount,
+    /// The pools that have it as a member.
+    users: ArcSwap<Vec<User>>,
+}
+
+/// How a host name is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lookup {
+    /// By its addresses.
+    Addresses,
+    /// By its SRV records, and their targets by their addresses.
+    Services,
+}
+
+/// Leave to use a connection to an address, until the address is no longer the endpoint's.
+#[derive(Debug, Clone, Default)]
+pub struct Lease(Option<Arc<AtomicBool>>);
+
+impl Lease {
+    fn new() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    fn end(&self) {
+        if let Some(over) = &self.0 {
+            over.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The address is not the endpoint's any more. Never so for what has no address.
+    pub fn is_over(&self) -> bool {
+        self.0.as_ref().is_some_and(|over| over.load(Ordering::Relaxed))
+    }
+}
+
+/// What a slot of a host name is at present.
+#[derive(Debug, Default)]
+struct Found {
+    addresses: Arc<Vec<SocketAddr>>,
+    /// One for each address.
+    leases: Vec<Lease>,
+    share: Share,
+}
+
+/// What SRV records say of a target beside its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Those with the lowest number come first.
+    pub priority: u16,
+    /// By how much its entry's weight is multiplied.
+    pub weight: u16,
+}
+
+impl Default for Share {
+    /// That of one that is not from SRV records.
+    fn default() -> Self {
+        Self { priority: 0, weight: 1 }
+    }
 }
 
 /// Requests in flight; on a cache line of its own because every worker writes it.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct InFlightCount(AtomicU32);
+struct InFlightCount {
+    count: AtomicU32,
+    /// A request that ends makes room in other pools than its own.
+    is_shared: AtomicBool,
+}
+
+/// A pool that an endpoint is a member of.
+#[derive(Debug, Clone)]
+struct User {
+    pool: Weak<PoolState>,
+    /// It bounds the requests in flight to the endpoint, so that some may wait for their end.
+    limits: bool,
+}
 
 impl Endpoint {
     fn new(
         id: usize,
         address: UpstreamAddress,
         transport: Transport,
+        lookup: Lookup,
         slot: usize,
         epoch: Arc<Epoch>,
     ) -> Self {
-        let mut known = Vec::new();
+        let mut found = Found::default();
         let label = match &address {
-            UpstreamAddress::Tcp { host, port } => match host.parse::<IpAddr>() {
-                Ok(ip) => {
-                    known.push(SocketAddr::new(ip, *port));
+            UpstreamAddress::Tcp { host, port } => match (host.parse::<IpAddr>(), lookup) {
+                (Ok(ip), _) => {
+                    found.addresses = Arc::new(vec![SocketAddr::new(ip, *port)]);
                     SocketAddr::new(ip, *port).to_string()
                 }
-                Err(_) => format!("{host}:{port}"),
+                (Err(_), Lookup::Addresses) => format!("{host}:{port}"),
+                (Err(_), Lookup::Services) => without_service(host).to_owned(),
             },
             UpstreamAddress::Unix(path) => format!("unix:{}", path.display()),
         };
-        let resolved = ArcSwap::from_pointee(known);
-        let in_flight = InFlightCount::default();
-        Self { id, address, transport, label, slot, resolved, epoch, in_flight }
+        Self {
+            id,
+            address,
+            transport,
+            lookup,
+            label,
+            slot,
+            found: ArcSwap::from_pointee(found),
+            moved: Notify::new(),
+            generation: AtomicU64::new(0),
+            members: Mutex::default(),
+            epoch,
+            in_flight: InFlightCount::default(),
+            users: ArcSwap::default(),
+        }
     }
 
     /// The host name that has to be resolved, and the port; `None` for IP literals and Unix sockets.
@@ -153,42 +287,167 @@ impl Endpoint {
         }
     }
 
-    /// The host as the operator wrote it; none for a Unix socket.
+    /// The host as the operator wrote it, without `_service._protocol` where it has SRV records; none
+    /// for a Unix socket. It is not a target's name: who forges an answer must not also choose which
+    /// certificate is asked for.
     pub fn host(&self) -> Option<&str> {
-        match &self.address {
-            UpstreamAddress::Tcp { host, .. } => Some(host),
-            UpstreamAddress::Unix(_) => None,
+        match (&self.address, self.lookup) {
+            (UpstreamAddress::Tcp { host, .. }, Lookup::Addresses) => Some(host),
+            (UpstreamAddress::Tcp { host, .. }, Lookup::Services) => Some(without_service(host)),
+            (UpstreamAddress::Unix(_), _) => None,
         }
     }
 
     /// There is an address to connect to.
     pub fn is_known(&self) -> bool {
-        matches!(self.address, UpstreamAddress::Unix(_)) || !self.resolved.load().is_empty()
+        matches!(self.address, UpstreamAddress::Unix(_)) || !self.found.load().addresses.is_empty()
     }
 
     /// Publishes the addresses of this slot: one, or one of each family of the same host, which are
     /// tried in turn.
     pub fn set_addresses(&self, addresses: Vec<SocketAddr>) {
-        self.resolved.store(Arc::new(addresses));
-        self.epoch.advance();
+        self.publish(addresses, Share::default(), false);
+    }
+
+    /// The same, with what SRV records say of them. If none of the addresses was here before, it is
+    /// another endpoint: what pools know of it is forgotten, and if it joins others that serve
+    /// already (`joins`), it starts slowly where that is configured.
+    pub fn publish(&self, addresses: Vec<SocketAddr>, share: Share, joins: bool) {
+        let old = self.found.load_full();
+        if *old.addresses == addresses && old.share == share {
+            return;
+        }
+        let kept = |address| old.addresses.iter().position(|known| *known == address);
+        let lease = |address| kept(address).and_then(|index| old.leases.get(index).cloned());
+        let leases = addresses.iter().map(|&address| lease(address).unwrap_or_else(Lease::new));
+        let leases = leases.collect();
+        let is_another = !addresses.iter().any(|&address| kept(address).is_some());
+        let gone = old.addresses.iter().zip(&old.leases);
+        let gone = gone.filter(|(address, _)| !addresses.contains(address));
+        let gone: Vec<Lease> = gone.map(|(_, lease)| lease.clone()).collect();
+        let moves = *old.addresses != addresses;
+        self.found.store(Arc::new(Found { addresses: Arc::new(addresses), leases, share }));
+        gone.iter().for_each(Lease::end);
+        if is_another {
+            self.forget(joins);
+        }
+        if moves {
+            self.epoch.moved();
+        } else {
+            self.epoch.advance();
+        }
+        if is_another {
+            self.generation.fetch_add(1, Ordering::Release);
+            self.moved.notify_waiters();
+        }
+    }
+
+    fn forget(&self, joins: bool) {
+        let now = Tick::now();
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.retain(|member| match member.upgrade() {
+            Some(member) => {
+                member.forget(joins.then_some(now));
+                true
+            }
+            None => false,
+        });
+    }
+
+    /// From now on, `member` is told to forget when this is another endpoint.
+    fn tell(&self, member: &Arc<MemberState>) {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let weak = Arc::downgrade(member);
+        if !members.iter().any(|known| known.ptr_eq(&weak)) {
+            members.push(weak);
+        }
     }
 
     /// What is known of the addresses; empty while the name does not resolve.
     pub fn addresses(&self) -> Arc<Vec<SocketAddr>> {
-        self.resolved.load_full()
+        Arc::clone(&self.found.load().addresses)
+    }
+
+    /// The addresses, each with the lease that connections to it need.
+    pub fn leased(&self) -> Vec<(SocketAddr, Lease)> {
+        let found = self.found.load();
+        let lease = |index| found.leases.get(index).cloned().unwrap_or_default();
+        found.addresses.iter().enumerate().map(|(index, &one)| (one, lease(index))).collect()
+    }
+
+    /// Its name among the endpoints of its host, the same as long as it is at the same address.
+    pub fn place(&self) -> Option<SocketAddr> {
+        self.found.load().addresses.iter().min().copied()
+    }
+
+    /// What SRV records say of it.
+    pub fn share(&self) -> Share {
+        self.found.load().share
+    }
+
+    /// How often it was another one than before: what was found out in one generation is not true
+    /// of the next.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Done when the generation changes, from the moment of the call on.
+    pub fn next_generation(&self) -> Notified<'_> {
+        self.moved.notified()
     }
 
     /// Requests in flight to this endpoint, over all workers.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.0.load(Ordering::Relaxed)
+        self.in_flight.count.load(Ordering::Relaxed)
     }
 
     /// Counts a request in flight until the guard is dropped; `None` if there are `max` already.
     pub fn enter(&self, max: Option<u32>) -> Option<InFlight<'_>> {
-        let before = self.in_flight.0.fetch_add(1, Ordering::Relaxed);
-        let entered = InFlight(self);
-        max.is_none_or(|max| before < max).then_some(entered)
+        let count = &self.in_flight.count;
+        match max {
+            None => {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            // One that finds no room must not look like one that takes it.
+            Some(max) => {
+                let more = |before: u32| (before < max).then(|| before + 1);
+                count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+            }
+        }
+        Some(InFlight(self))
     }
+
+    /// It is a member of `pool`, which bounds the requests in flight to it or not. When a request of
+    /// any pool ends, those are woken who wait in the ones that do.
+    pub fn is_used_by(&self, pool: &Arc<PoolState>, limits: bool) {
+        let is_same = |user: &User| std::ptr::eq(user.pool.as_ptr(), Arc::as_ptr(pool));
+        let users = self.users.rcu(|users| {
+            let alive = users.iter().filter(|user| user.pool.strong_count() > 0);
+            let mut users: Vec<User> = alive.cloned().collect();
+            match users.iter_mut().find(|user| is_same(user)) {
+                // What was so in an earlier configuration may still matter to those who wait.
+                Some(user) => user.limits |= limits,
+                None => users.push(User { pool: Arc::downgrade(pool), limits }),
+            }
+            users
+        });
+        drop(users);
+        let users = self.users.load();
+        let is_shared = users.len() > 1 && users.iter().any(|user| user.limits);
+        self.in_flight.is_shared.store(is_shared, Ordering::Relaxed);
+    }
+}
+
+/// A name without leading labels that begin with an underscore: what they name is not a host.
+fn without_service(name: &str) -> &str {
+    let mut rest = name;
+    while let Some((label, parent)) = rest.split_once('.') {
+        if !label.starts_with('_') {
+            break;
+        }
+        rest = parent;
+    }
+    rest
 }
 
 /// A request in flight to an endpoint.
@@ -197,7 +456,13 @@ pub struct InFlight<'a>(&'a Endpoint);
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.in_flight.0.fetch_sub(1, Ordering::Relaxed);
+        let in_flight = &self.0.in_flight;
+        in_flight.count.fetch_sub(1, Ordering::SeqCst);
+        if in_flight.is_shared.load(Ordering::Relaxed) {
+            let users = self.0.users.load();
+            let pools = users.iter().filter(|user| user.limits);
+            pools.filter_map(|user| user.pool.upgrade()).for_each(|pool| pool.queue.leave_room());
+        }
     }
 }
 
@@ -237,10 +502,83 @@ mod tests {
             Transport { proxy_protocol: Some(ProxyProtocol::V1), ..Transport::default() },
         ];
         for (id, transport) in transports.iter().enumerate() {
-            assert_eq!(live.endpoint(&address, transport, 0).id, id);
+            assert_eq!(live.endpoint(&address, transport, Lookup::Addresses, 0).id, id);
         }
         for (id, transport) in transports.iter().enumerate() {
-            assert_eq!(live.endpoint(&address, transport, 0).id, id);
+            assert_eq!(live.endpoint(&address, transport, Lookup::Addresses, 0).id, id);
+        }
+    }
+
+    fn named(live: &Live) -> Arc<Endpoint> {
+        let address = UpstreamAddress::Tcp { host: "a.example".to_owned(), port: 80 };
+        live.endpoint(&address, &Transport::default(), Lookup::Addresses, 0)
+    }
+
+    fn at(last: u8) -> SocketAddr {
+        ([10, 0, 0, last], 80).into()
+    }
+
+    #[test]
+    fn what_is_known_of_one_address_is_not_taken_for_true_of_another() {
+        let live = Live::default();
+        let endpoint = named(&live);
+        let members = ["one", "other"].map(|pool| live.member("site", pool, "url", &endpoint));
+        endpoint.set_addresses(vec![at(1)]);
+        let generation = endpoint.generation();
+        let spoil = || {
+            for member in &members {
+                member.set_health(false, Tick::now());
+                assert!(member.fails.failed(Tick::now(), 1));
+                member.latency.observe(5_000_000, Tick::now());
+            }
+        };
+        let all = |check: fn(&MemberState) -> bool| members.iter().all(|member| check(member));
+        spoil();
+        endpoint.set_addresses(vec![at(1), "[::1]:80".parse().unwrap()]);
+        assert_eq!(endpoint.generation(), generation, "one more address of the same");
+        assert!(all(|member| !member.is_up()));
+        endpoint.set_addresses(vec![at(2)]);
+        assert_ne!(endpoint.generation(), generation);
+        assert!(all(|member| member.is_up() && member.fails.failed(Tick::now(), 1)));
+        assert!(all(|member| member.latency.cost(0, Tick::now()) == 1));
+    }
+
+    #[test]
+    fn connections_are_kept_no_longer_than_their_address() {
+        let live = Live::default();
+        let endpoint = named(&live);
+        endpoint.set_addresses(vec![at(1), at(2)]);
+        let leases = endpoint.leased();
+        endpoint.set_addresses(vec![at(2), at(3)]);
+        let over: Vec<bool> = leases.iter().map(|(_, lease)| lease.is_over()).collect();
+        assert_eq!(over, [true, false]);
+        assert!(endpoint.leased().iter().all(|(_, lease)| !lease.is_over()));
+    }
+
+    #[test]
+    fn the_same_again_changes_nothing() {
+        let live = Live::default();
+        let endpoint = named(&live);
+        let share = Share { priority: 1, weight: 2 };
+        endpoint.publish(vec![at(1)], share, false);
+        let (epoch, moves) = (live.epoch().current(), live.epoch().moves());
+        endpoint.publish(vec![at(1)], share, false);
+        assert_eq!(live.epoch().current(), epoch);
+        endpoint.publish(vec![at(1)], Share { weight: 3, ..share }, false);
+        assert!(live.epoch().current() > epoch && live.epoch().moves() == moves);
+    }
+
+    #[test]
+    fn a_host_with_srv_records_is_called_by_its_own_name() {
+        for (name, host) in [
+            ("_http._tcp.example.com", "example.com"),
+            ("service.example.com", "service.example.com"),
+            ("_http", "_http"),
+        ] {
+            let live = Live::default();
+            let address = UpstreamAddress::Tcp { host: name.to_owned(), port: 80 };
+            let endpoint = live.endpoint(&address, &Transport::default(), Lookup::Services, 0);
+            assert_eq!((endpoint.host(), &*endpoint.label), (Some(host), host));
         }
     }
 }

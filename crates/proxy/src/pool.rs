@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
+use arc_swap::ArcSwap;
 use config::model::{PoolSettings, UpstreamState};
 use net::timer::Tick;
 use tokio::sync::Notify;
@@ -40,11 +41,29 @@ pub struct Pool {
     pub state: Arc<PoolState>,
     /// Keeps clients with a member, if the pool does that.
     pub sticky: Option<Sticky>,
-    /// The names of the members in cookies, by index.
-    tags: Vec<Tag>,
+    tags: ArcSwap<Tags>,
     detector: Option<Detector>,
     breaker: Option<Arc<Breaker>>,
     limit: Option<Limit>,
+}
+
+/// The names of a pool's members in cookies. They go by addresses: a client of a host name stays at
+/// the address it met, wherever among the name's addresses that is after the next answer.
+#[derive(Debug, Default)]
+struct Tags {
+    /// How often endpoints had changed their addresses then.
+    moves: u64,
+    /// By index.
+    tags: Vec<Tag>,
+}
+
+impl Tags {
+    fn new(sticky: &Sticky, balancer: &Balancer) -> Self {
+        // Read first: what changes meanwhile makes them out of date.
+        let moves = balancer.moves();
+        let tag = |member: &Member| sticky.member_tag(&member.name());
+        Self { moves, tags: balancer.members().iter().map(tag).collect() }
+    }
 }
 
 /// What is known of a pool, shared by all workers.
@@ -85,13 +104,7 @@ impl Pool {
         let stats = || balancer.members().iter().map(|member| Arc::clone(&member.state.stats));
         let detector = |outlier| Detector::new(outlier, stats().collect());
         let concurrency = &settings.concurrency;
-        let members = balancer.members().iter();
-        // Entries may share a URL, and one with a host name has several members.
-        let tag = |sticky: &Sticky, member: &Member| {
-            sticky.member_tag(&format!("{}#{}", member.url, member.endpoint.slot))
-        };
-        let tags = sticky.iter().flat_map(|sticky| members.clone().map(move |m| tag(sticky, m)));
-        let tags = tags.collect();
+        let tags = sticky.as_ref().map(|sticky| Tags::new(sticky, &balancer)).unwrap_or_default();
         Self {
             name: pool.name.clone(),
             budget: Budget::new(settings.retry.budget, settings.retry.budget_minimum),
@@ -100,7 +113,7 @@ impl Pool {
             limit: concurrency.adaptive.then(|| Limit::new(concurrency.max)),
             balancer,
             sticky,
-            tags,
+            tags: ArcSwap::from_pointee(tags),
             settings,
             state,
         }
@@ -110,7 +123,7 @@ impl Pool {
     pub fn keeper(&self, mark: Mark, tried: &Tried) -> Option<&Member> {
         match mark {
             Mark::Member(tag) => {
-                let index = self.tags.iter().position(|known| *known == tag)?;
+                let index = self.tags()?.tags.iter().position(|known| *known == tag)?;
                 self.balancer.keeper(index, tried, Tick::now())
             }
             Mark::Hash(hash) => self.balancer.keeper_by_hash(hash, tried, Tick::now()),
@@ -119,7 +132,19 @@ impl Pool {
 
     /// The name of a member in cookies.
     pub fn tag_of(&self, member: &Member) -> Option<Tag> {
-        self.tags.get(self.balancer.index_of(member)?).copied()
+        self.tags()?.tags.get(self.balancer.index_of(member)?).copied()
+    }
+
+    /// The names of the members in cookies as they are now, where there are such cookies.
+    fn tags(&self) -> Option<Arc<Tags>> {
+        let sticky = self.sticky.as_ref()?;
+        let tags = self.tags.load();
+        if tags.moves == self.balancer.moves() {
+            return Some(Arc::clone(&tags));
+        }
+        let tags = Arc::new(Tags::new(sticky, &self.balancer));
+        self.tags.store(Arc::clone(&tags));
+        Some(tags)
     }
 
     /// Somebody goes by latency, so it has to be measured.

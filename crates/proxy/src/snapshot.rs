@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use config::model::{self, HostPattern, Listen, Model};
+use config::model::{self, HostPattern, Listen, Model, StartState};
 use ipnet::IpNet;
 use net::tls::{PolicyId, ServerConfig};
 
 use crate::balance::{Balancer, Member};
 use crate::files::FileServer;
 use crate::filters::{CLIENT_CERTIFICATE_FIELDS, Edits};
-use crate::live::Live;
+use crate::live::{Live, Lookup};
 use crate::pool::Pool;
 use crate::routes::{RouteTable, Target};
 use crate::sticky::{Secret, Sticky};
@@ -122,8 +122,9 @@ pub struct ProxySite {
     pub wants_request_id: bool,
 }
 
-/// Addresses of one host name that requests are spread over; a name that has more uses the first.
-const SLOTS: usize = 16;
+/// Addresses of one host name, or of the targets of its SRV records, that requests are spread over; a
+/// name that has more uses the first.
+pub const SLOTS: usize = 16;
 
 /// What the upstream is told of the client and the way the request took.
 #[derive(Debug, Clone, Copy)]
@@ -473,19 +474,28 @@ impl Parts<'_> {
             true => SLOTS,
             false => 1,
         };
-        members.extend((0..slots).map(|slot| Member {
-            endpoint: self.live.endpoint(&upstream.address, &upstream.transport, slot),
-            state: self.live.member(name, &pool.name, url, slot),
-            tls: tls.clone(),
-            url: url.clone(),
-            base_path: upstream.base_path.clone(),
-            weight: upstream.weight,
-            priority: upstream.priority,
-            wanted: upstream.state,
-            max_conns: upstream.max_conns,
-            slow_start: upstream.slow_start,
-            max_fails: upstream.max_fails,
-            fail_timeout: upstream.fail_timeout,
+        let lookup = if upstream.srv { Lookup::Services } else { Lookup::Addresses };
+        let checks = &pool.settings.health_checks;
+        let begins_down = checks.iter().any(|check| check.start == StartState::Down);
+        members.extend((0..slots).map(|slot| {
+            let endpoint =
+                self.live.endpoint(&upstream.address, &upstream.transport, lookup, slot);
+            let state = self.live.member(name, &pool.name, url, &endpoint);
+            state.set_begins_down(begins_down);
+            Member {
+                endpoint,
+                state,
+                tls: tls.clone(),
+                url: url.clone(),
+                base_path: upstream.base_path.clone(),
+                weight: upstream.weight,
+                priority: upstream.priority,
+                wanted: upstream.state,
+                max_conns: upstream.max_conns,
+                slow_start: upstream.slow_start,
+                max_fails: upstream.max_fails,
+                fail_timeout: upstream.fail_timeout,
+            }
         }));
         Ok(())
     }

@@ -141,7 +141,7 @@ impl Service {
         }
         let addresses: Vec<Local> = bound.iter().map(Bound::local).cloned().collect();
 
-        resolve::start(live, log.clone()).await;
+        resolve::start(live, &model.dns, log.clone()).await;
         let mut health = HealthChecks::new(log.clone());
         health.set(health::targets(&snapshot));
 

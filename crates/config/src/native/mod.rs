@@ -15,6 +15,7 @@ mod balancing;
 mod breaker;
 mod buffering;
 mod capacity;
+mod dns;
 mod files;
 mod headers;
 mod health_check;
@@ -44,6 +45,7 @@ pub static ROOT: Section = Section {
         now("sites", Kind::Tables(&site::SITES), "required", "The sites, at least one."),
         now("logging", Kind::Table(&logging::LOGGING), "", "Access and error log."),
         now("performance", Kind::Table(&performance::PERFORMANCE), "", "Workers and connections."),
+        now("dns", Kind::Table(&dns::DNS), "", "How host names of upstreams are looked up."),
         now("security", Kind::Table(&security::SECURITY), "", "Rules for every site."),
         now(
             "limits",
@@ -72,6 +74,7 @@ pub(crate) fn decode<'n>(context: &'n Context<'n>, roots: &'n [Node]) -> Option<
         sites: listeners::settle(context, drafts),
         logging: logging::decode(once(&tables, "logging")),
         performance: performance::decode(once(&tables, "performance")),
+        dns: dns::decode(once(&tables, "dns")),
         security: security::decode(once(&tables, "security")),
         limits: limits::decode(once(&tables, "limits")),
     };

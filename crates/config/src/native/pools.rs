@@ -112,6 +112,14 @@ pub(super) fn decode(proxy: &Table<'_>, pools: &mut Pools) {
     for (index, pool) in pools.pools.iter_mut().enumerate() {
         let tables = own.remove(&index).map_or_else(|| common.clone(), |own| own.or(&common));
         pool.settings = tables.settings();
+        let method = tables.balancing.as_ref().and_then(|balancing| balancing.place);
+        if method.is_none()
+            && pool.settings.balance == Balance::RoundRobin
+            && pool.upstreams.iter().any(|upstream| upstream.srv)
+        {
+            // SRV records have weights, and whoever wrote them meant something by them.
+            pool.settings.balance = Balance::Weighted;
+        }
         let place = pools.places.get(index).copied().unwrap_or(proxy.span);
         let written = pools.written.get(index).map(Vec::as_slice).unwrap_or_default();
         usable(context, pool, place);

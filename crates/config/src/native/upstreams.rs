@@ -31,7 +31,7 @@ pub(super) static UPSTREAMS: Section = Section {
             "url",
             Kind::Text,
             "required",
-            "`http://host[:port][/base]`, or `unix:/path/to.sock`. The base is put before every path. `https` and `wss` speak TLS; `h2` (TLS) and `h2c` (plain) speak HTTP/2, many requests on one connection; `ws` is `http`. `srv+http://name` (SRV records) is not in effect yet.",
+            "`http://host[:port][/base]`, or `unix:/path/to.sock`. The base is put before every path. `https` and `wss` speak TLS; `h2` (TLS) and `h2c` (plain) speak HTTP/2, many requests on one connection; `ws` is `http`. With `srv+` before the scheme, as in `srv+http://_http._tcp.example.com`, SRV records of the name give hosts, ports, priorities and weights.",
         ),
         now("tls", Kind::Table(&TLS), "", "TLS to it, for `https`, `wss` and `h2`."),
         now(
@@ -44,7 +44,7 @@ pub(super) static UPSTREAMS: Section = Section {
             "weight",
             Kind::Integer(0, WEIGHT_MAX),
             "1",
-            "Share of requests relative to the other entries, for every method but `round_robin` and `random`; 0 gets none.",
+            "Share of requests relative to the other entries, for every method but `round_robin` and `random`; 0 gets none. Those of SRV records are multiplied by it.",
         ),
         now(
             "backup",
@@ -56,7 +56,7 @@ pub(super) static UPSTREAMS: Section = Section {
             "priority",
             Kind::Integer(0, 255),
             "0",
-            "Of the pool's upstreams, those with the lowest number that has a usable one get all requests.",
+            "Of the pool's upstreams, those with the lowest number that has a usable one get all requests. Among the targets of SRV records, their own priorities come after it.",
         ),
         now("down", Kind::Bool, "false", "Gets no requests."),
         now(
@@ -110,7 +110,7 @@ static TLS: Section = Section {
             "server_name",
             Kind::Text,
             "the URL's host",
-            "Name asked for (SNI) and looked for in the certificate.",
+            "Name asked for (SNI) and looked for in the certificate. For SRV records it is the URL's host without `_service._protocol`, not the name of a target: an answer could be forged.",
         ),
         now("cert_file", Kind::Text, "none", "PEM file with a certificate to show the upstream."),
         now("key_file", Kind::Text, "none", "PEM file with its private key."),
@@ -300,14 +300,6 @@ fn entry(
     let tls = settings.map_or(VERIFIED, |(tls, _)| tls);
     let transport = Transport { http: parsed.http, tls: parsed.tls.then_some(tls), proxy_protocol };
     let UpstreamUrl { address, base_path, srv, .. } = parsed;
-    if srv {
-        let what = "SRV records are not looked up yet";
-        context.push(
-            Diagnostic::error(Code::NotInEffect, url.span, what)
-                .label("nothing would be found by this name")
-                .help("name the hosts and ports themselves, an entry each"),
-        );
-    }
     let Use { weight, priority, state, max_conns, slow_start, max_fails, fail_timeout } = use_of_it;
     Some(Upstream {
         url: url.value.to_owned(),

@@ -83,6 +83,25 @@ pub(crate) fn host_name(text: &str) -> Result<String, String> {
     Ok(name.to_ascii_lowercase())
 }
 
+/// A name server: `"10.0.0.53"`, `"10.0.0.53:5353"`, `"2001:db8::53"` or `"[2001:db8::53]:5353"`.
+pub(crate) fn name_server(text: &str) -> Result<SocketAddr, Hint> {
+    const PORT: u16 = 53; // RFC 1035 section 4.2
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(address, PORT));
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() > 0 => Ok(address),
+        Ok(_) => Err(Hint::because("the port must be a number from 1 to 65535")),
+        Err(_) if text.contains("://") => {
+            Err(Hint::because("name servers are asked by UDP and TCP, there is no URL"))
+        }
+        Err(_) => Err(Hint::because(
+            "expected an address, with a port if it is not 53: \"10.0.0.53:5353\"",
+        )),
+    }
+}
+
 /// `"127.0.0.1:80"`, `"[::1]:80"`, `":80"` or `"*:80"` for every address, `"unix:/path"`.
 pub(crate) fn listen(text: &str) -> Result<Listen, Hint> {
     if let Some(path) = text.strip_prefix("unix:") {

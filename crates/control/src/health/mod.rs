@@ -11,7 +11,8 @@
 //!
 //! What always holds: no more than [`PROBES_MAX`] probes are under way at once; each ends within its
 //! `timeout` and reads a bounded number of bytes; an endpoint without an address is not probed and
-//! stays as it was; each change is told once, in the log and to the balancer.
+//! stays as it was; one that gets another address begins anew, and what a probe found at the old one
+//! counts for nothing; each change is told once, in the log and to the balancer.
 
 mod connect;
 mod grpc;
@@ -44,7 +45,7 @@ use proxy::live::Endpoint;
 use proxy::log::ErrorLog;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use self::probe::Prepared;
 use self::rise_fall::{Change, RiseFall};
@@ -108,6 +109,8 @@ struct Health {
     target: RefCell<Target>,
     /// One for each check.
     states: RefCell<Vec<RiseFall>>,
+    /// Of the endpoint, whose states these are.
+    generation: Cell<u64>,
     /// It was up at some time.
     was_up: Cell<bool>,
     /// Nothing was told of it although it is down.
@@ -218,19 +221,34 @@ impl Job {
         sleep(first).await;
         let check = &self.prepared.check;
         loop {
+            let generation = self.endpoint.generation();
+            self.health.begin_again(generation);
             if !has_address(&self.endpoint) {
-                sleep(jittered(NO_ADDRESS, check.jitter, random())).await;
+                let again = Instant::now() + jittered(NO_ADDRESS, check.jitter, random());
+                self.wait(again, generation).await;
                 continue;
             }
             let begun = {
                 let Ok(_place) = self.places.acquire().await else { return };
                 let begun = Instant::now();
                 let probe = (self.carry_out)(Rc::clone(&self.prepared), Arc::clone(&self.endpoint));
-                self.health.settle(self.index, probe.await);
+                let outcome = probe.await;
+                if self.endpoint.generation() != generation {
+                    continue;
+                }
+                self.health.settle(self.index, outcome);
                 begun
             };
             let interval = if self.health.is_up() { check.interval } else { check.down_interval };
-            sleep_until(begun + jittered(interval, check.jitter, random())).await;
+            self.wait(begun + jittered(interval, check.jitter, random()), generation).await;
+        }
+    }
+
+    /// Waits until then, or until the endpoint is another one.
+    async fn wait(&self, until: Instant, generation: u64) {
+        let another = self.endpoint.next_generation();
+        if self.endpoint.generation() == generation {
+            let _either = timeout_at(until, another).await;
         }
     }
 }
@@ -244,15 +262,31 @@ impl Health {
         let states: Vec<RiseFall> = target.checks.iter().map(state).collect();
         let starts_up = target.checks.iter().all(|check| check.start != StartState::Down);
         let was_up = found.unwrap_or(starts_up);
+        let generation = Cell::new(target.endpoint.generation());
         let health = Self {
             target: RefCell::new(target),
             states: RefCell::new(states),
+            generation,
             was_up: Cell::new(was_up || found.is_some()),
             untold: Cell::new(!was_up && found.is_none()),
             log,
         };
         health.report();
         health
+    }
+
+    /// Forgets what was found if it was another endpoint's.
+    fn begin_again(&self, generation: u64) {
+        if self.generation.replace(generation) == generation {
+            return;
+        }
+        let state = |check: &HealthCheck| RiseFall::new(check.rise, check.fall, check.start);
+        let states: Vec<RiseFall> = self.target.borrow().checks.iter().map(state).collect();
+        *self.states.borrow_mut() = states;
+        let up = self.is_up();
+        self.was_up.set(up);
+        self.untold.set(!up);
+        self.report();
     }
 
     fn is_up(&self) -> bool {

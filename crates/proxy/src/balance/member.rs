@@ -27,9 +27,9 @@ pub struct Member {
     pub url: String,
     /// Put before every path; empty or "/x".
     pub base_path: String,
-    /// Share of requests, where the method goes by weights.
+    /// The entry's share of requests, where the method goes by weights.
     pub weight: u32,
-    /// Tier: the lowest one with a usable member gets all requests.
+    /// The entry's tier.
     pub priority: u8,
     /// Whether the operator wants it used.
     pub wanted: UpstreamState,
@@ -49,6 +49,8 @@ pub struct Member {
 pub struct MemberState {
     /// By active checks.
     down: AtomicBool,
+    /// Nothing is sent to it before active checks have found it up.
+    begins_down: AtomicBool,
     /// When it last came back, for its slow start; 0 if it was never away.
     back: AtomicU64,
     /// Failed attempts, for `max_fails`.
@@ -66,6 +68,7 @@ impl MemberState {
     pub fn new(epoch: Arc<Epoch>) -> Self {
         Self {
             down: AtomicBool::new(false),
+            begins_down: AtomicBool::new(false),
             back: AtomicU64::new(0),
             fails: Fails::default(),
             stats: Arc::default(),
@@ -82,6 +85,25 @@ impl MemberState {
         }
         if up == was_down {
             self.changed();
+        }
+    }
+
+    /// Whether it is to be taken for down where nothing is known of it, because active checks are to
+    /// find it up first.
+    pub fn set_begins_down(&self, begins_down: bool) {
+        self.begins_down.store(begins_down, Ordering::Relaxed);
+    }
+
+    /// Another address has its place: nothing is known of it. It starts slowly if it joins others
+    /// that serve (`joins`: when), as far as it is told to.
+    pub fn forget(&self, joins: Option<Tick>) {
+        self.fails.forget();
+        self.stats.forget();
+        self.latency.forget();
+        self.down.store(self.begins_down.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.back.store(0, Ordering::Relaxed);
+        if let Some(now) = joins {
+            self.comes_back(now);
         }
     }
 
@@ -146,6 +168,18 @@ impl Member {
         self.wanted == UpstreamState::Up && self.endpoint.is_known()
     }
 
+    /// Its share of requests: that of its entry, times what SRV records give it. A weight of 0 in
+    /// these is next to nothing, unless all have it (RFC 2782): it counts as 1.
+    pub(super) fn weight(&self) -> u32 {
+        self.weight.saturating_mul(u32::from(self.endpoint.share().weight.max(1)))
+    }
+
+    /// The lowest tier with a usable member gets all requests. Priorities of SRV records divide the
+    /// tier of their entry, so that a backup of them comes after all of them.
+    pub(super) fn tier(&self) -> (u8, u16) {
+        (self.priority, self.endpoint.share().priority)
+    }
+
     /// It has as many requests in flight as it may.
     pub(super) fn is_full(&self) -> bool {
         self.max_conns.is_some_and(|max| self.endpoint.in_flight() >= max)
@@ -169,9 +203,9 @@ impl Member {
         }
     }
 
-    /// What consistent hashing knows it by: the same as long as it is at the same address.
-    pub(super) fn name(&self) -> String {
-        match self.endpoint.addresses().first() {
+    /// What consistent hashing and cookies know it by: the same as long as it is at the same address.
+    pub fn name(&self) -> String {
+        match self.endpoint.place() {
             Some(address) => format!("{}#{address}", self.url),
             None => self.url.clone(),
         }

@@ -127,6 +127,11 @@ impl Balancer {
         &self.members
     }
 
+    /// How often endpoints have changed their addresses.
+    pub fn moves(&self) -> u64 {
+        self.epoch.moves()
+    }
+
     /// The property of a request that [`Ask::hash`] is the hash of; `None` if none is needed.
     pub fn hash_key(&self) -> Option<&HashKey> {
         match &self.method.balance {

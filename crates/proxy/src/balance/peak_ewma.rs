@@ -48,6 +48,11 @@ impl Ewma {
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
     }
 
+    /// Forgets everything, as when the member has another address.
+    pub fn forget(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     /// How long a request is expected to take in microseconds, if `in_flight` requests are before
     /// it.
     ///

@@ -93,15 +93,15 @@ impl Plan {
         let wanted = members.iter().zip(0u16..).filter(|(member, _)| member.is_wanted());
         let shares: Vec<(u16, &Member, u32)> =
             wanted.map(|(member, index)| (index, member, share(member))).collect();
-        let mut priorities: Vec<u8> = shares
+        let mut tiers: Vec<(u8, u16)> = shares
             .iter()
             .filter(|(_, _, share)| *share > 0)
-            .map(|(_, member, _)| member.priority)
+            .map(|(_, member, _)| member.tier())
             .collect();
-        priorities.sort_unstable();
-        priorities.dedup();
-        let tiers = priorities.into_iter().map(|priority| {
-            let of_tier = shares.iter().filter(|(_, member, _)| member.priority == priority);
+        tiers.sort_unstable();
+        tiers.dedup();
+        let tiers = tiers.into_iter().map(|tier| {
+            let of_tier = shares.iter().filter(|(_, member, _)| member.tier() == tier);
             Tier::new(balance, of_tier.copied().collect(), old)
         });
         let tiers = tiers.filter(|tier| tier.usable > 0).collect();
@@ -159,7 +159,7 @@ impl Tier {
         }
         let weigh = |member: &Member| match balance {
             Balance::RoundRobin | Balance::Random => 1,
-            _ => member.weight,
+            _ => member.weight(),
         };
         // An entry without weight gets nothing, unless nobody has any.
         let weightless = shares.iter().all(|(_, member, _)| weigh(member) == 0);
@@ -262,7 +262,7 @@ impl Table {
             let named = names.iter().zip(shares);
             let node = named.map(|(name, (_, member, share))| Node {
                 name: name.as_bytes(),
-                weight: member.weight,
+                weight: member.weight(),
                 share: *share,
             });
             node.collect()

@@ -9,8 +9,9 @@ use config::model::{UpstreamAddress, UpstreamHttp};
 use net::stream::Stream;
 use net::tls::{Alpn, HandshakeError};
 
+use super::Opened;
 use crate::balance::Member;
-use crate::live::Endpoint;
+use crate::live::{Endpoint, Lease};
 use crate::log::Cause;
 
 /// Most addresses of one host name that are tried for one connection.
@@ -27,15 +28,15 @@ pub struct ConnectError {
 
 /// Connects to `member`'s endpoint. `greeting` goes out first, before TLS. Takes no time limit of its
 /// own: the caller drops the future when its patience ends.
-pub async fn connect(member: &Member, greeting: &[u8]) -> Result<Stream, ConnectError> {
+pub async fn connect(member: &Member, greeting: &[u8]) -> Result<Opened, ConnectError> {
     let endpoint = &member.endpoint;
-    let stream = reach(endpoint).await?;
+    let (stream, lease) = reach(endpoint).await?;
     let mut rest = greeting;
     while !rest.is_empty() {
         let count = poll_fn(|cx| stream.poll_write(cx, rest)).await?;
         rest = rest.get(count..).unwrap_or_default();
     }
-    let Some(config) = &member.tls else { return Ok(stream) };
+    let Some(config) = &member.tls else { return Ok(Opened { stream, lease }) };
     let tls = endpoint.transport.tls.as_ref();
     let name = tls.and_then(|tls| tls.server_name.as_deref()).or(endpoint.host());
     let stream = net::tls::connect(stream, config, name.unwrap_or("localhost")).await?;
@@ -44,22 +45,21 @@ pub async fn connect(member: &Member, greeting: &[u8]) -> Result<Stream, Connect
         let detail = "the upstream does not offer HTTP/2 (ALPN h2)".to_owned();
         return Err(ConnectError { cause: Cause::Tls, detail });
     }
-    Ok(stream)
+    Ok(Opened { stream, lease })
 }
 
 /// Opens a socket to `endpoint`, trying the addresses its name has in turn.
-async fn reach(endpoint: &Endpoint) -> Result<Stream, ConnectError> {
+async fn reach(endpoint: &Endpoint) -> Result<(Stream, Lease), ConnectError> {
     if let UpstreamAddress::Unix(path) = &endpoint.address {
-        return Ok(Stream::connect_unix(path).await?);
+        return Ok((Stream::connect_unix(path).await?, Lease::default()));
     }
-    let addresses = endpoint.addresses();
     let mut last = ConnectError {
         cause: Cause::Unresolved,
         detail: "the host name does not resolve".to_owned(),
     };
-    for &address in addresses.iter().take(ADDRESSES_MAX) {
+    for (address, lease) in endpoint.leased().into_iter().take(ADDRESSES_MAX) {
         match connect_to(address).await {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => return Ok((stream, lease)),
             Err(error) => last = error,
         }
     }

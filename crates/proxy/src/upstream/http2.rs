@@ -19,14 +19,13 @@ use std::rc::Rc;
 
 use config::model::IdleConnections;
 use http::uri::Scheme;
-use net::stream::Stream;
 use net::timer::Tick;
 use tokio::sync::Notify;
 
 use self::link::Link;
 pub use self::link::Place;
 use self::settings::STREAMS_MAX;
-use super::ConnectError;
+use super::{ConnectError, Opened};
 use crate::log::Cause;
 
 /// Connections to one endpoint. An upstream that allows one stream a connection is no reason to
@@ -73,7 +72,7 @@ impl Http2Pool {
         id: usize,
         scheme: Scheme,
         limits: IdleConnections,
-        open: impl AsyncFnOnce() -> Result<Stream, ConnectError>,
+        open: impl AsyncFnOnce() -> Result<Opened, ConnectError>,
     ) -> Result<Place, ConnectError> {
         let links = self.links(id);
         let failures = links.failures.get();
@@ -100,7 +99,7 @@ impl Http2Pool {
         }
         let opening = Opening::new(&links);
         let result = match open().await {
-            Ok(stream) => Link::open(stream, scheme, limits, Rc::clone(&links.room)).await,
+            Ok(opened) => Link::open(opened, scheme, limits, Rc::clone(&links.room)).await,
             Err(error) => Err(error),
         };
         match result {
@@ -118,16 +117,16 @@ impl Http2Pool {
         }
     }
 
-    /// A place on a connection over `stream` that carries this exchange only.
+    /// A place on the connection `opened` that carries this exchange only.
     ///
     /// # Errors
     /// The connection broke at once.
     pub async fn alone(
-        stream: Stream,
+        opened: Opened,
         scheme: Scheme,
         limits: IdleConnections,
     ) -> Result<Place, ConnectError> {
-        let link = Link::open(stream, scheme, limits, Rc::default()).await?;
+        let link = Link::open(opened, scheme, limits, Rc::default()).await?;
         Ok(Place::on(Rc::new(link)))
     }
 

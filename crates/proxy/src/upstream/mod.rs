@@ -15,6 +15,23 @@ use net::timer::Tick;
 
 use crate::carrier::Carrier;
 use crate::carrier::http2_client::ClientStream;
+use crate::live::Lease;
+
+/// A connection that was just opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The connection.
+    pub stream: Stream,
+    /// How long it may be kept.
+    pub lease: Lease,
+}
+
+impl From<Stream> for Opened {
+    /// One that may be kept for ever.
+    fn from(stream: Stream) -> Self {
+        Self { stream, lease: Lease::default() }
+    }
+}
 
 /// A connection to an endpoint, in use by one exchange.
 #[derive(Debug)]
@@ -24,18 +41,20 @@ pub struct UpstreamConnection {
     /// It carried an earlier exchange, so its peer may have closed it meanwhile.
     pub reused: bool,
     established: Tick,
+    lease: Lease,
 }
 
 impl UpstreamConnection {
     /// A connection that was just made, for one exchange at a time.
-    pub fn new(stream: Stream) -> Self {
-        Self { carrier: Carrier::Socket(stream), reused: false, established: Tick::now() }
+    pub fn new(opened: Opened) -> Self {
+        let Opened { stream, lease } = opened;
+        Self { carrier: Carrier::Socket(stream), reused: false, established: Tick::now(), lease }
     }
 
     /// A place on a connection that carries many exchanges.
     pub fn shared(place: Place) -> Self {
         let reused = place.is_reused();
         let carrier = Carrier::Http2Client(Box::new(ClientStream::new(place)));
-        Self { carrier, reused, established: Tick::now() }
+        Self { carrier, reused, established: Tick::now(), lease: Lease::default() }
     }
 }

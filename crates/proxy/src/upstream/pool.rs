@@ -74,5 +74,6 @@ impl Idle {
     fn is_fresh(&self, now: Tick) -> bool {
         now.since(self.since) < self.limits.timeout
             && now.since(self.connection.established) < self.limits.max_age
+            && !self.connection.lease.is_over()
     }
 }

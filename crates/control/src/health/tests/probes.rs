@@ -71,7 +71,7 @@ async fn mirror() -> SocketAddr {
 }
 
 fn endpoint_at(address: &UpstreamAddress, transport: &Transport) -> Arc<Endpoint> {
-    Live::default().endpoint(address, transport, 0)
+    Live::default().endpoint(address, transport, proxy::live::Lookup::Addresses, 0)
 }
 
 fn endpoint(address: SocketAddr, transport: &Transport) -> Arc<Endpoint> {

@@ -57,7 +57,7 @@ impl Scene {
 }
 
 fn endpoint(live: &Live, address: &UpstreamAddress) -> Arc<Endpoint> {
-    live.endpoint(address, &Transport::default(), 0)
+    live.endpoint(address, &Transport::default(), proxy::live::Lookup::Addresses, 0)
 }
 
 /// Checks whose probes follow the scene's scripts.
@@ -343,8 +343,44 @@ fn one_without_an_address_is_not_probed() {
         assert!(scene.probes.borrow().is_empty());
         endpoint.set_addresses(vec![([10, 0, 0, 1], 80).into()]);
         sleep(seconds(21)).await;
-        assert_times(&scene.times(80), &[6., 16., 26.]);
+        assert_times(&scene.times(80), &[5.5, 15.5, 25.5]);
         let line = "http://backend.test (10.0.0.1:80) is down: 3 checks failed";
         assert!(lines(&source)[0].contains(line));
+    });
+}
+
+#[test]
+fn one_that_gets_another_address_begins_anew_and_at_once() {
+    play(async |scene| {
+        let (mut checks, source) = checks(&scene);
+        let address = UpstreamAddress::Tcp { host: "backend.test".to_owned(), port: 80 };
+        let endpoint = endpoint(&scene.live, &address);
+        endpoint.set_addresses(vec![([10, 0, 0, 1], 80).into()]);
+        let check = HealthCheck { fall: 2, rise: 3, start: StartState::Down, ..http() };
+        let mut target = scene.target(80, &[check]);
+        target.endpoint = Arc::clone(&endpoint);
+        checks.set(vec![target]);
+        sleep(seconds(1)).await;
+        assert_eq!(scene.reports(), [(80, false), (80, true)]);
+        scene.takes.set(seconds(5));
+        sleep(seconds(12)).await;
+        assert_times(&scene.times(80), &[0., 10.]);
+        // The second probe is under way.
+        endpoint.set_addresses(vec![([10, 0, 0, 2], 80).into()]);
+        sleep(seconds(1)).await;
+        assert_eq!(scene.reports(), []);
+        // It ends at 15 s, for nothing; the new address has to pass on its own.
+        scene.script(80, "-");
+        sleep(seconds(5)).await;
+        assert_eq!(scene.reports(), [(80, false)]);
+        assert_times(&scene.times(80), &[0., 10., 15.]);
+        sleep(seconds(2)).await;
+        assert_eq!(scene.reports(), [(80, true)]);
+        // While it waits, a change is noticed at once.
+        scene.takes.set(seconds(0));
+        endpoint.set_addresses(vec![([10, 0, 0, 3], 80).into()]);
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(scene.reports(), [(80, false), (80, true)]);
+        drop(source);
     });
 }

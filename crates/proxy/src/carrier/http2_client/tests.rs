@@ -29,7 +29,7 @@ fn with_socket(test: impl AsyncFnOnce(ClientStream, UnixStream)) {
     let runtime = builder.enable_all().build_local(LocalOptions::default()).unwrap();
     runtime.block_on(async {
         let (Stream::Unix(theirs), ours) = Stream::pair().unwrap() else { unreachable!() };
-        let place = Http2Pool::alone(ours, Scheme::HTTP, LIMITS).await.unwrap();
+        let place = Http2Pool::alone(ours.into(), Scheme::HTTP, LIMITS).await.unwrap();
         let test = test(ClientStream::new(place), theirs);
         tokio::time::timeout(Duration::from_secs(10), test).await.expect("the test ends");
     });

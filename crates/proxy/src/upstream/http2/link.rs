@@ -25,7 +25,8 @@ use tokio::sync::Notify;
 
 use super::inspect::Inspector;
 use super::settings::{STREAMS_MAX, builder};
-use crate::upstream::ConnectError;
+use crate::live::Lease;
+use crate::upstream::{ConnectError, Opened};
 
 /// Bytes read from the socket at once.
 const READ_MAX: usize = 32 * 1024;
@@ -50,6 +51,7 @@ pub(super) struct Link {
     established: Tick,
     idle_since: Cell<Tick>,
     limits: IdleConnections,
+    lease: Lease,
     room: Rc<Notify>,
 }
 
@@ -69,11 +71,12 @@ struct State {
 impl Link {
     /// Begins HTTP/2 on a connection that was just made.
     pub(super) async fn open(
-        stream: Stream,
+        opened: Opened,
         scheme: Scheme,
         limits: IdleConnections,
         room: Rc<Notify>,
     ) -> Result<Self, ConnectError> {
+        let Opened { stream, lease } = opened;
         let state = Rc::new(State::default());
         let socket = Socket { stream, state: Rc::clone(&state) };
         let (sender, connection) = builder().handshake(socket).await.map_err(|error| {
@@ -92,6 +95,7 @@ impl Link {
             established: now,
             idle_since: Cell::new(now),
             limits,
+            lease,
             room,
         })
     }
@@ -99,7 +103,7 @@ impl Link {
     /// It may get new streams, though perhaps not now.
     pub(super) fn is_fit(&self, now: Tick) -> bool {
         let wanted = !self.retired.get() && now.since(self.established) < self.limits.max_age;
-        wanted && !self.state.closed.get() && self.is_open()
+        wanted && !self.lease.is_over() && !self.state.closed.get() && self.is_open()
     }
 
     /// The peer has not said that it ends the connection.

@@ -51,7 +51,7 @@ impl Bench {
             let (Stream::Unix(theirs), ours) = Stream::pair()? else { unreachable!() };
             let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
             self.opened.send(theirs).map_err(|_| refused)?;
-            Ok(ours)
+            Ok(ours.into())
         };
         self.pool.place(3, Scheme::HTTP, self.limits, open).await
     }
