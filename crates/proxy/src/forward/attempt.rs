@@ -40,9 +40,11 @@ pub(super) struct Work<'w, 'p, 'a> {
     pub(super) patience: &'w mut Patience<'p>,
     pub(super) record: &'w mut Record<'a>,
     pub(super) sent_to: Option<SentTo<'a>>,
-    /// It is one of two at the same time: it waits for no place at an endpoint, and interim
-    /// responses are kept until it is known whose response the client gets.
-    pub(super) beside: bool,
+    /// It may wait for a place at an endpoint.
+    pub(super) waits: bool,
+    /// It may be one of two at the same time: interim responses are held until it is known whose
+    /// response the client gets.
+    pub(super) holds_interim: bool,
     /// Interim responses that the client has not got yet.
     pub(super) interim: Vec<Vec<u8>>,
 }
@@ -91,7 +93,7 @@ where
     'a: 'r,
 {
     let Call { inbound, matched, attempts, request_id } = call;
-    let chosen = attempts.next(inbound, work.patience, !work.beside).await;
+    let chosen = attempts.next(inbound, work.patience, work.waits).await;
     let (member, mut flight) = chosen.map_err(|broken| work.lost(broken, None, None))?;
     work.record.attempts = attempts.made();
     work.record.endpoint = &member.url;
@@ -202,7 +204,7 @@ async fn pass_interim_on(
     let heads = &mut *work.heads;
     heads.spare.clear();
     write_informational(&heads.response, bytes, &mut heads.spare);
-    if work.beside {
+    if work.holds_interim {
         work.interim.push(heads.spare.clone());
         return Ok(());
     }

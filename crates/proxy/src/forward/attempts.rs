@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use config::model::{HashKey, RetryOn};
 use net::timer::{Tick, unix_millis};
+use tokio::time::sleep;
 use wire::field::FieldId;
 
 use super::attempt::Lost;
@@ -386,10 +387,10 @@ impl<'a> Attempts<'a> {
 /// # Errors
 /// The client has gone meanwhile.
 pub(super) async fn wait_out(inbound: &Inbound<'_>, pause: Duration) -> Result<(), Broken> {
-    let deadline = &inbound.connection.deadline;
+    // Milliseconds matter here, which the worker's deadlines do not count.
+    let mut alarm = pin!(sleep(pause));
     let mut watch = ClientWatch::new();
-    deadline.set(pause);
-    poll_fn(|cx| match deadline.poll_expired(cx) {
+    poll_fn(|cx| match alarm.as_mut().poll(cx) {
         Poll::Ready(()) => Poll::Ready(Ok(())),
         Poll::Pending if watch.is_gone(cx, &inbound.connection.carrier) => {
             Poll::Ready(Err(Broken::new(Party::Client, Phase::Queue, Cause::Closed)))

@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::time::sleep;
 use wire::head::Framing;
 
 use super::attempt::{Answered, Call, Lost, Work, attempt};
@@ -35,8 +36,7 @@ where
     'a: 'r,
 {
     let inbound = call.inbound;
-    let timers = &inbound.connection.worker.context.timers;
-    let (alarm, deadline) = (timers.deadline(), timers.deadline());
+    let deadline = inbound.connection.worker.context.timers.deadline();
     let mut heads = Heads::default();
     let mut record = *work.record;
     let mut patience = work.patience.beside(&deadline);
@@ -45,15 +45,17 @@ where
         patience: &mut patience,
         record: &mut record,
         sent_to: None,
-        beside: true,
+        waits: false,
+        holds_interim: true,
         interim: Vec::new(),
     };
-    work.beside = true;
+    work.holds_interim = true;
     let (result, by_second) = {
         let mut first = pin!(attempt(call, work));
         let mut second = pin!(attempt(call, &mut second_work));
         let mut both = Both { first: State::Running, second: State::Waiting };
-        alarm.set(after);
+        // Milliseconds matter here, which the worker's deadlines do not count.
+        let mut alarm = pin!(sleep(after));
         poll_fn(|cx| {
             if both.first == State::Running
                 && let Poll::Ready(result) = first.as_mut().poll(cx)
@@ -66,7 +68,7 @@ where
                     result => return Poll::Ready((result, false)),
                 }
             }
-            if both.second == State::Waiting && alarm.poll_expired(cx).is_ready() {
+            if both.second == State::Waiting && alarm.as_mut().poll(cx).is_ready() {
                 both.second = match call.attempts.may_hedge() {
                     true => State::Running,
                     false => State::Over,
@@ -88,7 +90,7 @@ where
         })
         .await
     };
-    work.beside = false;
+    work.holds_interim = false;
     let overtaken = if by_second { work.sent_to } else { second_work.sent_to };
     if result.is_ok() {
         call.attempts.overtaken(overtaken);

@@ -24,6 +24,8 @@ pub struct Kept {
     trailers: RefCell<Vec<u8>>,
     /// How much of it the attempt under way has read.
     given: Cell<usize>,
+    /// The body ended there, as only a carrier can tell.
+    ended: Cell<bool>,
     max: usize,
     /// More was taken than may be kept.
     lost: Cell<bool>,
@@ -36,6 +38,7 @@ impl Kept {
             bytes: RefCell::default(),
             trailers: RefCell::default(),
             given: Cell::new(0),
+            ended: Cell::new(false),
             max,
             lost: Cell::new(false),
         }
@@ -86,6 +89,16 @@ impl Kept {
                 self.given.set(bytes.len());
             }
         }
+    }
+
+    /// There is nothing behind what was read.
+    pub fn end(&self) {
+        self.ended.set(true);
+    }
+
+    /// All was read, and there is nothing behind it.
+    pub fn is_at_end(&self) -> bool {
+        self.ended.get() && !self.has_more()
     }
 
     /// The trailers that came behind the body: what a carrier gives once is kept.

@@ -137,7 +137,8 @@ async fn serve<'a>(
         patience: &mut patience,
         record,
         sent_to: None,
-        beside: false,
+        waits: true,
+        holds_interim: false,
         interim: Vec::new(),
     };
     loop {

@@ -426,6 +426,10 @@ impl<'a> Pump<'a> {
         if self.reads_kept() {
             return Poll::Ready(Ok(()));
         }
+        if self.kept.is_some_and(Kept::is_at_end) {
+            let end = self.decoder.finish_eof();
+            return Poll::Ready(end.map_err(|_| PumpError::Source(Cause::Closed)));
+        }
         loop {
             if from.poll_read_ready(cx).map_err(lost)?.is_pending() {
                 if self.buffer.as_ref().is_some_and(|buffer| buffer.is_empty()) {
@@ -447,6 +451,9 @@ impl<'a> Pump<'a> {
             match result {
                 Ok(0) => {
                     self.buffer = Some(buffer);
+                    if let Some(kept) = self.kept {
+                        kept.end();
+                    }
                     let end = self.decoder.finish_eof();
                     return Poll::Ready(end.map_err(|_| PumpError::Source(Cause::Closed)));
                 }
