@@ -300,21 +300,72 @@ fn ciphers_and_groups_are_those_that_are_named() {
 }
 
 #[test]
-fn an_ocsp_response_is_stapled() {
-    // OCSPResponse with the status tryLater and nothing else (RFC 6960 §4.2.1).
-    let response = [0x30, 3, 0x0a, 1, 3];
+fn an_ocsp_response_is_stapled_if_it_says_that_the_certificate_is_good() {
     let authority = Authority::new();
+    let (pair, other) = (authority.server(&["example.com"]), authority.server(&["example.com"]));
     let setup =
         Setup::new(&tls_site("example.com", "ocsp_file = \"ocsp.der\"\n", "http://127.0.0.1:1"));
-    let setup = setup.pair("example.com", &authority.server(&["example.com"]));
-    let ravelin = setup.file("ocsp.der", response).start();
+    let setup = setup.pair("example.com", &pair);
+    let ravelin = setup.file("ocsp.der", authority.ocsp(&pair, false)).start();
     for version in ["-tls1_2", "-tls1_3"] {
         let (_, text) = openssl(ravelin.addr(), &[version, "-status"]);
-        assert!(text.contains("OCSP Response Status: trylater (0x3)"), "{text}");
+        assert!(text.contains("OCSP Response Status: successful"), "{text}");
+        assert!(text.contains("Cert Status: good"), "{text}");
     }
-    let one = One::before(&Origin::saying(""), "");
-    let (_, text) = openssl(one.addr(), &["-status"]);
+    // What a client could not use is not stapled, and somebody is told. RFC 6960 §4.2.1: tryLater.
+    for (response, problem) in [
+        (authority.ocsp(&other, false), "is about another certificate"),
+        (authority.ocsp(&pair, true), "says that the certificate is revoked"),
+        (vec![0x30, 3, 0x0a, 1, 3], "says to try again later"),
+        (b"nothing".to_vec(), "is not an OCSP response"),
+    ] {
+        std::fs::write(ravelin.dir().join("ocsp.der"), &response).unwrap();
+        ravelin.signal("HUP");
+        ravelin.stderr.line_with(&["warn", "ocsp.der", problem, "it is not stapled"]);
+        let (_, text) = openssl(ravelin.addr(), &["-status"]);
+        assert!(text.contains("OCSP response: no response sent"), "{text}");
+    }
+    // A response for the certificate that follows comes first, the certificate after it.
+    std::fs::write(ravelin.dir().join("ocsp.der"), authority.ocsp(&other, false)).unwrap();
+    std::fs::write(ravelin.dir().join("example.com.key"), &other.key).unwrap();
+    std::fs::write(ravelin.dir().join("example.com.pem"), &other.certificate).unwrap();
+    ravelin.signal("HUP");
+    ravelin.stderr.line_with(&["new certificate from example.com.pem"]);
+    let (_, text) = openssl(ravelin.addr(), &["-status"]);
+    assert!(text.contains("Cert Status: good"), "{text}");
+}
+
+#[test]
+fn an_ocsp_response_for_another_certificate_does_not_refuse_the_start() {
+    let authority = Authority::new();
+    let (pair, other) = (authority.server(&["example.com"]), authority.server(&["example.com"]));
+    let setup =
+        Setup::new(&tls_site("example.com", "ocsp_file = \"ocsp.der\"\n", "http://127.0.0.1:1"))
+            .pair("example.com", &pair)
+            .file("ocsp.der", authority.ocsp(&other, false));
+    let output = run(setup.dir(), &["check", "ravelin.toml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", printed(&output));
+    assert!(printed(&output).contains("is about another certificate"), "{}", printed(&output));
+    let ravelin = setup.start();
+    ravelin.stderr.line_with(&["warn", "ocsp.der", "is about another certificate"]);
+    let (_, text) = openssl(ravelin.addr(), &["-status"]);
     assert!(text.contains("OCSP response: no response sent"), "{text}");
+}
+
+#[test]
+fn a_certificate_and_a_key_may_begin_with_a_byte_order_mark() {
+    let authority = Authority::new();
+    let Pair { certificate, key } = authority.server(&["example.com"]);
+    let marked =
+        Pair { certificate: format!("\u{feff}{certificate}"), key: format!("\u{feff}{key}") };
+    let origin = Origin::saying("served");
+    let ca = "client_ca = \"ca.pem\"\nclient_auth = \"optional\"\n";
+    let setup = Setup::new(&tls_site("example.com", ca, &origin.url()))
+        .pair("example.com", &marked)
+        .file("ca.pem", format!("\u{feff}{}", authority.pem));
+    let ravelin = setup.start();
+    let mut client = TlsClient::trusting(&authority).connect(ravelin.addr(), "example.com");
+    assert_eq!(client.get("/").expect(200).text(), "served");
 }
 
 #[test]
@@ -403,7 +454,64 @@ fn plain_requests_for_any_host_are_redirected_to_the_port_of_tls() {
 }
 
 #[test]
-fn rfc9110_4_2_2_plain_http_is_never_answered_on_a_tls_port() {
+fn a_redirect_for_any_host_goes_to_the_port_where_that_host_is_served() {
+    let authority = Authority::new();
+    let at = ["127.0.0.1", "127.0.0.2", "127.0.0.3"];
+    let secure = |host: &str, at: &str| {
+        tls_site("example.com", "", "http://127.0.0.1:1")
+            .replace("127.0.0.1:0", &format!("{at}:0"))
+            .replace("name = \"example.com\"", &format!("name = \"{host}\""))
+            .replace("hostname = \"example.com\"", &format!("hostname = \"{host}\""))
+    };
+    let plain = site_with("redirect_to_https = true", &["http://127.0.0.1:1"], "")
+        .replace("127.0.0.1:0", "127.0.0.4:0")
+        .replace("hostname = \"example.com\"", "hostname = \"*\"");
+    let toml = secure("one.test", at[0])
+        + &secure("two.test", at[1])
+        + &secure("*.two.test", at[1])
+        + &secure("a.two.test", at[2])
+        + &plain;
+    let setup = Setup::new(&toml).listeners(4);
+    let ravelin = setup.pair("example.com", &authority.server(&["one.test"])).start();
+    let mut client = Client::connect(ravelin.addr_on("127.0.0.4"));
+    for (host, at) in [
+        ("one.test", at[0]),
+        ("two.test", at[1]),
+        ("b.two.test", at[1]),
+        ("a.two.test", at[2]),
+        ("nobodys.test", at[0]),
+    ] {
+        let port = ravelin.addr_on(at).port();
+        let location = format!("https://{host}:{port}/x");
+        assert_eq!(client.get_from(host, "/x").expect(301).get("location"), Some(&location[..]));
+    }
+}
+
+#[test]
+fn plain_http_on_a_tls_port_is_told_to_speak_tls() {
+    let origin = Origin::saying("secret");
+    let one = One::before(&origin, "");
+    let mut client = one.ravelin.client();
+    let asked = "GET /page HTTP/1.1\r\nHost: example.com\r\nAccept: text/html\r\n\r\n";
+    let response = client.ask(asked).expect(400);
+    assert_eq!(response.get("connection"), Some("close"));
+    assert_eq!(response.get("content-type"), Some("text/html; charset=utf-8"));
+    let text = "plain HTTP request was sent to an HTTPS port";
+    assert!(response.text().contains(text), "{}", response.text());
+    one.ravelin.stdout.line_with(&["GET /page HTTP/1.1", " 400 ", "ended=client", "cause=tls"]);
+    // For programs, to a HEAD, and for as little of a request as shows what it is.
+    assert!(one.ravelin.get("/").expect(400).text().contains("\"status\":400"));
+    let mut client = one.ravelin.client();
+    client.send("HEAD / HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    client.response("HEAD").expect(400);
+    assert!(client.wire.rest().unwrap_or_default().is_empty());
+    one.ravelin.ask("G").expect(400);
+    assert!(origin.requests().is_empty());
+    assert_eq!(one.client().get("/").expect(200).text(), "secret");
+}
+
+#[test]
+fn rfc9110_4_2_2_plain_http_is_never_served_on_a_tls_port() {
     let origin = Origin::saying("secret");
     let one = One::before(&origin, "");
     for bytes in [
@@ -415,7 +523,9 @@ fn rfc9110_4_2_2_plain_http_is_never_answered_on_a_tls_port() {
         let mut client = one.ravelin.client();
         client.send(bytes);
         let answer = client.wire.rest().unwrap_or_default();
-        assert!(!String::from_utf8_lossy(&answer).contains("HTTP"), "{answer:?}");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(!answer.contains("HTTP/1.1 2") && !answer.contains("secret"), "{answer}");
+        assert!(answer.matches("HTTP/").count() <= 1, "{answer}");
     }
     assert!(origin.requests().is_empty());
     assert_eq!(one.client().get("/").expect(200).text(), "secret");

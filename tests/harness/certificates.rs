@@ -15,6 +15,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 pub struct Authority {
     /// Its certificate, as a `ca_file` holds it.
     pub pem: String,
+    /// Its key in PEM.
+    pub key: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -35,7 +37,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
-        Authority { pem, issuer: Issuer::new(params, key) }
+        Authority { pem, key: key.serialize_pem(), issuer: Issuer::new(params, key) }
     }
 
     /// A certificate for a server with these names (IP addresses too).
@@ -64,6 +66,31 @@ impl Authority {
         self.sign(&["server.test"], |params| {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         })
+    }
+
+    /// What its OCSP responder says of a certificate, for a day from now, in DER.
+    pub fn ocsp(&self, pair: &Pair, revoked: bool) -> Vec<u8> {
+        super::require("openssl", &["version"], "apt-get install openssl");
+        let dir = super::TempDir::new();
+        dir.write("ca.pem", &self.pem);
+        dir.write("ca.key", &self.key);
+        dir.write("site.pem", &pair.certificate);
+        let openssl = |args: &str| {
+            let mut command = std::process::Command::new("openssl");
+            command.args(args.split(' ')).current_dir(dir.path());
+            let output = super::run_to_end(command);
+            assert!(output.status.success(), "openssl {args}: {}", super::printed(&output));
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let serial = openssl("x509 -in site.pem -noout -serial");
+        let serial = serial.trim().trim_start_matches("serial=");
+        let state = if revoked { "R\t491231235959Z\t200101000000Z" } else { "V\t491231235959Z\t" };
+        dir.write("index.txt", format!("{state}\t{serial}\tunknown\t/CN=site\n"));
+        openssl(
+            "ocsp -index index.txt -CA ca.pem -rsigner ca.pem -rkey ca.key -issuer ca.pem \
+             -cert site.pem -no_nonce -ndays 1 -noverify -respout response.der",
+        );
+        std::fs::read(dir.path().join("response.der")).unwrap()
     }
 
     /// What trusts it and nobody else.

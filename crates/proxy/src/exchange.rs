@@ -231,7 +231,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
                 inbound.ensure_id(request_id);
                 let why = fault.reason();
                 let refusal = Refusal { status: 400, cause: Cause::Malformed, why };
-                local::explain_refusal(connection, &refusal, request_id);
+                local::explain_refusal(worker, &connection.client, &refusal, request_id);
                 Reply { answer: Answer::error(400), site, edits, rest: Rest::of(Left::TooMuch) }
             } else {
                 let answer = match challenge {

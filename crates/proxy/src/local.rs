@@ -9,7 +9,7 @@ use net::timer::unix_millis;
 use wire::field::FieldId;
 use wire::head::HeadError;
 
-use crate::connection::Connection;
+use crate::connection::{ClientAddress, Connection};
 use crate::decide::Action;
 use crate::drain::{Left, drain};
 use crate::exchange::{After, Done, Inbound, failed};
@@ -20,7 +20,7 @@ use crate::log::{Cause, Party, Phase, Record, Times};
 use crate::respond;
 use crate::send::{Manner, send_answer};
 use crate::snapshot::Site;
-use crate::worker::Scratch;
+use crate::worker::{Scratch, Worker};
 
 /// Bytes of a malformed request that are shown in the log.
 const SHOWN_MAX: usize = 200;
@@ -44,7 +44,9 @@ pub(crate) fn answer(
         Some(Action::Health(page)) => respond::health(*page, inbound.snapshot, started()),
         Some(Action::ToHttps(_)) if host.is_empty() => Answer::error(400),
         Some(Action::ToHttps(to)) => {
-            respond::redirect(to.status, &respond::https_location(host, to.port, &inbound.target))
+            let ports = &inbound.connection.worker.ports;
+            let port = inbound.snapshot.https_port(host, *to, ports);
+            respond::redirect(to.status, &respond::https_location(host, port, &inbound.target))
         }
         Some(Action::AddSlash) => respond::redirect(301, &respond::slash_location(&inbound.target)),
         Some(Action::ServerOptions) => respond::server_options(),
@@ -149,6 +151,10 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
+    /// For a plain request at a port that speaks TLS: not even its head is looked at.
+    pub(crate) const PLAIN_HTTP: Self =
+        Self { status: 400, cause: Cause::Tls, why: "a plain HTTP request to a TLS port" };
+
     /// For a head that could not be parsed.
     pub(crate) fn of(error: &HeadError) -> Self {
         let status = error.status();
@@ -162,19 +168,24 @@ impl Refusal {
 }
 
 /// Tells, to those who look for a fault, why a request was refused: `cause=malformed` covers much.
-pub(crate) fn explain_refusal(connection: &Connection, refusal: &Refusal, id: &[u8]) {
-    let log = &connection.worker.error_log;
+pub(crate) fn explain_refusal(
+    worker: &Worker,
+    client: &ClientAddress,
+    refusal: &Refusal,
+    id: &[u8],
+) {
+    let log = &worker.error_log;
     if log.enabled(Level::Debug) {
         let id = String::from_utf8_lossy(id);
         let Refusal { status, why, .. } = refusal;
-        match connection.client.ip() {
+        match client.ip() {
             Some(ip) => log.debug(format_args!("client {ip}: {why}; answered {status} id={id}")),
             None => log.debug(format_args!("client: {why}; answered {status} id={id}")),
         }
     }
 }
 
-/// Answers a request whose head could not be read, and logs it. The connection has to end.
+/// Answers a request whose head could not be read, or may not be, and logs it. The connection has to end.
 pub(crate) async fn refuse(
     connection: &Connection,
     scratch: &mut Scratch,
@@ -185,7 +196,7 @@ pub(crate) async fn refuse(
     let snapshot = worker.snapshot();
     worker.new_request_id(&mut scratch.request_id);
     let manner = Manner {
-        head_only: false,
+        head_only: received.starts_with(b"HEAD "),
         connection: ConnectionSays::Close,
         edits: &Edits::default(),
         server_line: &snapshot.server_line,
@@ -193,35 +204,39 @@ pub(crate) async fn refuse(
     };
     let timeouts = no_upstream_timeouts();
     let mut patience = Patience::new(connection, &snapshot.limits, &timeouts);
-    let page = respond::error(refusal.status, b"", &scratch.request_id);
+    let page = match refusal.cause {
+        Cause::Tls => respond::plain_http(received, &scratch.request_id),
+        _ => respond::error(refusal.status, b"", &scratch.request_id),
+    };
     // Whether the client still gets it changes nothing: the connection ends.
     let out = &mut scratch.heads.out;
     let sent = send_answer(connection, &mut patience, out, &page, &manner).await;
-    log_refusal(connection, scratch, received, &refusal, sent.unwrap_or(0));
+    let client = &connection.client;
+    log_refusal(worker, client, scratch, received, &refusal, sent.unwrap_or(0));
 }
 
 /// Logs a request whose head could not be read; `sent` bytes of body were the answer to it.
 pub(crate) fn log_refusal(
-    connection: &Connection,
+    worker: &Worker,
+    client: &ClientAddress,
     scratch: &mut Scratch,
     received: &[u8],
     refusal: &Refusal,
     sent: u64,
 ) {
-    let worker = &connection.worker;
     let Scratch { request_id, head_micros, .. } = scratch;
     if request_id.is_empty() {
         worker.new_request_id(request_id);
     }
-    explain_refusal(connection, refusal, request_id);
+    explain_refusal(worker, client, refusal, request_id);
     if worker.snapshot().log_requests {
         let line = received.split(|&byte| byte == b'\r' || byte == b'\n').next();
         let line = line.unwrap_or_default();
         worker.access_log.record(&Record {
             response_bytes: sent,
             wall_us: (unix_millis() * 1000).saturating_sub(*head_micros),
-            client: connection.client.ip(),
-            client_port: connection.client.port(),
+            client: client.ip(),
+            client_port: client.port(),
             target: line.get(..SHOWN_MAX).unwrap_or(line),
             status: refusal.status,
             request_id,

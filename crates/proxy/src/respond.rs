@@ -13,6 +13,25 @@ use crate::snapshot::Snapshot;
 
 /// The page for an error: HTML for clients that accept it by name, as browsers do; JSON else.
 pub(crate) fn error(status: u16, accept: &[u8], request_id: &[u8]) -> Answer {
+    error_page(status, (reason(status), advice(status)), accept, request_id)
+}
+
+/// The page for a plain request at a port that speaks TLS; `head` is as much as there is of its head.
+pub(crate) fn plain_http(head: &[u8], request_id: &[u8]) -> Answer {
+    const WORDS: (&str, &str) = (
+        "the plain HTTP request was sent to an HTTPS port",
+        "The plain HTTP request was sent to an HTTPS port: the address has to begin with https://",
+    );
+    error_page(400, WORDS, head, request_id)
+}
+
+/// A page with an error for programs, and advice for people.
+fn error_page(
+    status: u16,
+    (error, advice): (&str, &str),
+    accept: &[u8],
+    request_id: &[u8],
+) -> Answer {
     let reason = reason(status);
     let id = String::from_utf8_lossy(request_id);
     let html = accept.windows(9).any(|part| part.eq_ignore_ascii_case(b"text/html"));
@@ -26,12 +45,12 @@ pub(crate) fn error(status: u16, accept: &[u8], request_id: &[u8]) -> Answer {
                  <style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,sans-serif;\
                  max-width:34rem;margin:18vh auto;padding:0 1rem}}code{{opacity:.7}}</style>\n\
                  <h1>{status} {reason}</h1>\n<p>{}</p>\n<p><code>{id}</code></p>\n</html>\n",
-                advice(status),
+                advice,
             ),
         ),
         false => (
             "application/json",
-            format!("{{\"status\":{status},\"error\":\"{reason}\",\"request_id\":\"{id}\"}}\n"),
+            format!("{{\"status\":{status},\"error\":\"{error}\",\"request_id\":\"{id}\"}}\n"),
         ),
     };
     let fields = format!("Content-Type: {media_type}\r\nCache-Control: no-store\r\n").into_bytes();

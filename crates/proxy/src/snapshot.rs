@@ -93,7 +93,8 @@ pub struct Site {
 pub struct ToHttps {
     /// 301, or 308, which keeps the method.
     pub status: u16,
-    /// Where the same host is served over TLS, if that is not at 443.
+    /// Where hosts of the site are served over TLS, if that is not at 443: to be preferred among
+    /// ports at which a host is served equally well.
     pub port: Option<u16>,
 }
 
@@ -231,6 +232,26 @@ impl Snapshot {
     }
 
     /// The policy of the site of this index; `None` for a plain one.
+    /// The port at which `host` is served over TLS, unless that is 443 or nowhere here: where it is a
+    /// site's name, else where a wildcard of a site's meets it, and so on. Of several 443 is taken,
+    /// then the one that `to` prefers. `ports` are those of the listeners as they are bound.
+    #[must_use]
+    pub fn https_port(&self, host: &str, to: ToHttps, ports: &[u16]) -> Option<u16> {
+        let secure = self.listeners.iter().zip(ports).filter(|(one, port)| {
+            // One that would answer for want of a better is only taken for a site that goes with it.
+            let fits = to.port.is_some() || one.found(host).1 > Fit::Default;
+            one.tls && **port != 0 && fits
+        });
+        let best = secure.max_by_key(|(listener, port)| {
+            let (_, fit) = listener.found(host);
+            let preferred = to.port == Some(**port);
+            // The first of those that are left.
+            let place = ports.iter().position(|one| one == *port);
+            (fit, **port == 443, preferred, std::cmp::Reverse(place))
+        });
+        best.map(|(_, port)| *port).filter(|port| *port != 443)
+    }
+
     pub fn policy_of(&self, site: usize) -> Option<PolicyId> {
         self.tls_of(site).map(ServerConfig::policy)
     }
@@ -255,22 +276,44 @@ impl Listener {
     /// else the longest wildcard, else a catch-all, else the default.
     pub fn site_for(&self, host: &str) -> usize {
         if let Some(&site) = self.hosts.exact.get(host) {
-            return site;
+        self.found(host).0
+    }
+
+    /// The same, and how well the name of that site fits: the longer the part of `host` that it names,
+    /// the better.
+    fn found(&self, host: &str) -> (usize, Fit) {
+            return (site, Fit::Exact);
         }
         if !self.hosts.wildcard.is_empty() {
             let mut rest = host;
             while let Some((_, suffix)) = rest.split_once('.') {
                 if let Some(&site) = self.hosts.wildcard.get(suffix) {
-                    return site;
+                    return (site, Fit::Wildcard(suffix.len()));
                 }
                 rest = suffix;
             }
         }
-        self.hosts.any.unwrap_or(self.hosts.default)
+        match self.hosts.any {
+            Some(site) => (site, Fit::Any),
+            None => (self.hosts.default, Fit::Default),
+        }
     }
 }
 
 /// The distinct listening addresses of `sites` with their host tables.
+/// How a site comes to answer for a host, the best last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    /// For want of another.
+    Default,
+    /// It answers for any.
+    Any,
+    /// By a wildcard of this length.
+    Wildcard(usize),
+    /// By its name.
+    Exact,
+}
+
 fn listeners(sites: &[model::Site]) -> Vec<Listener> {
     let mut listeners: Vec<Listener> = Vec::new();
     for (index, site) in sites.iter().enumerate() {

@@ -126,7 +126,7 @@ impl Service {
             log.warn(format_args!("{warning}"));
         }
         net::tls::install();
-        let certificates = Certificates::load(model, &log).map_err(no_certificates)?;
+        let mut certificates = Certificates::load(model, &log).map_err(no_certificates)?;
         let configs = secure::configs(model, &certificates, &Tickets::new())?;
         let mut snapshot =
             snapshot.with_tls(configs).with_challenge_ports(certificates.http_ports());
@@ -135,9 +135,12 @@ impl Service {
             bind_all(&mut snapshot, count).map_err(|error| cannot_bind(&error))?;
         for error in missing {
             log.warn(format_args!(
-                "{error}; where certificate authorities cannot check HTTP-01 there, TLS-ALPN-01 is \
-                 tried after it"
+                "{error}; certificate authorities are asked to check by TLS-ALPN-01 first, unless a \
+                 `challenge_dir` says that HTTP-01 is answered there"
             ));
+            if let Listen::Port(port) = error.listen {
+                certificates.without_http(port);
+            }
         }
         let addresses: Vec<Local> = bound.iter().map(Bound::local).cloned().collect();
 

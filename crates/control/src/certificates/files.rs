@@ -6,12 +6,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use config::model::{HostPattern, Site};
-use net::tls::{Identity, IdentityError};
+use net::tls::{Freshness, Identity, IdentityError, OcspError, pem_text};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
 /// Longest file that is read. A chain with its key is some 10 KiB.
 const FILE_MAX: u64 = 1024 * 1024;
+
+/// Seconds by which this machine's clock may be behind that of whoever made an OCSP response.
+const SKEW: i64 = 300;
 
 /// Bit of a file's mode that lets everybody read it.
 const READABLE_BY_ALL: u32 = 0o004;
@@ -61,6 +64,101 @@ pub(super) struct Fault {
     pub(super) advice: String,
 }
 
+/// What was read from the files of a certificate.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// The certificate, with nothing stapled to it.
+    pub(super) identity: Identity,
+    /// The OCSP response for it, if there is to be one.
+    pub(super) staple: Result<Option<Staple>, Unstapled>,
+}
+
+impl Loaded {
+    /// What speaks against stapling the OCSP response at `now`, as a warning.
+    pub(super) fn unstapled(&self, now: i64) -> Option<String> {
+        match &self.staple {
+            Ok(staple) => staple.as_ref()?.out_of_date(now),
+            Err(Unstapled::Useless(fault) | Unstapled::Unfit(fault)) => {
+                let Fault { file, problem, advice } = fault;
+                Some(format!("{} {problem}: it is not stapled; {advice}", file.display()))
+            }
+        }
+    }
+}
+
+/// Why there is no OCSP response to staple.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unstapled {
+    /// The file cannot be read, or is something else.
+    Useless(Fault),
+    /// The response is not one that says that this certificate is good.
+    Unfit(Fault),
+}
+
+/// An OCSP response that says that a certificate is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Staple {
+    file: PathBuf,
+    response: Vec<u8>,
+    fresh: Freshness,
+}
+
+impl Staple {
+    fn read(file: &Path, identity: &Identity) -> Result<Self, Unstapled> {
+        let response = read_as(file, "OCSP response").map_err(Unstapled::Useless)?;
+        let fault = |problem: String, advice: &str| Fault {
+            file: file.to_owned(),
+            problem,
+            advice: advice.to_owned(),
+        };
+        match identity.judge_ocsp(&response) {
+            Ok(fresh) => Ok(Self { file: file.to_owned(), response, fresh }),
+            Err(error @ OcspError::Damaged) => Err(Unstapled::Useless(fault(
+                format!("is of no use: it {error}"),
+                "write what `openssl ocsp -respout` stores, or take `ocsp_file` out",
+            ))),
+            Err(error @ OcspError::Revoked) => Err(Unstapled::Unfit(fault(
+                error.to_string(),
+                "get another certificate, clients will refuse this one",
+            ))),
+            Err(error) => Err(Unstapled::Unfit(fault(
+                error.to_string(),
+                "fetch one for the certificate as it is now",
+            ))),
+        }
+    }
+
+    /// One that counts between these times.
+    #[cfg(test)]
+    pub(super) fn test(response: &[u8], from: i64, until: i64) -> Self {
+        let fresh = Freshness { from, until: Some(until) };
+        Self { file: "ocsp.der".into(), response: response.to_vec(), fresh }
+    }
+
+    /// The response, if it counts at `now`.
+    pub(super) fn response(&self, now: i64) -> Option<&[u8]> {
+        self.out_of_date(now).is_none().then_some(&self.response)
+    }
+
+    /// Why it does not count at `now`, as a warning.
+    pub(super) fn out_of_date(&self, now: i64) -> Option<String> {
+        let file = self.file.display();
+        if let Some(until) = self.fresh.until.filter(|until| now >= *until) {
+            let until = super::date(until);
+            return Some(format!(
+                "the OCSP response in {file} has expired ({until}): it is not stapled; fetch a new one"
+            ));
+        }
+        (now < self.fresh.from.saturating_sub(SKEW)).then(|| {
+            let from = super::date(self.fresh.from);
+            format!(
+                "the OCSP response in {file} is not valid before {from}: it is not stapled until then; \
+                 look at this machine's clock"
+            )
+        })
+    }
+}
+
 /// Tells whether any of the files has changed: replaced, written to, or reached through a symbolic
 /// link that points elsewhere now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -95,17 +193,29 @@ impl Paths {
     }
 
     /// Reads the files.
-    pub(super) fn load(&self) -> Result<Identity, Fault> {
+    pub(super) fn load(&self) -> Result<Loaded, Fault> {
         let chain = read_as(&self.certificate, "certificate")?;
         let key = self.key.as_deref().map(|path| read_as(path, "key")).transpose()?;
-        let ocsp = self.ocsp.as_deref().map(read_ocsp).transpose()?;
-        Identity::from_pem(&chain, key.as_deref(), ocsp)
-            .map_err(|error| self.unfit(&error, key.as_deref()))
+        let identity = Identity::from_pem(&chain, key.as_deref())
+            .map_err(|error| self.unfit(&error, key.as_deref()))?;
+        let staple = self.ocsp.as_deref().map(|path| Staple::read(path, &identity)).transpose();
+        Ok(Loaded { identity, staple })
+    }
+
+    /// Reads the files; what is no OCSP response at all is an error, too.
+    pub(super) fn load_strictly(&self) -> Result<Loaded, Fault> {
+        let loaded = self.load()?;
+        match loaded.staple {
+            Err(Unstapled::Useless(fault)) => Err(fault),
+            _ => Ok(loaded),
+        }
     }
 
     /// What it means that the files make no identity.
     fn unfit(&self, error: &IdentityError, key: Option<&[u8]>) -> Fault {
-        let bad_key = || key.is_some_and(|key| PrivateKeyDer::from_pem_slice(key).is_err());
+        let readable =
+            |key| pem_text(key).is_ok_and(|key| PrivateKeyDer::from_pem_slice(&key).is_ok());
+        let bad_key = || key.is_some_and(|key| !readable(key));
         let (of_key, advice) = match error {
             IdentityError::NoKey | IdentityError::EncryptedKey if self.key.is_none() => {
                 (false, "add the key to that file, or name its own with `key_file`")
@@ -207,32 +317,6 @@ fn read_as(path: &Path, what: &str) -> Result<Vec<u8>, Fault> {
     })
 }
 
-/// Clients end the handshake when what is stapled is no OCSP response.
-fn read_ocsp(path: &Path) -> Result<Vec<u8>, Fault> {
-    let bytes = read_as(path, "OCSP response")?;
-    match is_ocsp_response(&bytes) {
-        true => Ok(bytes),
-        false => Err(Fault {
-            file: path.to_owned(),
-            problem: "is of no use: it is not an OCSP response in DER".to_owned(),
-            advice: "write what `openssl ocsp -respout` stores, or take `ocsp_file` out".to_owned(),
-        }),
-    }
-}
-
-/// Whether these bytes are one DER sequence that begins with a response status (RFC 6960 §4.2.1).
-fn is_ocsp_response(bytes: &[u8]) -> bool {
-    let (length, content) = match bytes {
-        [0x30, 0x82, high, low, content @ ..] => {
-            (usize::from(*high) << 8 | usize::from(*low), content)
-        }
-        [0x30, 0x81, length, content @ ..] => (usize::from(*length), content),
-        [0x30, length @ ..=0x7f, content @ ..] => (usize::from(*length), content),
-        _ => return false,
-    };
-    length == content.len() && content.starts_with(&[0x0a, 1])
-}
-
 fn state(path: &Path) -> Option<[i64; 7]> {
     let data = fs::metadata(path).ok()?;
     Some([
@@ -292,7 +376,7 @@ mod tests {
     fn a_certificate_and_its_key_make_an_identity() {
         let directory = Directory::new();
         write(&directory, &issued(&["a.test"]));
-        assert_eq!(paths(&directory).load().unwrap().names(), ["a.test"]);
+        assert_eq!(paths(&directory).load().unwrap().identity.names(), ["a.test"]);
     }
 
     #[test]
@@ -359,7 +443,7 @@ mod tests {
     fn dates_are_looked_at() {
         let directory = Directory::new();
         write(&directory, &valid(&["a.test"], 2000, 2001));
-        let identity = paths(&directory).load().unwrap();
+        let identity = paths(&directory).load().unwrap().identity;
         let (from, until) = (identity.not_before(), identity.not_after());
         assert!(out_of_date(&identity, from - 1).unwrap().contains("not valid before"));
         assert_eq!(out_of_date(&identity, from), None);
@@ -372,7 +456,7 @@ mod tests {
     fn every_host_of_the_site_should_be_in_the_certificate() {
         let directory = Directory::new();
         write(&directory, &issued(&["a.test", "*.w.test"]));
-        let identity = paths(&directory).load().unwrap();
+        let identity = paths(&directory).load().unwrap().identity;
         let now = identity.not_before();
         let wildcard = |host: &str| HostPattern::Wildcard(host.to_owned());
         let fits = [exact("a.test"), exact("x.w.test"), wildcard("w.test"), HostPattern::Any];

@@ -80,6 +80,12 @@ impl Certificates {
         self.orders.http_ports()
     }
 
+    /// One of [`Self::http_ports`] cannot be had: names are proved by TLS-ALPN-01 before HTTP-01, which
+    /// whoever has the port would hardly answer.
+    pub fn without_http(&mut self, port: u16) {
+        self.orders.without_http(port);
+    }
+
     /// Starts watching files and ordering certificates on the current runtime, until what this
     /// returns is dropped. Call it when the listeners answer `challenges`.
     pub fn start(self, challenges: &Arc<Challenges>) -> Upkeep {
@@ -171,11 +177,12 @@ fn inspect_files(site: &Site, paths: &Paths) -> Result<Vec<String>, CertificateE
     if !unread.is_empty() {
         return Ok(unread);
     }
-    let identity = paths.load().map_err(|fault| CertificateError::new(site.name.clone(), fault))?;
+    let loaded =
+        paths.load_strictly().map_err(|fault| CertificateError::new(site.name.clone(), fault))?;
     let file = paths.certificate().display();
-    let found = files::doubts(&identity, &site.into(), unix_now());
+    let found = files::doubts(&loaded.identity, &site.into(), unix_now());
     let found = found.into_iter().map(|doubt| format!("{file} {doubt}"));
-    Ok(found.chain(paths.exposed()).collect())
+    Ok(found.chain(loaded.unstapled(unix_now())).chain(paths.exposed()).collect())
 }
 
 /// What to tell of a file that whoever asks may not read, so that nothing is known of it.
@@ -306,8 +313,8 @@ mod tests {
 
     fn write(directory: &Path, name: &str, names: &[&str]) {
         let (chain, key) = issued(names);
-        std::fs::write(directory.join(format!("{name}.crt")), chain).unwrap();
-        std::fs::write(directory.join(format!("{name}.key")), key).unwrap();
+        fs::write(directory.join(format!("{name}.crt")), chain).unwrap();
+        fs::write(directory.join(format!("{name}.key")), key).unwrap();
     }
 
     fn slot(certificates: &Certificates, site: usize) -> Arc<IdentitySlot> {
@@ -355,7 +362,7 @@ mod tests {
     fn a_state_directory_that_cannot_be_written_is_an_error() {
         let directory = Directory::new();
         let state = directory.path().join("state");
-        std::fs::write(&state, "a file").unwrap();
+        fs::write(&state, "a file").unwrap();
         let order = CertificateSource::Acme(acme(&["b.test"], &state));
         let errors = Certificates::load(&model(&[order]), &log().0).unwrap_err();
         assert!(errors[0].problem.contains("cannot be used"), "{errors:?}");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use net::tls::IdentitySlot;
 use proxy::log::ErrorLog;
 
-use super::files::{self, Fault, Paths, Shown, Signature};
+use super::files::{self, Fault, Loaded, Paths, Shown, Signature, Staple};
 
 /// Between two looks at the files.
 pub(super) const INTERVAL: Duration = Duration::from_secs(3);
@@ -31,6 +31,8 @@ pub(super) struct Watched {
     /// The error that was told, until a certificate can be read again.
     told: Option<String>,
     out_of_date: bool,
+    /// What may be stapled to the certificate, as long as it counts.
+    staple: Option<Staple>,
 }
 
 /// What a look at the files found.
@@ -51,17 +53,19 @@ impl Watched {
         log: &ErrorLog,
     ) -> Result<Self, Fault> {
         let read = paths.signature();
-        let identity = paths.load()?;
+        let loaded = paths.load_strictly()?;
         let mut watched = Self {
-            slot: IdentitySlot::new(identity),
+            slot: IdentitySlot::new(loaded.identity.clone()),
             sites: Vec::new(),
             read,
             changing: None,
             told: None,
             out_of_date: false,
+            staple: None,
             paths,
         };
         watched.add(site, now, log);
+        watched.show(loaded, now, log);
         if let Some(exposed) = watched.paths.exposed() {
             log.warn(format_args!("certificates: site \"{}\": {exposed}", site.site));
         }
@@ -91,6 +95,7 @@ impl Watched {
         if seen == self.read {
             self.changing = None;
             self.tell_when_out_of_date(now, log);
+            self.staple_while_it_counts(now, log);
             return Look::AtRest;
         }
         if !at_once && self.changing.as_ref() != Some(&seen) {
@@ -105,14 +110,22 @@ impl Watched {
         }
         self.read = seen;
         match loaded {
-            Ok(identity) => {
+            Ok(loaded) => {
                 let (file, until) =
-                    (self.paths.certificate().display(), super::date(identity.not_after()));
-                self.slot.store(identity);
-                log.info(format_args!(
-                    "certificates: site {}: new certificate from {file}, valid until {until}",
-                    self.names()
-                ));
+                    (self.paths.certificate().display(), super::date(loaded.identity.not_after()));
+                if loaded.identity.chain_der() == self.slot.load().chain_der() {
+                    log.info(format_args!(
+                        "certificates: site {}: the files of {file} were read again, the certificate \
+                         is the same",
+                        self.names()
+                    ));
+                } else {
+                    log.info(format_args!(
+                        "certificates: site {}: new certificate from {file}, valid until {until}",
+                        self.names()
+                    ));
+                }
+                self.show(loaded, now, log);
                 self.told = None;
                 self.doubt(&self.sites.clone(), now, log);
                 if let Some(exposed) = self.paths.exposed() {
@@ -122,6 +135,31 @@ impl Watched {
             Err(fault) => self.tell(&fault, log),
         }
         Look::AtRest
+    }
+
+    /// Shows what was read, with the OCSP response if it counts; tells why if it does not.
+    fn show(&mut self, loaded: Loaded, now: i64, log: &ErrorLog) {
+        if let Some(doubt) = loaded.unstapled(now) {
+            log.warn(format_args!("certificates: site {}: {doubt}", self.names()));
+        }
+        let Loaded { identity, staple } = loaded;
+        self.staple = staple.ok().flatten();
+        let response = self.staple.as_ref().and_then(|staple| staple.response(now));
+        self.slot.store(identity.stapled(response.map(<[u8]>::to_vec)));
+    }
+
+    /// Begins and ends stapling when the time of the OCSP response has come.
+    fn staple_while_it_counts(&mut self, now: i64, log: &ErrorLog) {
+        let Some(staple) = &self.staple else { return };
+        let shown = self.slot.load();
+        let response = staple.response(now);
+        if response.is_some() == shown.staple().is_some() {
+            return;
+        }
+        self.slot.store(shown.stapled(response.map(<[u8]>::to_vec)));
+        if let Some(doubt) = staple.out_of_date(now) {
+            log.warn(format_args!("certificates: site {}: {doubt}", self.names()));
+        }
     }
 
     fn tell(&mut self, fault: &Fault, log: &ErrorLog) {
@@ -298,6 +336,27 @@ mod tests {
         write(test.directory.path(), &issued(&["a.test", "b.test"]));
         assert_eq!(test.settle().len(), 1);
         assert_eq!(test.names(), ["a.test", "b.test"]);
+    }
+
+    #[test]
+    fn a_response_is_stapled_from_its_beginning_to_its_end() {
+        let mut test = Test::new("", |path| write(path, &valid(&["a.test"], 2020, 2040)));
+        let (from, until) = (test.now + 1000, test.now + 2000);
+        test.watched.staple = Some(Staple::test(b"response", from, until));
+        let mut staple_at = |now| {
+            test.now = now;
+            let told = test.settle();
+            (test.watched.slot().load().staple().map(<[u8]>::to_vec), told)
+        };
+        assert_eq!(staple_at(from - 301), (None, Vec::new()));
+        let stapled = Some(b"response".to_vec());
+        assert_eq!(staple_at(from - 300), (stapled.clone(), Vec::new()));
+        assert_eq!(staple_at(until - 1), (stapled, Vec::new()));
+        let (staple, told) = staple_at(until);
+        assert!(staple.is_none() && told.len() == 1, "{told:?}");
+        assert!(told[0].starts_with("warn certificates: site \"main\": the OCSP response in"));
+        assert!(told[0].contains("has expired") && told[0].contains("not stapled"), "{told:?}");
+        assert_eq!(staple_at(until + 1), (None, Vec::new()));
     }
 
     #[test]

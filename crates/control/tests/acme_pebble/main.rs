@@ -73,6 +73,27 @@ fn a_name_is_proved_by_tls_alpn_01_if_http_01_fails() {
 }
 
 #[test]
+fn a_name_is_proved_by_tls_alpn_01_first_if_the_http_port_is_another_processs() {
+    let test = Test::new(Settings::default());
+    test.web.silent.store(true, Ordering::Relaxed);
+    let mut run = test.load(&["a.test"]);
+    run.without_http();
+    run.start();
+    let told = run.told("acme: a.test: ");
+    assert!(told.contains("certificate from"), "{told}");
+    assert!(test.web.handshakes.load(Ordering::Relaxed) > 0);
+    // Whoever has the port may answer it after all.
+    let test = Test::new(Settings::default());
+    test.web.deaf.store(true, Ordering::Relaxed);
+    let mut run = test.load(&["a.test"]);
+    run.without_http();
+    run.start();
+    let told = run.told("warn acme: a.test: the authority refuses the proof for a.test by tls-");
+    assert!(told.contains("Trying http-01"), "{told}");
+    run.told("certificate from");
+}
+
+#[test]
 fn a_failure_says_whose_it_is_and_the_stand_in_stays() {
     let test = Test::new(Settings::default());
     test.web.silent.store(true, Ordering::Relaxed);
@@ -215,7 +236,15 @@ fn challenge_files_are_written_for_another_web_server_and_removed() {
     *test.web.files.lock().unwrap() = Some(directory.clone());
     let acme = Acme { challenge_dir: Some(directory.clone()), ..test.acme.clone() };
     let mut run = Run::load(&test.state, &test.challenges, acme, &["a.test"]);
+    // Whoever has the HTTP port reads them.
+    run.without_http();
     run.start();
+    // Nobody would read a directory that is made here.
+    let told = run.told("challenges is not a directory");
+    assert!(told.starts_with("error acme: a.test: `challenge_dir` "), "{told}");
+    assert!(!directory.exists());
+    fs::create_dir(&directory).unwrap();
+    run.look_now();
     run.told("certificate from");
     let left = fs::read_dir(directory.join(".well-known/acme-challenge")).unwrap().count();
     assert_eq!(left, 0);

@@ -119,6 +119,11 @@ impl Run {
         }
     }
 
+    /// Another process has the HTTP port.
+    pub fn without_http(&mut self) {
+        self.certificates.as_mut().unwrap().without_http(80);
+    }
+
     /// Starts the tasks, on a runtime as the control runtime is.
     pub fn start(&mut self) {
         let (certificates, challenges) =

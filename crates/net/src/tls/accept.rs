@@ -8,7 +8,7 @@ use rustls::server::{AcceptedAlert, Acceptor};
 
 use super::ciphertext::{Ciphertext, SocketWriter};
 use super::stream::TlsStream;
-use super::{HandshakeError, ServerConfig};
+use super::{HandshakeError, PlainHttp, ServerConfig};
 use crate::stream::Stream;
 
 /// What a client asks for.
@@ -40,7 +40,10 @@ pub async fn accept(
             let count = poll_fn(|cx| ciphertext.poll_receive(cx, &stream)).await;
             match count.map_err(HandshakeError::Closed)? {
                 0 => return Err(closed()),
-                _ if !begun && ciphertext.is_http() => return Err(HandshakeError::PlainHttp),
+                _ if !begun && ciphertext.is_http() => {
+                    let received = ciphertext.rest().to_vec();
+                    return Err(HandshakeError::PlainHttp(PlainHttp { stream, received }.into()));
+                }
                 _ => begun = true,
             }
         }

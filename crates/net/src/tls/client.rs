@@ -14,7 +14,7 @@ use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureSc
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::server::authorities;
-use super::{Identity, PolicyError, provider};
+use super::{Identity, PolicyError, pem_text, provider};
 
 /// What connections to an upstream have to agree to, ready for handshakes. Cheap to clone; clones
 /// share the sessions that can be resumed.
@@ -45,7 +45,7 @@ impl ClientConfig {
         let mut config = match &tls.client_certificate {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
-                let identity = Identity::from_pem(&read(certificate)?, Some(&read(key)?), None);
+                let identity = Identity::from_pem(&read(certificate)?, Some(&read(key)?));
                 let identity = identity.map_err(|error| {
                     let (certificate, key) = (certificate.display(), key.display());
                     PolicyError(format!("{certificate} with key {key}: {error}"))
@@ -98,6 +98,7 @@ struct Named {
 
 impl Named {
     fn new(pem: &[u8]) -> Result<Self, PolicyError> {
+        let pem = &*pem_text(pem).map_err(|error| PolicyError(error.to_owned()))?;
         let roots = authorities(pem)?;
         let verifier =
             WebPkiServerVerifier::builder_with_provider(roots.into(), provider().clone());

@@ -10,7 +10,7 @@ impl HandshakeError {
     pub fn explain_upstream(&self) -> String {
         match self {
             Self::Closed(_) => "the upstream ended the connection during the handshake".to_owned(),
-            Self::PlainHttp => "the upstream speaks plain HTTP here".to_owned(),
+            Self::PlainHttp(_) => "the upstream speaks plain HTTP here".to_owned(),
             Self::UnknownName(name) => {
                 let name = name.as_deref().unwrap_or_default();
                 format!("{name:?} is no name that a certificate could have; set `server_name`")

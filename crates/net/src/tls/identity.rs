@@ -11,7 +11,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use super::provider;
+use super::ocsp::{self, Freshness, OcspError};
+use super::{pem_text, provider};
 
 /// A certificate chain whose key is known to belong to it.
 #[derive(Debug, Clone)]
@@ -64,30 +65,49 @@ impl std::error::Error for IdentityError {}
 
 impl Identity {
     /// Reads a chain, leaf first, and the key (PKCS#8, PKCS#1 or SEC1) of the leaf. Without `key`
-    /// the key is looked for beside the certificates. `ocsp` is a DER response to staple.
+    /// the key is looked for beside the certificates.
     ///
     /// An identity that has expired, or is not valid yet, is not refused here: see
     /// [`Identity::not_after`].
     ///
     /// # Errors
     /// What is missing or does not fit together.
-    pub fn from_pem(
-        certificate: &[u8],
-        key: Option<&[u8]>,
-        ocsp: Option<Vec<u8>>,
-    ) -> Result<Self, IdentityError> {
+    pub fn from_pem(certificate: &[u8], key: Option<&[u8]>) -> Result<Self, IdentityError> {
+        let damaged = |what: &str| IdentityError::Damaged(what.to_owned());
+        let certificate = &*pem_text(certificate).map_err(damaged)?;
+        let key = key.map(pem_text).transpose().map_err(damaged)?;
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
         let chain = chain.map_err(|error| IdentityError::Damaged(error.to_string()))?;
         if chain.is_empty() {
             return Err(IdentityError::NoCertificate);
         }
-        let text = key.unwrap_or(certificate);
+        let text = key.as_deref().unwrap_or(certificate);
         let key = PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
             _ if contains(text, b"ENCRYPTED") => IdentityError::EncryptedKey,
             rustls::pki_types::pem::Error::NoItemsFound => IdentityError::NoKey,
             error => IdentityError::Damaged(error.to_string()),
         })?;
-        Self::from_der(chain, key, ocsp)
+        Self::from_der(chain, key)
+    }
+
+    /// When an OCSP response in DER counts that says that this certificate is good.
+    ///
+    /// # Errors
+    /// It does not say that, or not of this certificate: it is not to be stapled.
+    pub fn judge_ocsp(&self, response: &[u8]) -> Result<Freshness, OcspError> {
+        ocsp::judge(response, self.chain_der().iter().map(AsRef::as_ref))
+    }
+
+    /// The same certificate with this OCSP response stapled to it, or with none.
+    #[must_use]
+    pub fn stapled(&self, response: Option<Vec<u8>>) -> Self {
+        let key = CertifiedKey { ocsp: response, ..CertifiedKey::clone(&self.key) };
+        Self { key: Arc::new(key), ..self.clone() }
+    }
+
+    /// The OCSP response that is stapled to it.
+    pub fn staple(&self) -> Option<&[u8]> {
+        self.key.ocsp.as_deref()
     }
 
     /// A certificate signed by its own key, for `names` (host names or IP addresses): something to
@@ -153,13 +173,12 @@ impl Identity {
         let certificate = params.self_signed(&key).map_err(not_made)?;
         let key = PrivateKeyDer::try_from(key.serialize_der())
             .map_err(|error| IdentityError::NotMade(error.to_owned()))?;
-        Self::from_der(vec![certificate.der().clone()], key, None)
+        Self::from_der(vec![certificate.der().clone()], key)
     }
 
     fn from_der(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
-        ocsp: Option<Vec<u8>>,
     ) -> Result<Self, IdentityError> {
         let key = provider().key_provider.load_private_key(key);
         let key = key.map_err(|error| IdentityError::UnsupportedKey(error.to_string()))?;
@@ -168,7 +187,7 @@ impl Identity {
             return Err(IdentityError::KeyDoesNotMatch);
         }
         let Leaf { names, not_before, not_after, .. } = leaf;
-        let key = CertifiedKey { cert: chain, key, ocsp };
+        let key = CertifiedKey { cert: chain, key, ocsp: None };
         Ok(Self { key: Arc::new(key), names, not_before, not_after })
     }
 

@@ -2,6 +2,7 @@
 //! either.
 //!
 //! - `identity`: a certificate with its key, and the place where a site keeps the one it shows now
+//! - `pem`: how its files are read; `ocsp`: what may be stapled to it
 //! - `server`, `client`: what connections have to agree to
 //! - `tickets`: keys for resuming sessions, shared by all workers
 //! - `accept`, `connect`: the handshakes; `explain`: why one failed
@@ -19,6 +20,8 @@ mod distinguished_name;
 mod explain;
 mod facts;
 mod identity;
+mod ocsp;
+mod pem;
 mod server;
 mod stream;
 mod tickets;
@@ -28,11 +31,15 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::CryptoProvider;
 
+use crate::stream::Stream;
+
 pub use accept::{Hello, accept};
 pub use client::ClientConfig;
 pub use connect::connect;
 pub use facts::{Alpn, ClientCertificate, Facts};
 pub use identity::{Identity, IdentityError, IdentitySlot};
+pub use ocsp::{Freshness, OcspError};
+pub use pem::pem_text;
 pub use server::{PolicyError, ServerConfig, acme_server_config};
 pub use stream::TlsStream;
 pub use tickets::Tickets;
@@ -46,12 +53,21 @@ pub struct PolicyId(u64);
 pub enum HandshakeError {
     /// The peer closed the connection, or it broke.
     Closed(std::io::Error),
-    /// The client spoke plain HTTP.
-    PlainHttp,
+    /// The client spoke plain HTTP; the connection is still there to tell it so.
+    PlainHttp(Box<PlainHttp>),
     /// No site of the listener has the name that the client asked for.
     UnknownName(Option<Box<str>>),
     /// The two sides cannot agree, or the peer broke the protocol, or its certificate is no good.
     Refused(rustls::Error),
+}
+
+/// A connection to a TLS port on which a client began with plain HTTP.
+#[derive(Debug)]
+pub struct PlainHttp {
+    /// The connection, without TLS. Nothing that is meant to be encrypted belongs on it.
+    pub stream: Stream,
+    /// What has been received.
+    pub received: Vec<u8>,
 }
 
 impl fmt::Display for HandshakeError {
@@ -60,7 +76,7 @@ impl fmt::Display for HandshakeError {
             Self::Closed(error) => {
                 write!(f, "the connection ended during the TLS handshake: {error}")
             }
-            Self::PlainHttp => f.write_str("the client sent a plain HTTP request to a TLS port"),
+            Self::PlainHttp(_) => f.write_str("the client sent a plain HTTP request to a TLS port"),
             Self::UnknownName(Some(name)) => write!(f, "no certificate for the name {name}"),
             Self::UnknownName(None) => {
                 f.write_str("no certificate for a client that names no host")

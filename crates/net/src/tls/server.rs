@@ -13,7 +13,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ProtocolVersion, RootCertStore};
 
-use super::{Identity, IdentitySlot, PolicyId, Tickets, provider};
+use super::{Identity, IdentitySlot, PolicyId, Tickets, pem_text, provider};
 
 /// What connections to a site have to agree to, ready for handshakes. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -119,7 +119,8 @@ pub fn acme_server_config(identity: Identity) -> Result<ServerConfig, PolicyErro
 /// The authorities in a PEM text.
 pub(super) fn authorities(pem: &[u8]) -> Result<RootCertStore, PolicyError> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
+    let pem = pem_text(pem).map_err(|error| PolicyError(error.to_owned()))?;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|error| PolicyError(format!("not PEM: {error}")))?;
         let added = roots.add(certificate);
         added.map_err(|error| PolicyError(format!("not fit to be an authority: {error}")))?;

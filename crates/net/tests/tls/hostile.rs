@@ -33,9 +33,17 @@ fn client_hello() -> Vec<u8> {
 fn plain_http_is_told_from_a_broken_client() {
     on_worker(async {
         for text in ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "P"] {
-            let (error, _) = greeted_with(text.as_bytes()).await;
-            assert!(matches!(error, HandshakeError::PlainHttp), "{error}");
+            let (near, mut far) = tcp_pair().await;
+            far.write_all(text.as_bytes()).unwrap();
+            let error = accept(near, |_| None).await.unwrap_err();
             assert!(error.to_string().contains("plain HTTP request to a TLS port"));
+            let HandshakeError::PlainHttp(plain) = error else { panic!("{error}") };
+            assert_eq!(plain.received, text.as_bytes());
+            write_all(&plain.stream, b"HTTP/1.1 400").await.unwrap();
+            drop(plain);
+            let mut answer = Vec::new();
+            far.read_to_end(&mut answer).unwrap();
+            assert_eq!(answer, b"HTTP/1.1 400", "the connection is still there");
         }
     });
 }

@@ -8,7 +8,7 @@ use rcgen::CertificateParams;
 use crate::support::{Authority, Directory};
 
 fn load(certificate: &str, key: Option<&str>) -> Result<Identity, IdentityError> {
-    Identity::from_pem(certificate.as_bytes(), key.map(str::as_bytes), None)
+    Identity::from_pem(certificate.as_bytes(), key.map(str::as_bytes))
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl Authority {
 impl Pair {
     pub(crate) fn identity(&self) -> Identity {
         let (certificate, key) = (self.certificate.as_bytes(), self.key.as_bytes());
-        Identity::from_pem(certificate, Some(key), None).unwrap()
+        Identity::from_pem(certificate, Some(key)).unwrap()
     }
 }
 

@@ -89,7 +89,7 @@ pub async fn serve(connection: Connection) {
         listener,
         guard: None,
     };
-    let streams = Streams::new(&worker, Rc::clone(&share), Rc::clone(&socket), connection);
+    let streams = Streams::new(&worker, Rc::clone(&share), Rc::clone(&socket), client, connection);
     let mut driver = Driver {
         snapshot,
         socket,

@@ -1,7 +1,8 @@
 //! From an accepted socket to a connection that can carry requests: the PROXY protocol header, the
 //! TLS handshake, and the choice between HTTP/1 and HTTP/2.
 //!
-//! What always holds: a TLS listener gives no byte of a response before the handshake is done, and a
+//! What always holds: a TLS listener gives no byte of a response before the handshake is done, but for
+//! the error that tells a client of plain HTTP to speak TLS; a
 //! listener that expects PROXY headers takes none from a peer that is not trusted to send them; all
 //! of it ends with `limits.handshake_timeout`; what a peer does wrong here costs its own connection
 //! only and is told in the debug log.
@@ -16,13 +17,15 @@ use std::task::Poll;
 use config::model::Level;
 use net::stream::{Peer, Stream};
 use net::timer::Deadline;
-use net::tls::{Alpn, HandshakeError, Hello, ServerConfig};
+use net::tls::{Alpn, HandshakeError, Hello, PlainHttp, ServerConfig};
 use net::worker::Accepted;
 use wire::proxy_protocol::Addresses;
 
+use super::linger::linger;
 use super::{ClientAddress, Connection, h1, h2, preface, proxy_protocol};
 use crate::carrier::Carrier;
 use crate::filters::client_certificate_lines;
+use crate::local::{self, Refusal};
 use crate::snapshot::{Listener, Snapshot};
 use crate::worker::Worker;
 
@@ -72,6 +75,21 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
         let shaking = pin!(handshake(&worker, &snapshot, listener, client.ip(), stream));
         stream = match within(&deadline, shaking).await {
             Some(Some(Ok(stream))) => stream,
+            Some(Some(Err(HandshakeError::PlainHttp(plain)))) => {
+                let PlainHttp { stream, received } = *plain;
+                let connection = Connection {
+                    tls: None,
+                    certificate_lines: Rc::default(),
+                    carrier: Carrier::Socket(stream),
+                    client,
+                    listener: accepted.listener,
+                    deadline,
+                    worker: Rc::clone(&worker),
+                    guard: Some(accepted.guard),
+                };
+                refuse_plain(&connection, &received).await;
+                return None;
+            }
             Some(Some(Err(error))) => {
                 complain(&worker, &peer, &error);
                 return None;
@@ -98,6 +116,16 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
         worker,
         guard: Some(accepted.guard),
     })
+}
+
+/// Tells a client that it has to speak TLS here. Whatever it asked for, this is all it gets.
+async fn refuse_plain(connection: &Connection, received: &[u8]) {
+    let worker = &connection.worker;
+    let mut scratch = worker.take_scratch();
+    scratch.head_micros = 0;
+    Box::pin(local::refuse(connection, &mut scratch, received, Refusal::PLAIN_HTTP)).await;
+    worker.put_scratch(scratch);
+    linger(connection).await;
 }
 
 /// Who connected where to, by the PROXY header of a peer that may say so; nothing if it speaks for

@@ -82,7 +82,7 @@ impl Authority {
         if let Some(account) = &*known {
             return Ok(account.clone());
         }
-        let account = match self.stored()? {
+        let account = match self.stored(log)? {
             Some(credentials) => self.restore(credentials).await?,
             None => self.create(log).await?,
         };
@@ -105,7 +105,8 @@ impl Authority {
         }
     }
 
-    fn stored(&self) -> Result<Option<AccountCredentials>, Failure> {
+    /// What is stored. A file that is broken is put aside, nothing else could be done by hand.
+    fn stored(&self, log: &ErrorLog) -> Result<Option<AccountCredentials>, Failure> {
         let (file, advice) = (self.file.display(), "mend it, or remove it to get a new account");
         let bytes = match files::read(&self.file) {
             Ok(bytes) => bytes,
@@ -115,8 +116,16 @@ impl Authority {
             }
         };
         // The library's message might repeat what it read.
-        let broken = |_| Failure::new(format!("the account's file {file} is broken"), advice);
-        serde_json::from_slice(&bytes).map(Some).map_err(broken)
+        if let Ok(credentials) = serde_json::from_slice(&bytes) {
+            return Ok(Some(credentials));
+        }
+        let aside = self.file.with_extension("json.broken");
+        fs::rename(&self.file, &aside).map_err(|error| self.unwritable(&error))?;
+        log.warn(format_args!(
+            "acme: the account's file {file} is broken: it is {} now, and a new account is made",
+            aside.display()
+        ));
+        Ok(None)
     }
 
     async fn restore(&self, credentials: AccountCredentials) -> Result<Account, Failure> {
@@ -199,7 +208,7 @@ fn external_key(external: &ExternalAccount) -> Result<ExternalAccountKey, Failur
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::{Directory, acme};
+    use super::super::super::testing::{Directory, acme, lines, log};
     use super::*;
 
     #[test]
@@ -234,6 +243,26 @@ mod tests {
         assert!(text.contains("not base64url") && !text.contains("s3cret"), "{text}");
         let missing = Acme { ca_file: Some(state.path().join("no.pem")), ..one };
         assert!(refused(&missing).contains("no.pem cannot be read"));
+    }
+
+    #[test]
+    fn a_broken_account_is_put_aside() {
+        let state = Directory::new();
+        let store = Arc::new(Store::open(state.path()).unwrap());
+        let authority = Authority::new(&acme(&["a.test"], state.path()), store).unwrap();
+        let (log, source) = log();
+        assert!(authority.stored(&log).unwrap().is_none());
+        for content in ["", "{\"id\":\"https://ca.test/1\",\"key_pk", "null", "s3cret"] {
+            fs::create_dir_all(authority.file.parent().unwrap()).unwrap();
+            fs::write(&authority.file, content).unwrap();
+            assert!(authority.stored(&log).unwrap().is_none());
+            let aside = authority.file.with_extension("json.broken");
+            assert_eq!(fs::read_to_string(aside).unwrap(), content);
+            let told = lines(&source);
+            assert!(told.len() == 1 && told[0].starts_with("warn acme: the account's file"));
+            assert!(told[0].contains("is broken") && !told[0].contains("s3cret"), "{told:?}");
+            assert!(authority.stored(&log).unwrap().is_none() && lines(&source).is_empty());
+        }
     }
 
     #[test]

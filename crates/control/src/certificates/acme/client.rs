@@ -17,6 +17,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient, Problem};
+use net::tls::pem_text;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -46,6 +47,7 @@ impl Trust {
             return Ok(Self(roots));
         };
         let pem = files::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+        let pem = pem_text(&pem).map_err(|error| format!("is of no use: {error}"))?;
         for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.map_err(|error| format!("is not PEM: {error}"))?;
             roots.add(certificate).map_err(|error| format!("holds a bad certificate: {error}"))?;
@@ -235,6 +237,7 @@ mod tests {
         let both = issued(&["a.test"]).0 + &issued(&["b.test"]).0;
         assert_eq!(problem(&both), Ok(2));
         assert_eq!(problem("nothing"), Err("holds no certificate".to_owned()));
+        assert_eq!(problem(&format!("\u{feff}{both}")), Ok(2), "with a byte order mark");
         std::fs::remove_file(&path).unwrap();
         assert!(Trust::load(Some(&path)).unwrap_err().starts_with("cannot be read: No such file"));
     }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::super::files::{self, Signature};
 use super::account::Authority;
 use super::failure::{Failure, Remedy};
-use super::order::{self, Issued, Request};
+use super::order::{self, Issued, Method, Request};
 use super::schedule::{Window, ari_interval, dice, next_renewal, retry_delay, unix_now};
 use super::store::Place;
 
@@ -62,8 +62,10 @@ pub(super) struct Managed {
     last: Option<Instant>,
     hasty: u32,
     retry_at: Option<Instant>,
-    /// Names whose proof by HTTP-01 failed and is tried by TLS-ALPN-01.
-    by_tls: HashSet<String>,
+    /// How names are proved first.
+    first: Method,
+    /// Names whose proof by that failed and is tried by the other method.
+    otherwise: HashSet<String>,
 }
 
 /// Who orders: of the processes that share a state directory, the one that holds its lock.
@@ -101,10 +103,19 @@ impl Managed {
             last: None,
             hasty: 0,
             retry_at: None,
-            by_tls: HashSet::new(),
+            first: Method::Http01,
+            otherwise: HashSet::new(),
         };
         managed.show_stored(log);
         Ok(managed)
+    }
+
+    /// The HTTP port is not Ravelin's: names are proved by TLS-ALPN-01 first, unless whoever has it
+    /// answers in Ravelin's place.
+    pub(super) fn without_http(&mut self) {
+        if self.acme.challenge_dir.is_none() {
+            self.first = Method::TlsAlpn01;
+        }
     }
 
     /// Keeps the certificate valid, for ever. `wake` makes it try at once what it would try later.
@@ -279,12 +290,13 @@ impl Managed {
                 }
                 Remedy::OtherMethod(names) => {
                     log.warn(format_args!(
-                        "acme: {}: {}; {}. Trying tls-alpn-01",
+                        "acme: {}: {}; {}. Trying {}",
                         self.names(),
                         failure.what,
-                        failure.advice
+                        failure.advice,
+                        self.first.other()
                     ));
-                    self.by_tls.extend(names.iter().cloned());
+                    self.otherwise.extend(names.iter().cloned());
                 }
             }
         };
@@ -303,7 +315,8 @@ impl Managed {
             names: &self.acme.names,
             profile: self.acme.profile.as_deref(),
             replaces: leaf.and_then(|leaf| identifier(leaf.as_ref())),
-            by_tls: &self.by_tls,
+            first: self.first,
+            otherwise: &self.otherwise,
             challenge_dir: self.acme.challenge_dir.as_deref(),
         };
         let late = |_| Failure::new("the order takes too long", "the authority may be overloaded");
@@ -314,7 +327,7 @@ impl Managed {
     async fn keep(&mut self, issued: Issued) -> Result<(), Failure> {
         let Issued { chain, key } = issued;
         let identity =
-            Identity::from_pem(chain.as_bytes(), Some(key.as_bytes()), None).map_err(|error| {
+            Identity::from_pem(chain.as_bytes(), Some(key.as_bytes())).map_err(|error| {
                 Failure::new(format!("what the authority issued is of no use: {error}"), "")
             })?;
         if !suits(&identity, &self.acme.names) {
@@ -381,8 +394,8 @@ impl Managed {
         self.failures = self.failures.saturating_add(1);
         let delay = retry_delay(self.failures, failure.retry_after, dice());
         self.retry_at = Some(Instant::now() + delay);
-        // The next try begins with http-01 again: what was in its way may be gone.
-        self.by_tls.clear();
+        // The next try begins with the first method again: what was in its way may be gone.
+        self.otherwise.clear();
         let advice = match failure.advice.as_str() {
             "" => String::new(),
             advice => format!("; {advice}"),

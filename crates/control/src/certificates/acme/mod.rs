@@ -79,6 +79,12 @@ impl Orders {
         ports
     }
 
+    /// HTTP-01 cannot be answered at this port: another process has it.
+    pub(super) fn without_http(&mut self, port: u16) {
+        let at_it = self.managed.iter_mut().filter(|managed| managed.acme.http_port == port);
+        at_it.for_each(Managed::without_http);
+    }
+
     /// Starts a task for each certificate on the current runtime.
     pub(super) fn start(
         self,

@@ -27,7 +27,7 @@ const POLL: RetryPolicy = RetryPolicy::new()
 
 /// How control of a name is proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Method {
+pub(super) enum Method {
     /// A file at port 80 (RFC 8555 §8.3).
     Http01,
     /// A certificate at port 443 (RFC 8737).
@@ -42,10 +42,24 @@ pub(super) struct Request<'a> {
     pub(super) profile: Option<&'a str>,
     /// The certificate that the new one replaces, for authorities that want to know (RFC 9773 §5).
     pub(super) replaces: Option<CertificateIdentifier<'a>>,
-    /// Names to prove by TLS-ALPN-01 though HTTP-01 is offered.
-    pub(super) by_tls: &'a HashSet<String>,
+    /// How to prove names where both methods are offered.
+    pub(super) first: Method,
+    /// Names to prove by the other method, since the first has failed.
+    pub(super) otherwise: &'a HashSet<String>,
     /// Directory for challenge files.
     pub(super) challenge_dir: Option<&'a Path>,
+}
+
+impl Request<'_> {
+    /// How to prove this name.
+    fn method(&self, name: &str) -> Method {
+        // TLS-ALPN-01 wants a name to ask for; for addresses that is one made up (RFC 8738 §6).
+        match name.parse::<IpAddr>().is_ok() {
+            true => Method::Http01,
+            false if self.otherwise.contains(name) => self.first.other(),
+            false => self.first,
+        }
+    }
 }
 
 /// What the authority gave.
@@ -143,7 +157,7 @@ async fn prove(
             }
         }
         let name = authorization.identifier().to_string();
-        let method = choose(&authorization, request.by_tls.contains(&name))?;
+        let method = choose(&authorization, request.method(&name))?;
         let kind = method.challenge_type();
         let Some(mut challenge) = authorization.challenge(kind) else { continue };
         let secret = challenge.key_authorization();
@@ -163,7 +177,7 @@ async fn prove(
         verdict => {
             let refused = refusals(order, &tried).await;
             Err(match (refused.is_empty(), verdict) {
-                (false, _) => Refused::failure(&refused, request.by_tls),
+                (false, _) => Refused::failure(&refused, request.otherwise),
                 (true, Err(error)) => failed(error),
                 (true, Ok(status)) => Failure::new(format!("the order is {status:?}"), ""),
             })
@@ -171,16 +185,16 @@ async fn prove(
     }
 }
 
-/// HTTP-01 if it is offered and has not failed, else TLS-ALPN-01.
-fn choose(authorization: &AuthorizationHandle<'_>, by_tls: bool) -> Result<Method, Failure> {
+/// The method that is wanted if it is offered, else the other.
+fn choose(authorization: &AuthorizationHandle<'_>, wanted: Method) -> Result<Method, Failure> {
     let offered = |method: Method| {
         let kind = method.challenge_type();
         authorization.challenges.iter().any(|challenge| challenge.r#type == kind)
     };
     match (offered(Method::Http01), offered(Method::TlsAlpn01)) {
+        (true, true) => Ok(wanted),
         (true, false) => Ok(Method::Http01),
-        (true, true) if !by_tls => Ok(Method::Http01),
-        (_, true) => Ok(Method::TlsAlpn01),
+        (false, true) => Ok(Method::TlsAlpn01),
         (false, false) => {
             let name = authorization.identifier();
             Err(Failure::new(
@@ -224,9 +238,9 @@ struct Refused {
 }
 
 impl Refused {
-    /// All of them as one failure; those that have been tried by HTTP-01 only can be proved by the
-    /// other method.
-    fn failure(all: &[Self], by_tls: &HashSet<String>) -> Failure {
+    /// All of them as one failure; those that have been tried by one method only can be proved by the
+    /// other.
+    fn failure(all: &[Self], otherwise: &HashSet<String>) -> Failure {
         let told = |one: &Self| {
             format!(
                 "the authority refuses the proof for {} by {}: {}",
@@ -237,7 +251,7 @@ impl Refused {
         let advice = all.first().map_or("", |one| failure::advice(&one.kind));
         let other: Vec<String> = all
             .iter()
-            .filter(|one| one.method == Method::Http01 && !by_tls.contains(&one.name))
+            .filter(|one| !otherwise.contains(&one.name))
             .filter(|one| one.name.parse::<IpAddr>().is_err())
             .map(|one| one.name.clone())
             .collect();
@@ -279,6 +293,14 @@ impl Answer {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         if token.is_empty() || token.len() > 256 || !token.bytes().all(fits) {
             return Err(Failure::new("the authority gave a token that is not base64url", ""));
+        }
+        // Made here it would hide that the web server reads another one.
+        if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
+            return Err(Failure::new(
+                format!("`challenge_dir` {} is not a directory", directory.display()),
+                "name, or make, the directory that the web server in Ravelin's place reads, or leave \
+                 `challenge_dir` out",
+            ));
         }
         let offer = challenges.offer_http(token, key_authorization).map_err(too_many)?;
         let file = directory
@@ -332,6 +354,14 @@ fn too_many(error: challenges::TooMany) -> Failure {
 }
 
 impl Method {
+    /// The method that is left.
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Http01 => Self::TlsAlpn01,
+            Self::TlsAlpn01 => Self::Http01,
+        }
+    }
+
     fn challenge_type(self) -> ChallengeType {
         match self {
             Self::Http01 => ChallengeType::Http01,

@@ -107,7 +107,7 @@ impl Place {
         let mut reason = format!("there is no {KEY}");
         for name in [KEY, NEXT_KEY] {
             if let Some(key) = self.read(name)? {
-                match Identity::from_pem(&chain, Some(&key), None) {
+                match Identity::from_pem(&chain, Some(&key)) {
                     Ok(identity) => return Ok(Some(identity)),
                     Err(error) if name == KEY => reason = error.to_string(),
                     Err(_) => {}
@@ -136,7 +136,7 @@ impl Place {
         else {
             return Ok(());
         };
-        match Identity::from_pem(&chain, Some(&next), None) {
+        match Identity::from_pem(&chain, Some(&next)) {
             Ok(_) => self.adopt_next_key(),
             Err(_) => Ok(()),
         }

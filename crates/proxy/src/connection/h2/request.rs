@@ -11,7 +11,7 @@
 
 use http::header::{COOKIE, HOST};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{Extensions, HeaderMap, HeaderValue, Method, uri};
 use wire::field::{FieldId, field_id};
 use wire::head::HeadLimits;
 
@@ -39,7 +39,7 @@ pub(super) enum Fault {
 
 /// Writes `parts` to `out`, which is empty. An extended CONNECT needs `key` for the handshake that it
 /// becomes. `Cookie` fields count as they came, so that crumbs are no way around the limit
-/// (CVE-2026-49975).
+/// (CVE-2026-49975). With an error `out` has a request line, for the log.
 pub(super) fn write_head(
     parts: Parts,
     limits: &HeadLimits,
@@ -47,21 +47,43 @@ pub(super) fn write_head(
     out: &mut Vec<u8>,
 ) -> Result<(), Fault> {
     let Parts { method, uri, headers, extensions, .. } = parts;
+    let uri = uri.into_parts();
+    let written = write((&method, &uri, &headers, &extensions), limits, key, out);
+    if written.is_err() {
+        out.clear();
+        let path = uri.path_and_query.as_ref().map_or("-", |path| path.as_str());
+        write_line(&method, path, out);
+    }
+    written
+}
+
+/// A request line as the log has it.
+pub(super) fn write_line(method: &Method, path: &str, out: &mut Vec<u8>) {
+    for part in [method.as_str(), " ", path, " HTTP/2.0\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+fn write(
+    (method, uri, headers, extensions): (&Method, &uri::Parts, &HeaderMap, &Extensions),
+    limits: &HeadLimits,
+    key: Option<&WebSocketKey>,
+    out: &mut Vec<u8>,
+) -> Result<(), Fault> {
     if headers.len() > limits.fields {
         return Err(Fault::TooLarge);
     }
-    let uri = uri.into_parts();
     let websocket = match extensions.get::<h2::ext::Protocol>() {
         Some(protocol) if protocol.as_str() == "websocket" => key,
         Some(_) => return Err(Fault::Unsupported),
         None => None,
     };
     let authority = uri.authority.as_ref().map(|authority| authority.as_str());
-    let host = host(authority, &headers)?;
-    let connect = method == Method::CONNECT && websocket.is_none();
+    let host = host(authority, headers)?;
+    let connect = *method == Method::CONNECT && websocket.is_none();
     if !connect {
         // h2 keeps the scheme only beside an authority, and sees to it that there is one.
-        if uri.scheme.is_some_and(|scheme| !matches!(scheme.as_str(), "http" | "https")) {
+        if uri.scheme.as_ref().is_some_and(|scheme| !matches!(scheme.as_str(), "http" | "https")) {
             return Err(Fault::Malformed("a :scheme that is neither http nor https"));
         }
     }
@@ -71,7 +93,7 @@ pub(super) fn write_head(
         Some(_) => return Err(Fault::Malformed(":path in CONNECT")),
         None => return Err(Fault::Malformed("no :path")),
     };
-    let asterisk = target == b"*" && method == Method::OPTIONS;
+    let asterisk = target == b"*" && *method == Method::OPTIONS;
     if !(connect || asterisk || target.starts_with(b"/")) {
         return Err(Fault::Malformed(":path does not begin with a slash"));
     }
@@ -81,9 +103,9 @@ pub(super) fn write_head(
     for part in [method.as_bytes(), b" ", target, b" HTTP/1.1\r\nHost: ", host, b"\r\n"] {
         out.extend_from_slice(part);
     }
-    write_fields(&headers, websocket.is_some(), out)?;
+    write_fields(headers, websocket.is_some(), out)?;
     if let Some(key) = websocket {
-        write_handshake(&headers, key, out);
+        write_handshake(headers, key, out);
     }
     out.extend_from_slice(b"\r\n");
     match out.len() > limits.bytes {

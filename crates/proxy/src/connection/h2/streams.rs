@@ -16,11 +16,11 @@ use net::timer::Tick;
 use wire::head::{Framing, HeadLimits, Parse, Version};
 use wire::websocket::accept_key;
 
-use super::request::{Fault, OWN_FIELDS_MAX, websocket_key, write_head};
+use super::request::{Fault, OWN_FIELDS_MAX, websocket_key, write_head, write_line};
 use super::socket::Socket;
 use crate::carrier::Carrier;
 use crate::carrier::http2_server::{Asked, Chunk, ServerStream, Share};
-use crate::connection::Connection;
+use crate::connection::{ClientAddress, Connection};
 use crate::exchange::exchange;
 use crate::local::{self, Refusal};
 use crate::log::Cause;
@@ -40,6 +40,7 @@ pub(super) struct Streams {
     /// Most at once.
     max: usize,
     limits: HeadLimits,
+    client: ClientAddress,
     /// Makes a connection of its own for a stream.
     connection: Box<dyn Fn(Carrier) -> Connection>,
 }
@@ -61,6 +62,7 @@ impl Streams {
         worker: &Rc<Worker>,
         share: Rc<Share>,
         socket: Rc<Socket>,
+        client: ClientAddress,
         connection: impl Fn(Carrier) -> Connection + 'static,
     ) -> Self {
         let snapshot = worker.snapshot();
@@ -77,6 +79,7 @@ impl Streams {
             }),
             max: usize::try_from(limits.http2_streams).unwrap_or(usize::MAX),
             limits: HeadLimits { bytes: limits.head_size, fields: limits.fields },
+            client,
             connection: Box::new(connection),
         }
     }
@@ -120,6 +123,7 @@ impl Streams {
         // h2 counts those that the client gave up no more; here they count until they have ended.
         if self.active.count.get() >= self.max || self.active.heads.get() >= HEADS_MAX {
             respond.send_reset(Reason::REFUSED_STREAM);
+            self.log_refused(&request);
             return self.socket.meter().count_fault(Tick::now());
         }
         let (parts, body) = request.into_parts();
@@ -165,12 +169,28 @@ impl Streams {
         }
     }
 
+    /// Logs a request for which there is no room; the client may send it again.
+    fn log_refused(&self, request: &http::Request<RecvStream>) {
+        let mut line = self.share.take_head();
+        let path = request.uri().path_and_query().map_or("-", |path| path.as_str());
+        write_line(request.method(), path, &mut line);
+        let mut scratch = self.worker.take_scratch();
+        scratch.head_micros = 0;
+        scratch.request_id.clear();
+        let why = "too many requests at once on its connection";
+        let refusal = Refusal { status: 503, cause: Cause::Limit, why };
+        local::log_refusal(&self.worker, &self.client, &mut scratch, &line, &refusal, 0);
+        self.worker.put_scratch(scratch);
+        self.share.put_head(line);
+    }
+
     /// Resets a stream whose request is malformed.
     fn reset(&self, mut task: Task, refusal: &Refusal) {
         if let Carrier::Http2Server(stream) = &task.connection.carrier {
             stream.reset(Reason::PROTOCOL_ERROR);
         }
-        local::log_refusal(&task.connection, &mut task.scratch, &task.text, refusal, 0);
+        let Connection { worker, client, .. } = &task.connection;
+        local::log_refusal(worker, client, &mut task.scratch, &task.text, refusal, 0);
         task.put_away();
         self.socket.meter().count_fault(Tick::now());
     }
