@@ -315,3 +315,25 @@ fn the_whole_request_has_a_time_too() {
     assert!(start.elapsed() < std::time::Duration::from_secs(5));
     gate.open();
 }
+
+/// Those that failed may be well again, which nobody finds out while all others are.
+#[test]
+fn fail_open_tries_those_left_out_before_a_request_fails() {
+    let [a, b] = ["a", "b"].map(Backend::new);
+    let entries = [(a.url(), "max_fails = 1\nfail_timeout = \"1h\""), (b.url(), "max_fails = 100")];
+    for (fail_open, answers) in [(false, 503), (true, 200)] {
+        let load_balancing = format!("[sites.proxy.load_balancing]\nfail_open = {fail_open}\n");
+        let ravelin = Ravelin::start(&site_of(&entries, &format!("{RETRY_ALL}{load_balancing}")));
+        let mut client = ravelin.client();
+        a.set_status(503);
+        assert_eq!(order(&mut client, 4), "bbbb");
+        ravelin.stderr.line_with(&[&a.url(), "is left out"]);
+        a.set_status(200);
+        assert_eq!(order(&mut client, 4), "bbbb", "while another is well");
+        b.set_status(503);
+        for _ in 0..4 {
+            client.get("/").expect(answers);
+        }
+        b.set_status(200);
+    }
+}
