@@ -123,7 +123,8 @@ const fn keys(sticky: &'static Section) -> [Key; 6] {
             "fail_open",
             Kind::Bool,
             "false",
-            "When no upstream is usable: try all of them, instead of answering 503.",
+            "When no upstream is usable: try all of them, instead of answering 503; a request that failed at all \
+             usable ones goes to those left out because of failures.",
         ),
     ]
 }
