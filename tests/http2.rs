@@ -520,6 +520,11 @@ fn rfc9113_8_1_1_and_cve_2026_42926_malformed_requests_are_reset_and_not_forward
     let seen: Vec<String> = origin.requests().into_iter().map(|r| r.target).collect();
     assert!(seen.iter().all(|target| target == "/fine"), "{seen:?}");
     ravelin.stdout.line_with(&[" 400 ", "cause=malformed"]);
+    // What was asked for is told though it became no request.
+    let mut client = Http2::connect(ravelin.addr());
+    client.open(1, &[get_fields("/told?a=b"), vec![("host", "example.org")]].concat());
+    assert!(client.try_response(1).is_err());
+    ravelin.stdout.line_with(&["\"GET /told?a=b HTTP/2.0\" 400 ", "cause=malformed"]);
 }
 
 #[test]
@@ -786,7 +791,7 @@ fn a_header_list_that_is_too_large_is_431() {
     many.extend([("x", "y"); 11]);
     client.open(1, &many);
     assert_eq!(client.response(1).status, 431);
-    ravelin.stdout.line_with(&[" 431 ", "cause=limit"]);
+    ravelin.stdout.line_with(&["\"GET / HTTP/2.0\" 431 ", "cause=limit"]);
     let long = "x".repeat(5000);
     let mut large = get_fields("/");
     large.push(("x", &long));

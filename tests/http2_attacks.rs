@@ -10,6 +10,14 @@ use crate::harness::*;
 /// What the process may hold at any time, in KiB.
 const MEMORY_MAX: u64 = 256 * 1024;
 
+/// CPU time that one connection of an attack may cost, in times of what it costs to serve an honest
+/// client over HTTP/2 and one over HTTP/1, each with a connection of its own. An attacker has to
+/// connect anew for more.
+const COST_MAX: u32 = 300;
+
+/// How many honest clients the measure of that is taken from.
+const HONEST: u32 = 20;
+
 /// A Ravelin that takes HTTP/2 before an origin, with these limits.
 struct Target {
     origin: Origin,
@@ -20,7 +28,8 @@ impl Target {
     #[track_caller]
     fn new(origin: Origin, limits: &str) -> Target {
         let site = site_with("h2c = true", &[&origin.url()], "");
-        let logging = "[logging]\nlog_requests = false";
+        // One worker: whoever is honest shares it with the attackers.
+        let logging = "[logging]\nlog_requests = false\n[performance]\nworker_threads = 1";
         let ravelin = Ravelin::start(&format!("[limits]\n{limits}\n{logging}\n{site}"));
         Target { origin, ravelin }
     }
@@ -33,17 +42,32 @@ impl Target {
     #[track_caller]
     fn endures(&self, connections: usize, attack: impl Fn(Http2) + Sync) {
         let addr = self.addr();
+        let cpu = || cpu_time(self.ravelin.pid());
+        let start = cpu();
+        (0..HONEST).for_each(|_| self.is_well());
+        let (start, price) = (cpu(), (cpu() - start) / HONEST);
+        let mut honest = 0;
         std::thread::scope(|scope| {
             let attackers: Vec<_> =
                 (0..connections).map(|_| scope.spawn(|| attack(Http2::connect(addr)))).collect();
             while attackers.iter().any(|attacker| !attacker.is_finished()) {
                 self.is_well();
+                honest += 1;
             }
             for attacker in attackers {
                 attacker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             }
         });
         self.is_well();
+        // CPU time does not depend on how busy the machine is, but for its caches.
+        let used = cpu() - start;
+        let count = u32::try_from(connections).unwrap();
+        println!(
+            "{used:?} for {count} attackers and {honest} honest rounds of {price:?}: {} each",
+            used.saturating_sub(price * honest).as_nanos() / price.as_nanos() / u128::from(count)
+        );
+        let allowed = price * (COST_MAX * count + 3 * (honest + 1));
+        assert!(used < allowed, "{used:?} of CPU, where an honest round costs {price:?}");
     }
 
     /// Honest clients are served and the process is small.
@@ -427,6 +451,20 @@ fn cve_2026_49975_requests_within_the_limits_and_no_window() {
         let refused = codes.iter().filter(|code| **code == REFUSED_STREAM).count();
         assert!((64..128).contains(&refused), "{refused} refused");
     });
+}
+
+#[test]
+fn a_stream_that_is_refused_for_want_of_room_is_logged() {
+    let origin = large();
+    let site = site_with("h2c = true", &[&origin.url()], "");
+    let ravelin = Ravelin::start(&format!("[limits]\nbody_grace = 1\nfields = 100\n{site}"));
+    let block = bomb(300, 90);
+    let mut client = Http2::connect_with(ravelin.addr(), &[(INITIAL_WINDOW_SIZE, 0)]);
+    for stream in 0..128 {
+        client.frame(HEADERS, END_HEADERS | END_STREAM, 2 * stream + 1, &block);
+    }
+    client.until(|frame| frame.kind == RST_STREAM && frame.code() == REFUSED_STREAM);
+    ravelin.stdout.line_with(&["\"GET / HTTP/2.0\" 503 ", "ended=client", "cause=limit"]);
 }
 
 #[test]

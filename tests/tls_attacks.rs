@@ -245,6 +245,50 @@ fn rfc8446_5_1_garbage_of_any_kind_costs_one_connection() {
 }
 
 #[test]
+fn an_attack_on_handshakes_costs_no_more_cpu_than_as_many_honest_clients() {
+    const ATTACKERS: u32 = 60;
+    const HONEST: u32 = 10;
+    // Times an honest handshake with a request; what an attacker asks for is a handshake at most.
+    const COST_MAX: u32 = 3;
+    let served = Served::with("handshake_timeout = 1\n[performance]\nworker_threads = 1");
+    let hello = client_hello();
+    let cpu = || cpu_time(served.ravelin.pid());
+    served.serve_honest();
+    for (attack, bytes) in [
+        ("a byte", hello[..1].to_vec()),
+        ("half of a hello", hello[..hello.len() / 2].to_vec()),
+        ("a hello and no answer", hello.clone()),
+        ("garbage", vec![0x16; 20_000]),
+        ("empty records", b"\x16\x03\x01\x00\x00".repeat(4_000)),
+        ("records of a byte", b"\x16\x03\x01\x00\x01\x01".repeat(4_000)),
+        ("changes of the cipher", b"\x14\x03\x03\x00\x01\x01".repeat(4_000)),
+        ("hellos", hello.repeat(10)),
+        ("plain HTTP", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100)),
+    ] {
+        let start = cpu();
+        (0..HONEST).for_each(|_| _ = served.serve_honest());
+        let (start, price) = (cpu(), (cpu() - start) / HONEST);
+        let mut sockets: Vec<TcpStream> = (0..ATTACKERS).map(|_| served.open()).collect();
+        for socket in &mut sockets {
+            let _ = socket.write_all(&bytes);
+        }
+        // On the same worker others are served meanwhile.
+        for _ in 0..HONEST {
+            let time = served.serve_honest();
+            assert!(time < PATIENCE, "{attack}: an honest client waited {time:?}");
+        }
+        for socket in &mut sockets {
+            let _ended_or_reset = socket.read_to_end(&mut Vec::new());
+        }
+        let used = cpu() - start;
+        println!("{attack}: {used:?}, an honest client {price:?}");
+        let allowed = price * (COST_MAX * ATTACKERS + 3 * HONEST);
+        assert!(used < allowed, "{attack}: {used:?} of CPU, an honest client costs {price:?}");
+    }
+    served.assert_small();
+}
+
+#[test]
 fn cve_2026_32305_a_hello_in_many_records_is_understood_or_refused_but_never_mistaken() {
     // Each handshake byte in a record of its own: whoever reads the name from the first record only
     // chooses the wrong policy.

@@ -9,6 +9,18 @@ pub fn memory_kib(pid: u32, name: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// CPU time of its threads that live.
+pub fn cpu_time(pid: u32) -> std::time::Duration {
+    let of_thread = |entry: std::io::Result<fs::DirEntry>| -> u64 {
+        // Nanoseconds on a CPU come first. A thread may end meanwhile.
+        let path = entry.unwrap().path().join("schedstat");
+        let text = fs::read_to_string(path).unwrap_or_default();
+        text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0)
+    };
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    std::time::Duration::from_nanos(threads.map(of_thread).sum())
+}
+
 /// How many descriptors it holds open.
 pub fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()

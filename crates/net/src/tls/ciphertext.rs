@@ -40,9 +40,12 @@ impl Ciphertext {
         self.used == self.bytes.len()
     }
 
-    /// It begins as a request of HTTP does, and no record of TLS.
+    /// It begins as a request of HTTP does, with a method, and as no record of TLS can. Other protocols
+    /// begin with a word, too ("SSH-2.0-"), but not with one of capitals alone.
     pub(super) fn is_http(&self) -> bool {
-        self.bytes.first().is_some_and(u8::is_ascii_uppercase)
+        const METHOD_MAX: usize = 16;
+        let word = self.bytes.split(|byte| *byte == b' ').next().unwrap_or_default();
+        (1..=METHOD_MAX).contains(&word.len()) && word.iter().all(u8::is_ascii_uppercase)
     }
 
     /// What there is.
