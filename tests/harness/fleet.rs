@@ -95,11 +95,6 @@ impl OriginProcess {
         self.signal(Signal::STOP);
     }
 
-    /// Lets it go on.
-    pub fn go_on(&self) {
-        self.signal(Signal::CONT);
-    }
-
     /// Asks it to end (SIGTERM) and waits: it listens no more, closes the connections that are idle,
     /// answers what it was asked and closes those, too.
     pub fn end(&mut self) {
