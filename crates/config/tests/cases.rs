@@ -100,6 +100,7 @@ fn describe(out: &mut String, model: &Model) {
         format!("{:?}", defaults.performance),
     );
     section("security", format!("{:?}", model.security), format!("{:?}", defaults.security));
+    section("dns", format!("{:?}", model.dns), format!("{:?}", defaults.dns));
     section("limits", format!("{:?}", model.limits), format!("{:?}", defaults.limits));
 }
 

@@ -92,7 +92,7 @@ fn sample(section: &Section, key: &Key) -> Option<String> {
         (_, "hash_key") => Some("\"uri\""),
         (_, "latency") => Some("500"),
         (_, "host") if section.path.ends_with("health_check") => Some("\"a.example\""),
-        (_, "trusted_proxies") => Some("[\"::1\"]"),
+        (_, "trusted_proxies" | "servers") => Some("[\"::1\"]"),
         (_, "error_pages") => Some("{ 404 = \"x\" }"),
         _ => None,
     };
