@@ -122,7 +122,7 @@ mod tests {
     fn at(name: char) -> SocketAddr {
         match name.to_digit(10) {
             Some(digit) => ([10, 0, 0, digit as u8], 80).into(),
-            None => (([0xfd00, 0, 0, 0, 0, 0, 0, name as u16], 80)).into(),
+            None => ([0xfd00, 0, 0, 0, 0, 0, 0, name as u16], 80).into(),
         }
     }
 
