@@ -227,7 +227,8 @@ impl Default for Share {
 #[repr(align(128))]
 struct InFlightCount {
     count: AtomicU32,
-    /// A request that ends makes room in other pools than its own.
+    /// A request that ends may make room for some that it does not know of: in other pools, or since
+    /// a reload.
     is_shared: AtomicBool,
 }
 
@@ -237,6 +238,8 @@ struct User {
     pool: Weak<PoolState>,
     /// It bounds the requests in flight to the endpoint, so that some may wait for their end.
     limits: bool,
+    /// It does not, or did not before a reload: requests of that time wake nobody by themselves.
+    is_free: bool,
 }
 
 impl Endpoint {
@@ -426,14 +429,21 @@ impl Endpoint {
             let mut users: Vec<User> = alive.cloned().collect();
             match users.iter_mut().find(|user| is_same(user)) {
                 // What was so in an earlier configuration may still matter to those who wait.
-                Some(user) => user.limits |= limits,
-                None => users.push(User { pool: Arc::downgrade(pool), limits }),
+                Some(user) => {
+                    user.limits |= limits;
+                    user.is_free |= !limits;
+                }
+                None => {
+                    let pool = Arc::downgrade(pool);
+                    users.push(User { pool, limits, is_free: !limits });
+                }
             }
             users
         });
         drop(users);
         let users = self.users.load();
-        let is_shared = users.len() > 1 && users.iter().any(|user| user.limits);
+        let is_shared = users.iter().any(|user| user.limits)
+            && (users.len() > 1 || users.iter().any(|user| user.is_free));
         self.in_flight.is_shared.store(is_shared, Ordering::Relaxed);
     }
 }

@@ -4,27 +4,34 @@
 //! each member, and the budget for further attempts. [`Pool::answered`] and [`Pool::failed`] take the
 //! outcome of every attempt, and tell of what they decide in the log, once and with the reason.
 
+mod queue;
+mod state;
+
+pub use queue::{Place, Queue, Room};
+pub use state::{InPool, PoolState};
+
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use config::model::{PoolSettings, UpstreamState};
 use net::timer::Tick;
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 
 use crate::balance::{Balancer, Member, Tried};
 use crate::health::adaptive::Limit;
 use crate::health::breaker::{Breaker, Outcome, Permit};
 use crate::health::budget::Budget;
 use crate::health::outlier::{Detector, Failure, Standing};
-use crate::live::Turn;
+use crate::health::{later, millis};
 use crate::log::{Cause, ErrorLog};
 use crate::sticky::{Mark, Sticky, Tag};
 
 /// What a failure counts as where members are chosen by latency, in microseconds.
 const FAILURE_LATENCY: u64 = 1_000_000;
+
+/// Whoever waits looks for room at least as often.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A named group of endpoints.
 #[derive(Debug)]
@@ -36,7 +43,7 @@ pub struct Pool {
     /// What holds for it as a whole.
     pub settings: PoolSettings,
     /// Pays for further attempts.
-    pub budget: Budget,
+    pub budget: Arc<Budget>,
     /// What is known of it; it outlives the configuration in force.
     pub state: Arc<PoolState>,
     /// Keeps clients with a member, if the pool does that.
@@ -44,7 +51,7 @@ pub struct Pool {
     tags: ArcSwap<Tags>,
     detector: Option<Detector>,
     breaker: Option<Arc<Breaker>>,
-    limit: Option<Limit>,
+    limit: Option<Arc<Limit>>,
 }
 
 /// The names of a pool's members in cookies. They go by addresses: a client of a host name stays at
@@ -66,32 +73,6 @@ impl Tags {
     }
 }
 
-/// What is known of a pool, shared by all workers.
-#[derive(Debug, Default)]
-pub struct PoolState {
-    /// Whose turn it is.
-    pub turn: Turn,
-    /// Requests that wait because every endpoint is full.
-    pub queue: Queue,
-    /// Requests that have a place.
-    in_flight: AtomicU32,
-}
-
-/// A request's place in the pool, left when this is dropped.
-#[derive(Debug)]
-pub struct InPool<'a>(&'a PoolState);
-
-/// Requests that wait for room.
-#[derive(Debug, Default)]
-pub struct Queue {
-    waiting: AtomicU32,
-    room: Notify,
-}
-
-/// A place in the queue, left when this is dropped.
-#[derive(Debug)]
-pub struct Place<'a>(&'a Queue);
-
 impl Pool {
     /// A pool of the configuration.
     pub fn new(
@@ -103,14 +84,13 @@ impl Pool {
         let settings = pool.settings.clone();
         let stats = || balancer.members().iter().map(|member| Arc::clone(&member.state.stats));
         let detector = |outlier| Detector::new(outlier, stats().collect());
-        let concurrency = &settings.concurrency;
         let tags = sticky.as_ref().map(|sticky| Tags::new(sticky, &balancer)).unwrap_or_default();
         Self {
             name: pool.name.clone(),
-            budget: Budget::new(settings.retry.budget, settings.retry.budget_minimum),
+            budget: state.budget(&settings),
             detector: settings.outlier.clone().map(detector),
-            breaker: settings.breaker.clone().map(|breaker| Arc::new(Breaker::new(breaker))),
-            limit: concurrency.adaptive.then(|| Limit::new(concurrency.max)),
+            breaker: state.breaker(&settings),
+            limit: state.limit(&settings),
             balancer,
             sticky,
             tags: ArcSwap::from_pointee(tags),
@@ -120,13 +100,13 @@ impl Pool {
     }
 
     /// The member that keeps clients with this mark, if it can be used and was not tried yet.
-    pub fn keeper(&self, mark: Mark, tried: &Tried) -> Option<&Member> {
+    pub fn keeper(&self, mark: Mark, tried: &Tried, now: Tick) -> Option<&Member> {
         match mark {
             Mark::Member(tag) => {
                 let index = self.tags()?.tags.iter().position(|known| *known == tag)?;
-                self.balancer.keeper(index, tried, Tick::now())
+                self.balancer.keeper(index, tried, now)
             }
-            Mark::Hash(hash) => self.balancer.keeper_by_hash(hash, tried, Tick::now()),
+            Mark::Hash(hash) => self.balancer.keeper_by_hash(hash, tried, now),
         }
     }
 
@@ -160,9 +140,9 @@ impl Pool {
     ///
     /// # Errors
     /// The pool is left alone; seconds after which to come again.
-    pub fn permit(&self, log: &ErrorLog) -> Result<Option<Permit>, u64> {
+    pub fn permit(&self, log: &ErrorLog, now: Tick) -> Result<Option<Permit>, u64> {
         let Some(breaker) = &self.breaker else { return Ok(None) };
-        match breaker.permit(Tick::now()) {
+        match breaker.permit(now) {
             Ok(permit) => {
                 self.tell(log, permit.change());
                 Ok(Some(permit))
@@ -175,14 +155,21 @@ impl Pool {
     }
 
     /// How a request that had a permit ended: with this status, or without a response.
-    pub fn done(&self, log: &ErrorLog, permit: Permit, status: Option<u16>, micros: Option<u64>) {
+    pub fn done(
+        &self,
+        log: &ErrorLog,
+        permit: Permit,
+        status: Option<u16>,
+        micros: Option<u64>,
+        now: Tick,
+    ) {
         let Some(breaker) = &self.breaker else { return };
         let outcome = match status {
             Some(status) if !breaker.is_failure(status) => Outcome::Success,
             _ => Outcome::Failure,
         };
         let slow = micros.is_some_and(|micros| breaker.is_slow(micros));
-        self.tell(log, permit.done(outcome, slow, Tick::now()).as_ref());
+        self.tell(log, permit.done(outcome, slow, now).as_ref());
     }
 
     fn tell(&self, log: &ErrorLog, change: Option<&impl Display>) {
@@ -191,33 +178,71 @@ impl Pool {
         }
     }
 
-    /// A place for a request, unless the pool has as many as it may.
+    /// A place for a request, unless the pool has as many as it may. To be taken after the place at a
+    /// member: nobody is turned away by one that then finds no member.
     pub fn enter(&self) -> Option<Option<InPool<'_>>> {
-        let limit = self.limit.as_ref().map(Limit::current);
-        let Some(max) = limit.into_iter().chain(self.settings.concurrency.max).min() else {
-            return Some(None);
-        };
-        let before = self.state.in_flight.fetch_add(1, Ordering::Relaxed);
-        let place = InPool(&self.state);
-        (before < max).then_some(Some(place))
+        match self.most() {
+            None => Some(None),
+            Some(max) => self.state.enter(max).map(Some),
+        }
+    }
+
+    /// There is a place in the pool.
+    pub fn has_room(&self) -> bool {
+        self.most().is_none_or(|max| self.state.in_flight() < max)
+    }
+
+    /// Most requests that may be in flight in the pool now.
+    pub fn most(&self) -> Option<u32> {
+        let limit = self.limit.as_ref().map(|limit| limit.current());
+        limit.into_iter().chain(self.settings.concurrency.max).min()
+    }
+
+    /// Done when there may be room: when some was made, and when a member comes back because time has
+    /// passed.
+    pub fn room(&self, now: Tick) -> Room<'_> {
+        self.state.queue.room(self.look_again(now).since(now))
+    }
+
+    /// When those who wait should look again whatever happens: an ejection ends by time alone, and an
+    /// earlier configuration may have other ideas of what is full.
+    pub fn look_again(&self, now: Tick) -> Tick {
+        let latest = later(now, millis(LOOK_AGAIN));
+        self.balancer.next_change(now).map_or(latest, |next| next.min(latest))
+    }
+
+    /// The breaker, if the pool has one.
+    pub fn breaker(&self) -> Option<&Breaker> {
+        self.breaker.as_deref()
     }
 
     /// The member at `index` answered with `status`, in so many microseconds if that was measured.
-    pub fn answered(&self, log: &ErrorLog, member: &Member, status: u16, micros: Option<u64>) {
-        let now = Tick::now();
+    pub fn answered(
+        &self,
+        log: &ErrorLog,
+        member: &Member,
+        status: u16,
+        micros: Option<u64>,
+        now: Tick,
+    ) {
         let listed = self.settings.retry.on.statuses.contains(&status);
         let failure = (listed || status >= 500).then_some(Failure::Status);
-        self.judge(log, member, failure, micros, now);
         if listed {
-            return self.count(log, member, &format_args!("status {status}"), now);
+            self.count(log, member, &format_args!("status {status}"), now);
+            return self.judge(log, member, failure, micros, now);
         }
         if member.state.fails.succeeded(member.max_fails) {
             member.state.comes_back(now);
             member.state.changed();
             log.info(format_args!("pool \"{}\": {} answers again", self.name, member.place()));
         }
+        self.judge(log, member, failure, micros, now);
         if let (Some(limit), Some(micros), None) = (&self.limit, micros, failure) {
-            limit.sample(micros, self.state.in_flight.load(Ordering::Relaxed), now);
+            let before = limit.current();
+            limit.sample(micros, self.state.in_flight(), now);
+            if limit.current() > before {
+                self.state.queue.leave_room();
+            }
         }
     }
 
@@ -229,10 +254,14 @@ impl Pool {
         failure: Failure,
         cause: Cause,
         micros: Option<u64>,
+        now: Tick,
     ) {
-        let now = Tick::now();
-        self.judge(log, member, Some(failure), micros, now);
+        if let (Some(limit), Cause::Timeout) = (&self.limit, cause) {
+            limit.timed_out(self.state.in_flight(), now);
+        }
+        // First counted: a member that is left out now is no reason to eject another one.
         self.count(log, member, &cause.as_str(), now);
+        self.judge(log, member, Some(failure), micros, now);
     }
 
     /// Counts a failure as nginx does.
@@ -286,74 +315,5 @@ impl Pool {
     }
 }
 
-impl Drop for InPool<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Queue {
-    /// A place, unless `max` wait already.
-    pub fn enter(&self, max: u32) -> Option<Place<'_>> {
-        let before = self.waiting.fetch_add(1, Ordering::SeqCst);
-        // Whoever leaves sees that somebody waits, or the one that waits sees the room.
-        fence(Ordering::SeqCst);
-        let place = Place(self);
-        (before < max).then_some(place)
-    }
-
-    /// Done when there may be room.
-    pub fn room(&self) -> Notified<'_> {
-        self.room.notified()
-    }
-
-    /// An endpoint may have room now.
-    pub fn leave_room(&self) {
-        fence(Ordering::SeqCst);
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            self.room.notify_one();
-        }
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
-        // Whoever is woken and does not need the room passes it on.
-        self.0.leave_room();
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::{Context, Waker};
-
-    use config::model::{self, Concurrency};
-
-    use super::*;
-    use crate::live::Epoch;
-
-    #[test]
-    fn one_that_finds_no_room_wakes_nobody() {
-        // It would wake itself, and go on so until its time is up.
-        let concurrency = Concurrency { max: Some(1), adaptive: false };
-        let settings = PoolSettings { concurrency, ..PoolSettings::default() };
-        let state = Arc::new(PoolState::default());
-        let epoch = Arc::new(Epoch::default());
-        let balancer = Balancer::new(&settings, Vec::new(), Arc::clone(&state), epoch);
-        let pool = model::Pool { name: "a".to_owned(), upstreams: Vec::new(), settings };
-        let pool = Pool::new(&pool, balancer, None, state);
-        let first = pool.enter();
-        assert!(first.is_some());
-        let _place = pool.state.queue.enter(10).unwrap();
-        let mut room = pin!(pool.state.queue.room());
-        room.as_mut().enable();
-        let cx = &mut Context::from_waker(Waker::noop());
-        assert!(pool.enter().is_none());
-        assert!(room.as_mut().poll(cx).is_pending());
-        pool.state.queue.leave_room();
-        assert!(room.as_mut().poll(cx).is_ready());
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use config::model::{self, HostPattern, Listen, Model, StartState};
 use ipnet::IpNet;
+use net::timer::Tick;
 use net::tls::{PolicyId, ServerConfig};
 
 use crate::balance::{Balancer, Member};
@@ -231,7 +232,6 @@ impl Snapshot {
         self.tls.get(site)?.as_ref()
     }
 
-    /// The policy of the site of this index; `None` for a plain one.
     /// The port at which `host` is served over TLS, unless that is 443 or nowhere here: where it is a
     /// site's name, else where a wildcard of a site's meets it, and so on. Of several 443 is taken,
     /// then the one that `to` prefers. `ports` are those of the listeners as they are bound.
@@ -252,6 +252,7 @@ impl Snapshot {
         best.map(|(_, port)| *port).filter(|port| *port != 443)
     }
 
+    /// The policy of the site of this index; `None` for a plain one.
     pub fn policy_of(&self, site: usize) -> Option<PolicyId> {
         self.tls_of(site).map(ServerConfig::policy)
     }
@@ -275,13 +276,13 @@ impl Listener {
     /// The index of the site that answers for `host` (lower-case, without port) here: an exact name,
     /// else the longest wildcard, else a catch-all, else the default.
     pub fn site_for(&self, host: &str) -> usize {
-        if let Some(&site) = self.hosts.exact.get(host) {
         self.found(host).0
     }
 
     /// The same, and how well the name of that site fits: the longer the part of `host` that it names,
     /// the better.
     fn found(&self, host: &str) -> (usize, Fit) {
+        if let Some(&site) = self.hosts.exact.get(host) {
             return (site, Fit::Exact);
         }
         if !self.hosts.wildcard.is_empty() {
@@ -300,7 +301,6 @@ impl Listener {
     }
 }
 
-/// The distinct listening addresses of `sites` with their host tables.
 /// How a site comes to answer for a host, the best last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fit {
@@ -314,6 +314,7 @@ enum Fit {
     Exact,
 }
 
+/// The distinct listening addresses of `sites` with their host tables.
 fn listeners(sites: &[model::Site]) -> Vec<Listener> {
     let mut listeners: Vec<Listener> = Vec::new();
     for (index, site) in sites.iter().enumerate() {
@@ -443,7 +444,8 @@ impl ProxySite {
             }
             let state = parts.live.pool(&site.name, &pool.name);
             let epoch = Arc::clone(parts.live.epoch());
-            let balancer = Balancer::new(&pool.settings, members, Arc::clone(&state), epoch);
+            let balancer =
+                Balancer::new(&pool.settings, members, Arc::clone(&state), epoch, Tick::now());
             let sticky = sticky(site, pool)?;
             Ok(Pool::new(pool, balancer, sticky, state))
         });
@@ -521,8 +523,7 @@ impl Parts<'_> {
         let checks = &pool.settings.health_checks;
         let begins_down = checks.iter().any(|check| check.start == StartState::Down);
         members.extend((0..slots).map(|slot| {
-            let endpoint =
-                self.live.endpoint(&upstream.address, &upstream.transport, lookup, slot);
+            let endpoint = self.live.endpoint(&upstream.address, &upstream.transport, lookup, slot);
             let state = self.live.member(name, &pool.name, url, &endpoint);
             state.set_begins_down(begins_down);
             Member {

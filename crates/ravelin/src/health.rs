@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use config::model::UpstreamState;
 use control::health::Target;
+use net::timer::Tick;
 use proxy::snapshot::Snapshot;
 
 /// The members of all pools that have checks. What is found is kept with the member, where the next
@@ -24,7 +25,7 @@ pub(crate) fn targets(snapshot: &Snapshot) -> Vec<Target> {
                         endpoint: Arc::clone(&member.endpoint),
                         tls: member.tls.clone(),
                         checks: checks.clone(),
-                        report: Box::new(move |up| state.set_health(up)),
+                        report: Box::new(move |up| state.set_health(up, Tick::now())),
                     }
                 },
             ));

@@ -150,7 +150,7 @@ pub enum HashKey {
 pub enum HashTable {
     /// Remainder by total weight: most keys move when an endpoint comes or goes.
     Modulo,
-    /// A ring with 160 points for each unit of weight: about 1/n of the keys move.
+    /// A ring with 1024 points for each unit of weight: at most 1.2/n of the keys move.
     Ketama,
     /// Maglev's table: evener than the ring, slightly more keys move.
     Maglev,
@@ -356,7 +356,7 @@ impl Default for Retry {
 pub struct RetryOn {
     /// No connection: nothing was sent. Default true.
     pub connect: bool,
-    /// No response in time. Default false.
+    /// No response in time. Default true.
     pub timeout: bool,
     /// The connection ended before a response. Default true.
     pub reset: bool,
@@ -372,7 +372,7 @@ impl Default for RetryOn {
     fn default() -> Self {
         Self {
             connect: true,
-            timeout: false,
+            timeout: true,
             reset: true,
             invalid: false,
             refused: true,

@@ -78,10 +78,10 @@ impl MemberState {
     }
 
     /// What active checks found. A member that comes back starts slowly, if it is told to.
-    pub fn set_health(&self, up: bool) {
+    pub fn set_health(&self, up: bool, now: Tick) {
         let was_down = self.down.swap(!up, Ordering::Relaxed);
         if up && was_down {
-            self.comes_back(Tick::now());
+            self.comes_back(now);
         }
         if up == was_down {
             self.changed();
@@ -115,6 +115,13 @@ impl MemberState {
     /// It can be used again from `now` on.
     pub fn comes_back(&self, now: Tick) {
         self.back.store(now.as_millis().max(1), Ordering::Relaxed);
+    }
+
+    /// A request that tried it after failures ended neither well nor badly: the next one may try.
+    pub fn trial_abandoned(&self) {
+        if self.fails.abandoned() {
+            self.changed();
+        }
     }
 
     /// Something changed that matters for choosing.
@@ -192,7 +199,12 @@ impl Member {
 
     /// Whether a request may go to it, as far as failed attempts tell.
     pub(super) fn probe(&self, now: Tick) -> Turn {
-        self.state.fails.try_probe(now, self.max_fails, self.fail_timeout)
+        let turn = self.state.fails.try_probe(now, self.max_fails, self.fail_timeout);
+        if turn == Turn::Probe {
+            // Until it is known how that ends, it is no member that others wait for.
+            self.state.changed();
+        }
+        turn
     }
 
     /// What it is called in the log: its URL, and the address where the URL has a name.

@@ -110,9 +110,13 @@ impl Balancer {
         members: Vec<Member>,
         pool: Arc<PoolState>,
         epoch: Arc<Epoch>,
+        now: Tick,
     ) -> Self {
-        let fail_open = settings.fail_open;
-        let (current, now) = (epoch.current(), Tick::now());
+        for member in &members {
+            member.endpoint.is_used_by(&pool, member.max_conns.is_some());
+        }
+        epoch.wakes(&pool);
+        let (fail_open, current) = (settings.fail_open, epoch.current());
         let planned = |balance: Balance| {
             let plan = Plan::new(&balance, fail_open, &members, current, now, None);
             Planned { balance, plan: ArcSwap::from_pointee(plan) }
@@ -171,28 +175,35 @@ impl Balancer {
     }
 
     fn look_up(&self, balance: &Balance, plan: &Plan, ask: &Ask, tried: &Tried) -> Choice<'_> {
-        let mut passed_over: Option<Tried> = None;
+        // Members that others are trying at this moment.
+        let mut refused: Vec<usize> = Vec::new();
         loop {
-            let tried = passed_over.as_ref().unwrap_or(tried);
-            let index = match plan.find(balance, &self.members, ask, tried) {
+            let index = match plan.find(balance, &self.members, ask, tried, &refused) {
                 Found::Member(index) => index,
+                Found::LeftOut(index) => return self.at(index),
                 Found::Full => return Choice::Full,
-                Found::Nothing => return Choice::Nothing,
+                Found::Nothing => break,
             };
             let Some(member) = self.members.get(index) else { return Choice::Nothing };
             match member.probe(ask.now) {
                 _ if !plan.probes => return Choice::Member(member, Trial::No),
                 Turn::Free => return Choice::Member(member, Trial::No),
                 Turn::Probe => return Choice::Member(member, Trial::Yes),
-                // All that is left is being tried by others.
-                Turn::Refused if tried.contains(index) => return Choice::Member(member, Trial::No),
-                Turn::Refused => {
-                    let mut more = tried.clone();
-                    more.add(index);
-                    passed_over = Some(more);
-                }
+                Turn::Refused => refused.push(index),
             }
         }
+        if refused.is_empty() || !self.fail_open {
+            return Choice::Nothing;
+        }
+        match plan.find(balance, &self.members, ask, tried, &[]) {
+            Found::Member(index) | Found::LeftOut(index) => self.at(index),
+            Found::Full => Choice::Full,
+            Found::Nothing => Choice::Nothing,
+        }
+    }
+
+    fn at(&self, index: usize) -> Choice<'_> {
+        self.members.get(index).map_or(Choice::Nothing, |member| Choice::Member(member, Trial::No))
     }
 
     /// The member at `index`, if a client that sticks to it may go there and it was not tried yet.
@@ -215,13 +226,21 @@ impl Balancer {
         }
     }
 
-    /// There is a member that can be used now and was not tried yet.
+    /// There is a member that was not tried yet and can be used now, or is asked rather than nobody.
     pub fn has_another(&self, tried: &Tried, now: Tick) -> bool {
         let alone = !self.may_leave_out();
-        let another = |(index, member): (usize, &Member)| {
-            !tried.contains(index) && member.is_usable(alone, now)
-        };
-        self.members.iter().enumerate().any(another)
+        let usable = |member: &Member| member.is_usable(alone, now);
+        let none = || !self.members.iter().any(usable);
+        let open = |member: &Member| member.is_wanted() && (member.state.is_up() || none());
+        let fits = |member: &Member| usable(member) || (self.fail_open && open(member));
+        let mut members = self.members.iter().enumerate();
+        members.any(|(index, member)| !tried.contains(index) && fits(member))
+    }
+
+    /// When, after `now`, a member can be used again because time has passed; `None` if that cannot
+    /// be.
+    pub fn next_change(&self, now: Tick) -> Option<Tick> {
+        self.members.iter().filter_map(|member| member.next_change(now)).min()
     }
 
     /// There is more than one member, so that one which fails can be left out.

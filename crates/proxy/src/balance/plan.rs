@@ -14,7 +14,7 @@ use net::timer::Tick;
 use super::ketama::Ring;
 use super::load::Load;
 use super::modulo::Modulo;
-use super::node::Node;
+use super::node::{Node, WHOLE};
 use super::peak_ewma::{self, Cost};
 use super::{Ask, Member, Tried};
 use super::{
@@ -32,6 +32,9 @@ pub(super) struct Plan {
     /// It has to be made anew at this time, even if nothing happens.
     valid_until: Option<Tick>,
     tiers: Vec<Tier>,
+    /// Those left out because of failures, for requests that all others have failed; only where the
+    /// operator wants them asked rather than nobody.
+    left_out: Vec<u16>,
     /// A member that failed gets one request first. Not where nothing else is left.
     pub(super) probes: bool,
 }
@@ -58,8 +61,18 @@ enum Table {
     WeightedRandom(weighted_random::Table),
     PeakEwma,
     Modulo(Modulo),
-    Ketama(Ring),
+    /// With what the ring was made of. It holds those that cannot be used, too: they are passed over,
+    /// so that it is not made anew whenever a member goes or comes back.
+    Ketama(Ring, Vec<Named>),
     Maglev(maglev::Table),
+}
+
+/// A member as consistent hashing sees it, and keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Named {
+    name: String,
+    weight: u32,
+    share: u32,
 }
 
 /// What was found.
@@ -67,6 +80,8 @@ enum Table {
 pub(super) enum Found {
     /// This member.
     Member(usize),
+    /// This one, which is left out, since all others were tried.
+    LeftOut(usize),
     /// There are members, and all have as many requests as they may.
     Full,
     /// There is none.
@@ -108,7 +123,10 @@ impl Plan {
         let grows = shares.iter().any(|(_, _, share)| (1..100).contains(share));
         let growth = grows.then(|| Tick::from(now.as_millis() + GROWTH.as_millis() as u64));
         let changes = members.iter().filter_map(|member| member.next_change(now)).chain(growth);
-        Self { epoch, valid_until: changes.min(), tiers, probes: !alone && !open }
+        let left_out =
+            shares.iter().filter(|(_, member, share)| *share == 0 && member.state.is_up());
+        let left_out = left_out.filter(|_| fail_open).map(|(index, ..)| *index).collect();
+        Self { epoch, valid_until: changes.min(), tiers, left_out, probes: !alone && !open }
     }
 
     /// Time alone has not made it wrong.
@@ -117,35 +135,51 @@ impl Plan {
     }
 
     /// The member for a request: of the first tier that has one which was not tried yet; if all were
-    /// tried, one of the first tier again.
+    /// tried, one that is left out, where that may be, or one of the first tier again. It is none of
+    /// those `refused`.
     pub(super) fn find(
         &self,
         balance: &Balance,
         members: &[Member],
         ask: &Ask,
         tried: &Tried,
+        refused: &[usize],
     ) -> Found {
         let full = Cell::new(false);
+        let is_full = |index: usize| members.get(index).is_none_or(Member::is_full);
         let has_room = |index: usize| {
-            let is_full = members.get(index).is_none_or(Member::is_full);
+            let is_full = is_full(index);
             full.set(full.get() || is_full);
             !is_full
         };
         for tier in &self.tiers {
-            let fits = |index: usize| !tried.contains(index) && has_room(index);
+            let fits = |index: usize| {
+                !tried.contains(index) && !refused.contains(&index) && has_room(index)
+            };
             match tier.find(balance, members, ask, fits) {
                 Some(index) => return Found::Member(index),
                 None if full.get() => return Found::Full,
                 None => {}
             }
         }
-        let again = self.tiers.first().filter(|_| !tried.is_empty());
-        let again = again.and_then(|tier| tier.find(balance, members, ask, has_room));
-        match again {
-            Some(index) => Found::Member(index),
-            None if full.get() => Found::Full,
-            None => Found::Nothing,
+        if tried.is_empty() {
+            return Found::Nothing;
         }
+        let mut left_out = self.left_out.iter().map(|&index| usize::from(index));
+        let fits =
+            |index: &usize| !tried.contains(*index) && !refused.contains(index) && !is_full(*index);
+        if let Some(index) = left_out.find(fits) {
+            return Found::LeftOut(index);
+        }
+        for tier in &self.tiers {
+            let fits = |index: usize| !refused.contains(&index) && has_room(index);
+            match tier.find(balance, members, ask, fits) {
+                Some(index) => return Found::Member(index),
+                None if full.get() => return Found::Full,
+                None => {}
+            }
+        }
+        Found::Nothing
     }
 }
 
@@ -161,20 +195,29 @@ impl Tier {
             Balance::RoundRobin | Balance::Random => 1,
             _ => member.weight(),
         };
-        // An entry without weight gets nothing, unless nobody has any.
-        let weightless = shares.iter().all(|(_, member, _)| weigh(member) == 0);
+        // An entry without weight gets nothing, unless none that can be used has any.
+        let weightless = shares.iter().all(|(_, member, share)| *share == 0 || weigh(member) == 0);
         let weigh = |member: &Member| if weightless { 1 } else { weigh(member) };
         shares.retain(|(_, member, _)| weigh(member) > 0);
         let weights: Vec<u32> =
             shares.iter().map(|(_, member, share)| weigh(member).saturating_mul(*share)).collect();
         let members: Vec<u16> = shares.iter().map(|(index, ..)| *index).collect();
         let usable = weights.iter().filter(|&&weight| weight > 0).count();
+        let named = |&(_, member, share): &(u16, &Member, u32)| Named {
+            name: member.name(),
+            weight: weigh(member),
+            share,
+        };
+        let named: Vec<Named> = shares.iter().filter(|_| by_hash).map(named).collect();
         let before = old.into_iter().flat_map(|plan| &plan.tiers);
-        let same = before
-            .filter(|tier| !by_hash && tier.members == members && tier.weights == weights)
-            .map(|tier| Arc::clone(&tier.table))
-            .next();
-        let table = same.unwrap_or_else(|| Arc::new(Table::new(balance, &shares, &weights)));
+        let is_same = |tier: &&Tier| match &*tier.table {
+            Table::Ketama(_, of) => {
+                of.iter().cloned().eq(named.iter().cloned().map(Named::on_ring))
+            }
+            _ => !by_hash && tier.members == members && tier.weights == weights,
+        };
+        let same = before.filter(is_same).map(|tier| Arc::clone(&tier.table)).next();
+        let table = same.unwrap_or_else(|| Arc::new(Table::new(balance, named, &shares, &weights)));
         Self { members, weights, usable, table }
     }
 
@@ -218,8 +261,9 @@ impl Tier {
                 let candidates = table.candidates(ask.hash).filter(fits_at);
                 bounded(balance, count, load, candidates)
             }
-            Table::Ketama(ring) => {
-                let candidates = ring.candidates(ask.hash).filter(fits_at);
+            Table::Ketama(ring, _) => {
+                let usable = |position: &usize| self.weights.get(*position) > Some(&0);
+                let candidates = ring.candidates(ask.hash).filter(usable).filter(fits_at);
                 bounded(balance, count, load, candidates)
             }
             Table::Maglev(table) => {
@@ -252,21 +296,14 @@ fn bounded(
 }
 
 impl Table {
-    fn new(balance: &Balance, shares: &[(u16, &Member, u32)], weights: &[u32]) -> Self {
+    /// `named`: only where members are found by hash.
+    fn new(
+        balance: &Balance,
+        named: Vec<Named>,
+        shares: &[(u16, &Member, u32)],
+        weights: &[u32],
+    ) -> Self {
         let starting = shares.iter().any(|(_, _, share)| *share < 100);
-        let names: Vec<String> = match balance {
-            Balance::Hash { .. } => shares.iter().map(|(_, member, _)| member.name()).collect(),
-            _ => Vec::new(),
-        };
-        let nodes = || -> Vec<Node<'_>> {
-            let named = names.iter().zip(shares);
-            let node = named.map(|(name, (_, member, share))| Node {
-                name: name.as_bytes(),
-                weight: member.weight(),
-                share: *share,
-            });
-            node.collect()
-        };
         match balance {
             Balance::RoundRobin if starting => Self::Order(weighted::Sequence::new(weights)),
             Balance::RoundRobin => Self::RoundRobin,
@@ -279,10 +316,31 @@ impl Table {
             Balance::WeightedRandom => Self::WeightedRandom(weighted_random::Table::new(weights)),
             Balance::PeakEwma => Self::PeakEwma,
             Balance::Hash { table: HashTable::Modulo, .. } => Self::Modulo(Modulo::new(weights)),
-            Balance::Hash { table: HashTable::Ketama, .. } => Self::Ketama(Ring::new(&nodes())),
+            Balance::Hash { table: HashTable::Ketama, .. } => {
+                let named: Vec<Named> = named.into_iter().map(Named::on_ring).collect();
+                let ring = Ring::new(&nodes(&named));
+                Self::Ketama(ring, named)
+            }
             Balance::Hash { table: HashTable::Maglev, .. } => {
-                Self::Maglev(maglev::Table::new(&nodes()))
+                Self::Maglev(maglev::Table::new(&nodes(&named)))
             }
         }
+    }
+}
+
+fn nodes(named: &[Named]) -> Vec<Node<'_>> {
+    let nodes = named.iter().map(|named| Node {
+        name: named.name.as_bytes(),
+        weight: named.weight,
+        share: named.share,
+    });
+    nodes.collect()
+}
+
+impl Named {
+    /// The same if it can be used.
+    fn on_ring(self) -> Self {
+        let share = if self.share == 0 { WHOLE } else { self.share };
+        Self { share, ..self }
     }
 }

@@ -19,11 +19,10 @@ use wire::field::FieldId;
 use super::attempt::Lost;
 use super::wait::ClientWatch;
 use super::{Broken, Patience};
-use crate::balance::{Ask, Choice, Member, TRIED_MAX, Trial, Tried};
+use crate::balance::{Ask, Choice, Member, MemberState, TRIED_MAX, Trial, Tried};
 use crate::decide::Matched;
 use crate::exchange::Inbound;
 use crate::health::breaker::Permit;
-use crate::health::max_fails::Fails;
 use crate::health::outlier::Failure;
 use crate::live::InFlight;
 use crate::log::{Cause, Party, Phase};
@@ -114,7 +113,7 @@ impl<'a> Attempts<'a> {
     pub(super) fn new(inbound: &Inbound<'_>, matched: &Matched<'a>) -> Result<Self, Broken> {
         let pool = matched.pool;
         let now = Tick::now();
-        let permit = pool.permit(&inbound.connection.worker.error_log);
+        let permit = pool.permit(&inbound.connection.worker.error_log, now);
         let permit = permit.map_err(|seconds| {
             let detail = "the circuit breaker of the pool is open".to_owned();
             Broken { detail, retry_after: Some(seconds), ..no_endpoint() }
@@ -172,26 +171,33 @@ impl<'a> Attempts<'a> {
     /// Chooses a member and takes a place at it.
     fn take(&self, inbound: &Inbound<'_>) -> Taken<'a> {
         let pool = self.pool;
-        let Some(in_pool) = pool.enter() else { return Taken::Full };
-        let mut in_pool = Some(in_pool);
+        if !pool.has_room() {
+            return Taken::Full;
+        }
         // Another worker may take the last place after it was seen free.
         for _ in 0..=pool.balancer.members().len() {
-            match self.choose(inbound) {
+            let (member, trial) = match self.choose(inbound) {
                 Choice::Nothing => return Taken::Nothing,
                 Choice::Full => return Taken::Full,
-                Choice::Member(member, trial) => {
-                    let probe = (trial == Trial::Yes).then_some(&member.state.fails);
-                    let limited =
-                        member.max_conns.is_some() || in_pool.iter().flatten().count() > 0;
+                Choice::Member(member, trial) => (member, trial),
+            };
+            let probe = (trial == Trial::Yes).then_some(&*member.state);
+            let in_flight = member.endpoint.enter(member.max_conns);
+            // Last, so that none is turned away for one that then finds no member.
+            let in_pool = in_flight.as_ref().and_then(|_| pool.enter());
+            let limited = member.max_conns.is_some() || in_pool.iter().flatten().count() > 0;
+            match in_pool {
+                Some(in_pool) => {
                     let queue = limited.then_some(&pool.state.queue);
-                    let in_flight = member.endpoint.enter(member.max_conns);
-                    if in_flight.is_some() {
-                        let in_pool = in_pool.take().flatten();
-                        let flight = Flight { in_flight, in_pool, queue, probe };
-                        return Taken::Member(member, flight);
+                    let flight = Flight { in_flight, in_pool, queue, probe };
+                    return Taken::Member(member, flight);
+                }
+                None => {
+                    if let Some(state) = probe {
+                        state.trial_abandoned();
                     }
-                    if let Some(fails) = probe {
-                        fails.abandoned();
+                    if in_flight.is_some() {
+                        return Taken::Full;
                     }
                 }
             }
@@ -200,12 +206,12 @@ impl<'a> Attempts<'a> {
     }
 
     fn choose(&self, inbound: &Inbound<'_>) -> Choice<'a> {
-        let tried = &*self.tried.borrow();
-        if let Some(member) = self.found.tag().and_then(|tag| self.pool.keeper(tag, tried)) {
+        let (now, tried) = (Tick::now(), &*self.tried.borrow());
+        if let Some(member) = self.found.tag().and_then(|tag| self.pool.keeper(tag, tried, now)) {
             return Choice::Member(member, Trial::No);
         }
         let random = inbound.connection.worker.next_random();
-        let ask = Ask { hash: self.hash, random, turn: self.turn, now: Tick::now() };
+        let ask = Ask { hash: self.hash, random, turn: self.turn, now };
         self.pool.balancer.choose(&ask, tried)
     }
 
@@ -216,7 +222,9 @@ impl<'a> Attempts<'a> {
         patience: &Patience<'_>,
     ) -> Result<(&'a Member, Flight<'a>), Broken> {
         let settings = &self.pool.settings.queue;
-        let Some(_place) = self.pool.state.queue.enter(settings.max) else {
+        let Some(_place) =
+            self.pool.state.queue.enter(settings.max, !self.tried.borrow().is_empty())
+        else {
             let what = format!("{} requests wait for an endpoint already", settings.max);
             return Err(Broken { detail: what, ..no_endpoint() });
         };
@@ -224,7 +232,7 @@ impl<'a> Attempts<'a> {
         deadline.set(patience.within(settings.timeout));
         let mut watch = ClientWatch::new();
         loop {
-            let mut room = pin!(self.pool.state.queue.room());
+            let mut room = pin!(self.pool.room(Tick::now()));
             // Asked for before looking, so that room made in between is not missed.
             room.as_mut().enable();
             match self.take(inbound) {
@@ -256,7 +264,7 @@ impl<'a> Attempts<'a> {
         micros: Option<u64>,
     ) {
         let log = &inbound.connection.worker.error_log;
-        self.pool.answered(log, member, status, micros);
+        self.pool.answered(log, member, status, micros, Tick::now());
     }
 
     /// The attempt was lost.
@@ -288,7 +296,7 @@ impl<'a> Attempts<'a> {
             Reason::Status(_) => Failure::Status,
         };
         let log = &inbound.connection.worker.error_log;
-        self.pool.failed(log, member, failure, cause, micros);
+        self.pool.failed(log, member, failure, cause, micros, Tick::now());
     }
 
     /// Another attempt was answered first: this one took at least as long as it had.
@@ -321,7 +329,7 @@ impl<'a> Attempts<'a> {
     pub(super) fn end(&self, inbound: &Inbound<'_>, status: Option<u16>, micros: Option<u64>) {
         if let Some(permit) = self.permit.take() {
             let log = &inbound.connection.worker.error_log;
-            self.pool.done(log, permit, status, micros);
+            self.pool.done(log, permit, status, micros, Tick::now());
         }
     }
 
@@ -416,15 +424,15 @@ pub(super) struct Flight<'a> {
     /// Where places at the member or in the pool are limited: who waits for one.
     queue: Option<&'a Queue>,
     /// It tries a member that had failed; if it ends without an outcome, another one may.
-    probe: Option<&'a Fails>,
+    probe: Option<&'a MemberState>,
 }
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         self.in_flight = None;
         self.in_pool = None;
-        if let Some(fails) = self.probe {
-            fails.abandoned();
+        if let Some(state) = self.probe {
+            state.trial_abandoned();
         }
         if let Some(queue) = self.queue {
             queue.leave_room();

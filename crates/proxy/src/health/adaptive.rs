@@ -7,6 +7,8 @@
 //! the limit would get used to a queue of its own making, and would throttle upstreams for ever that
 //! became slower for good.
 //!
+//! A request that times out is a sign of overload by itself: the limit loses their share.
+//!
 //! What always holds: the limit is at least [`LEAST`] and at most what was asked for; it is worked
 //! out once a window, by the worker that is first to pass its end; it does not grow, and nothing is
 //! measured, while it is not needed.
@@ -53,6 +55,8 @@ pub struct Limit {
     current: AtomicU32,
     /// Samples of this window (16 bits) and the sum of their latencies (48).
     samples: AtomicU64,
+    /// Requests of this window that got no response in time.
+    timeouts: AtomicU32,
     /// Most requests in flight seen in this window.
     peak: AtomicU32,
     /// When this window began, and how long it is, in milliseconds.
@@ -88,6 +92,7 @@ impl Limit {
             max: max as f32,
             current: AtomicU32::new(first),
             samples: AtomicU64::new(0),
+            timeouts: AtomicU32::new(0),
             peak: AtomicU32::new(0),
             began: AtomicU64::new(0),
             window: AtomicU64::new(WINDOW),
@@ -103,18 +108,32 @@ impl Limit {
     }
 
     /// A request took `latency_us` microseconds until its response, with `in_flight` requests in
-    /// flight, itself included. To be told of successes and of timeouts, not of other failures,
-    /// which may be fast.
+    /// flight, itself included. To be told of successes, not of failures, which may be fast.
     pub fn sample(&self, latency_us: u64, in_flight: u32, now: Tick) {
+        let latency = latency_us.min(LONGEST);
+        let count = |bits| (count_of(bits) < SAMPLES_COUNTED).then(|| bits + (1 << 48) + latency);
+        // An `Err` means that there are as many as count.
+        let _ = self.samples.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
+        self.counted(in_flight, now);
+    }
+
+    /// A request got no response in time, with `in_flight` requests in flight, itself included. How
+    /// long it would have taken nobody knows, so it tells nothing of latency; but it is a sign of
+    /// overload, and takes its share of the limit away.
+    pub fn timed_out(&self, in_flight: u32, now: Tick) {
+        let more = |count: u32| count.checked_add(1);
+        // An `Err` means that there are as many as count.
+        let _ = self.timeouts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        self.counted(in_flight, now);
+    }
+
+    /// Ends the window if it is over.
+    fn counted(&self, in_flight: u32, now: Tick) {
         if in_flight > self.peak.load(Ordering::Relaxed) {
             self.peak.fetch_max(in_flight, Ordering::Relaxed);
         }
-        let latency = latency_us.min(LONGEST);
-        let count = |bits| (count_of(bits) < SAMPLES_COUNTED).then(|| bits + (1 << 48) + latency);
-        let samples = match self.samples.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count) {
-            Ok(before) => count_of(before) + 1,
-            Err(full) => count_of(full),
-        };
+        let timeouts = u64::from(self.timeouts.load(Ordering::Relaxed));
+        let samples = count_of(self.samples.load(Ordering::Relaxed)) + timeouts;
         let began = self.began.load(Ordering::Relaxed);
         // A clock that has jumped back far ends a window, too.
         let is_over = now.as_millis().abs_diff(began) >= self.window.load(Ordering::Relaxed);
@@ -132,16 +151,19 @@ impl Limit {
 
     fn evaluate(&self, now: Tick) {
         let bits = self.samples.swap(0, Ordering::Relaxed);
+        let timeouts = self.timeouts.swap(0, Ordering::Relaxed);
         let peak = self.peak.swap(0, Ordering::Relaxed);
         let samples = count_of(bits);
-        if samples == 0 {
+        let all = samples + u64::from(timeouts);
+        if all == 0 {
             return;
         }
-        let latency = ((bits & SUM_MASK) / samples).max(1) as f32;
+        let latency = (bits & SUM_MASK).checked_div(samples).map(|mean| mean.max(1) as f32);
+        let answered = samples as f32 / all as f32;
         let known = Known::from_bits(self.known.load(Ordering::Relaxed));
         let (known, phase) = match Phase::from_bits(self.phase.load(Ordering::Relaxed)) {
             Phase::Steady => {
-                let known = known.after(latency, peak, self.max);
+                let known = known.after(latency, answered, peak, self.max);
                 let is_due = || {
                     let measured = self.measured.load(Ordering::Relaxed);
                     now.as_millis().abs_diff(measured) >= MEASURE_EVERY
@@ -155,7 +177,9 @@ impl Limit {
             Phase::Draining(_) => (known, Phase::Measuring),
             Phase::Measuring => {
                 self.measured.store(now.as_millis(), Ordering::Relaxed);
-                (Known { base: latency, ..known }, Phase::Steady)
+                // Where requests time out, nothing was measured.
+                let base = latency.filter(|_| timeouts == 0).unwrap_or(known.base);
+                (Known { base, ..known }.shrunk(answered, self.max), Phase::Steady)
             }
         };
         self.known.store(known.into_bits(), Ordering::Relaxed);
@@ -221,8 +245,12 @@ impl Known {
         ((self.base / 500.0) as u64).clamp(WINDOW, WINDOW_MAX)
     }
 
-    fn after(self, latency: f32, peak: u32, max: f32) -> Self {
+    /// `latency`: of those that were answered, if any were; `answered`: their share.
+    fn after(self, latency: Option<f32>, answered: f32, peak: u32, max: f32) -> Self {
         let is_needed = self.is_needed(peak);
+        let Some(latency) = latency else {
+            return if is_needed { self.shrunk(answered, max) } else { self };
+        };
         let base = match self.base {
             0.0 => latency,
             base if latency < base || !is_needed => base + (latency - base) * FOLLOW,
@@ -232,9 +260,17 @@ impl Known {
             return Self { base, ..self };
         }
         let gradient = (TOLERANCE * base / latency).clamp(STEEPEST, 1.0);
+        let gradient = (gradient * answered).max(STEEPEST);
         let target = self.limit * gradient + self.limit.sqrt();
         let limit = self.limit + (target - self.limit) * SMOOTHING;
         Self { limit: within(limit, max), base }
+    }
+
+    /// With so much less of the limit as was not answered.
+    fn shrunk(self, answered: f32, max: f32) -> Self {
+        let target = self.limit * answered.max(STEEPEST);
+        let limit = self.limit + (target - self.limit) * SMOOTHING;
+        Self { limit: within(limit, max), ..self }
     }
 }
 
@@ -323,6 +359,31 @@ mod tests {
         assert!(after.abs_diff(before) < before / 4, "{before} {after}");
     }
 
+    /// Latency of what is answered says nothing where most is not.
+    #[test]
+    fn requests_that_time_out_are_signs_of_overload() {
+        let shrinks = |of_twenty: usize| {
+            let mut world = World::new(None);
+            let before = world.run(60);
+            for _ in 0..500 {
+                let in_flight = world.limit.current();
+                let now = Tick::from(world.now);
+                (0..of_twenty).for_each(|_| world.limit.timed_out(in_flight, now));
+                (of_twenty..20).for_each(|_| world.limit.sample(10_000, in_flight, now));
+                world.now += 50;
+            }
+            let least = before / 4;
+            let after = world.run(0);
+            let recovered = world.run(90);
+            assert!(recovered.abs_diff(before) < before / 4, "{before} {recovered}");
+            after < least
+        };
+        assert!(shrinks(20));
+        assert!(shrinks(15));
+        // A few are no reason to turn many others away.
+        assert!(!shrinks(1));
+    }
+
     #[test]
     fn upstreams_that_stay_slower_are_not_throttled_for_ever() {
         let mut world = World::new(None);
@@ -371,7 +432,10 @@ mod tests {
                     _ => random.below(1_000_000),
                 };
                 let in_flight = if random.percent(5) { u32::MAX } else { random.below(200) as u32 };
-                limit.sample(latency, in_flight, now);
+                match random.percent(20) {
+                    true => limit.timed_out(in_flight, now),
+                    false => limit.sample(latency, in_flight, now),
+                }
                 let range = LEAST.min(most)..=most;
                 assert!(range.contains(&limit.current()), "seed {seed}, step {step}");
             }

@@ -103,14 +103,14 @@ impl Fails {
         }
     }
 
-    /// A request with [`Turn::Probe`] ended neither well nor badly: the next one may try.
-    pub fn abandoned(&self) {
+    /// A request with [`Turn::Probe`] ended neither well nor badly: the next one may try. False if it
+    /// has ended otherwise meanwhile.
+    pub fn abandoned(&self) -> bool {
         let update = |bits| {
             let known = Known::from_bits(bits);
             known.tried.then(|| Known { tried: false, due: true, ..known }.into_bits())
         };
-        // An `Err` means that it has ended otherwise meanwhile.
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update).is_ok()
     }
 
     /// Forgets all failures, as when the endpoint has another address.
@@ -204,7 +204,7 @@ mod tests {
             match event {
                 Failed { is_news } => assert_eq!(fails.failed(now, max), *is_news, "{time}"),
                 Succeeds { is_news } => assert_eq!(fails.succeeded(max), *is_news, "{time}"),
-                Abandons => fails.abandoned(),
+                Abandons => drop(fails.abandoned()),
                 Asks(turn) => {
                     assert_eq!(fails.usable(now, max, s(timeout)), *turn != Refused, "{time}");
                     assert_eq!(fails.try_probe(now, max, s(timeout)), *turn, "{time}");
@@ -425,7 +425,7 @@ mod tests {
                 match random.below(4) {
                     0 => drop(fails.failed(now, max)),
                     1 => drop(fails.succeeded(max)),
-                    2 => fails.abandoned(),
+                    2 => drop(fails.abandoned()),
                     _ => {
                         let usable = fails.usable(now, max, timeout);
                         assert_eq!(fails.until(now, max, timeout).is_none(), usable);

@@ -25,12 +25,12 @@ use std::time::Duration;
 use net::timer::Tick;
 
 /// A length of time in milliseconds, the longest there is if it does not fit.
-fn millis(time: Duration) -> u64 {
+pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The point in time `millis` later, or the last there is.
-fn later(now: Tick, millis: u64) -> Tick {
+pub(crate) fn later(now: Tick, millis: u64) -> Tick {
     Tick::from(now.as_millis().saturating_add(millis))
 }
 
