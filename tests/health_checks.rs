@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use crate::harness::*;
 
@@ -122,4 +124,42 @@ fn a_check_is_a_request_that_says_what_it_is() {
     assert_eq!(request.get("connection"), Some("close"));
     let agent = request.get("user-agent").unwrap();
     assert!(agent.starts_with("Ravelin/") && agent.ends_with(" health check"), "{agent}");
+}
+
+#[test]
+fn a_request_that_waits_at_one_found_down_goes_elsewhere() {
+    let stuck = Arc::new(AtomicBool::new(false));
+    let (came, waits) = channel();
+    let is_stuck = stuck.clone();
+    // A held process: its system takes connections, nobody answers.
+    let a = Origin::script(move |conn| {
+        while let Ok(request) = conn.try_request() {
+            match (&*request.target, is_stuck.load(Ordering::SeqCst)) {
+                ("/health", false) => conn.send(ok("well")),
+                ("/health", true) => return conn.wait_closed(),
+                _ => {
+                    let _ = came.send(());
+                    return conn.wait_closed();
+                }
+            }
+        }
+    });
+    let b = Origin::saying("b");
+    let more = "[sites.proxy.health_check]\npath = \"/health\"\ninterval = \"100ms\"\n\
+                timeout = \"100ms\"\nfall = 2\n[sites.proxy.timeout]\nread = \"1h\"\n";
+    let ravelin = Ravelin::start(&site(&[&a.url(), &b.url()], more));
+    let mut put = ravelin.client();
+    let mut post = ravelin.client();
+    let head = "/ HTTP/1.1\r\nHost: example.com\r\nContent-Length: 2\r\n\r\nhi";
+    put.send(format!("PUT {head}"));
+    waits.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(ravelin.get("/").expect(200).text(), "b");
+    post.send(format!("POST {head}"));
+    waits.recv_timeout(PATIENCE).unwrap();
+    stuck.store(true, Ordering::SeqCst);
+    ravelin.stderr.line_with(&[&a.url(), " is down: "]);
+    assert_eq!(put.response("PUT").expect(200).text(), "b");
+    // Nobody knows whether it was acted upon, so it waits on.
+    post.wire.sock.set_patience(Duration::from_millis(1500));
+    assert!(matches!(post.wire.response("POST"), Err(Broken::TimedOut)));
 }

@@ -110,7 +110,7 @@ fn what_may_do_harm_twice_or_has_a_body_is_asked_for_once() {
     ] {
         let (a, told) = silent();
         let b = Origin::saying("b");
-        let more = format!("{HEDGE}[sites.proxy.timeout]\nread = 1\n");
+        let more = format!("{HEDGE}on = [\"connect\"]\n[sites.proxy.timeout]\nread = 1\n");
         let ravelin = Ravelin::start(&site(&[&a.url(), &b.url()], &more));
         ravelin.ask(request).expect(504);
         assert_eq!(told.recv_timeout(PATIENCE), Ok("came"));

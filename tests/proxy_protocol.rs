@@ -407,11 +407,10 @@ fn a_connection_without_a_header_is_closed_without_an_answer() {
     let tls = BehindTls::with("handshake_timeout = 60");
     tls.behind.assert_refused(&hello(&mut tls.session()));
     tls.behind.assert_refused(REQUEST.as_bytes());
-    // A header and no TLS where TLS is wanted: no more than an alert comes back.
+    // A header and no TLS where TLS is wanted: the client is told, and nothing is served.
     let mut client = tls.behind.client();
     client.send([&v2(&[]), REQUEST.as_bytes()].concat());
-    let answer = client.wire.rest().unwrap_or_default();
-    assert!(!answer.starts_with(b"HTTP"), "{}", answer.escape_ascii());
+    assert!(client.response("GET").expect(400).text().contains("HTTPS port"));
     assert_eq!(tls.behind.origin.connections(), 0);
     // The listeners are none the worse for it.
     behind.serve_honest();

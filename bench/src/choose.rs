@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use config::model::{HashKey, Level};
 use net::timer::{Tick, unix_millis};
-use proxy::balance::{Ask, Choice, Member, Trial, Tried};
+use proxy::balance::{Ask, Choice, Member, Tried};
 use proxy::health::breaker::Permit;
 use proxy::live::{InFlight, Live};
 use proxy::log::{ErrorLog, sink};
@@ -314,7 +314,7 @@ impl<'a> Request<'a> {
         cookie: Option<&[u8]>,
     ) -> Result<Self> {
         let began = Tick::now();
-        let permit = pool.permit(log).map_err(|_| "the circuit breaker is open")?;
+        let permit = pool.permit(log, began).map_err(|_| "the circuit breaker is open")?;
         pool.budget.request(began);
         let key = pool.balancer.hash_key().and(property);
         // The proxy copies the property too.
@@ -330,12 +330,14 @@ impl<'a> Request<'a> {
     /// Chooses a member and takes a place at it; false if there is none at present.
     fn take_place(&mut self, random: u64) -> Result<bool> {
         let pool = self.pool;
-        let Some(in_pool) = pool.enter() else { return Ok(false) };
+        if !pool.has_room() {
+            return Ok(false);
+        }
         let now = Tick::now();
-        let keeper = self.found.tag().and_then(|tag| pool.keeper(tag, &self.tried));
+        let keeper = self.found.tag().and_then(|tag| pool.keeper(tag, &self.tried, now));
         let ask = Ask { hash: self.hash, random, turn: self.turn, now };
         let choice = match keeper {
-            Some(member) => Choice::Member(member, Trial::No),
+            Some((member, trial)) => Choice::Member(member, trial),
             None => pool.balancer.choose(&ask, &self.tried),
         };
         let member = match choice {
@@ -344,6 +346,7 @@ impl<'a> Request<'a> {
             Choice::Nothing => return Err("there is no member that can be used".into()),
         };
         let Some(in_flight) = member.endpoint.enter(member.max_conns) else { return Ok(false) };
+        let Some(in_pool) = pool.enter() else { return Ok(false) };
         if let Some(index) = pool.balancer.index_of(member) {
             self.tried.add(index);
         }
@@ -357,9 +360,9 @@ impl<'a> Request<'a> {
         let (pool, started) = (self.pool, self.started);
         let micros = || started.map(|started| started.elapsed().as_micros() as u64);
         let Some((member, in_flight, in_pool)) = self.place.take() else { return };
-        pool.answered(log, member, black_box(200), micros());
+        pool.answered(log, member, black_box(200), micros(), Tick::now());
         if let Some(permit) = self.permit.take() {
-            pool.done(log, permit, Some(black_box(200)), micros());
+            pool.done(log, permit, Some(black_box(200)), micros(), Tick::now());
         }
         if let (Some(sticky), Some(tag)) = (&pool.sticky, pool.tag_of(member)) {
             black_box(sticky.needs_cookie(self.found, tag, std::iter::empty()));

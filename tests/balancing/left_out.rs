@@ -82,9 +82,10 @@ fn a_trial_that_fails_leaves_it_out_again_and_says_nothing_new() {
 }
 
 #[test]
-fn when_all_are_left_out_nobody_is_asked_and_it_is_503() {
+fn without_fail_open_nobody_is_asked_when_all_are_left_out_and_it_is_503() {
     let [a, b] = ["a", "b"].map(Backend::new);
-    let ravelin = before(&[&a, &b], "max_fails = 1\nfail_timeout = \"1h\"", NO_RETRY);
+    let more = format!("{NO_RETRY}[sites.proxy.load_balancing]\nfail_open = false\n");
+    let ravelin = before(&[&a, &b], "max_fails = 1\nfail_timeout = \"1h\"", &more);
     let mut client = ravelin.client();
     for backend in [&a, &b] {
         backend.set_status(503);
@@ -97,10 +98,9 @@ fn when_all_are_left_out_nobody_is_asked_and_it_is_503() {
 }
 
 #[test]
-fn fail_open_asks_all_when_none_is_usable() {
+fn those_left_out_are_asked_when_none_is_usable() {
     let [a, b] = ["a", "b"].map(Backend::new);
-    let more = format!("{NO_RETRY}[sites.proxy.load_balancing]\nfail_open = true\n");
-    let ravelin = before(&[&a, &b], "max_fails = 1\nfail_timeout = \"1h\"", &more);
+    let ravelin = before(&[&a, &b], "max_fails = 1\nfail_timeout = \"1h\"", NO_RETRY);
     let mut client = ravelin.client();
     for backend in [&a, &b] {
         backend.set_status(503);

@@ -23,11 +23,14 @@ struct Shared {
 
 #[derive(Default)]
 struct Zone {
-    /// Sets of records with their time to live, by name and type.
-    sets: HashMap<(String, u16), (u32, Vec<Vec<u8>>)>,
+    /// By name and type.
+    sets: HashMap<(String, u16), RecordSet>,
     conduct: Conduct,
     questions: HashMap<String, usize>,
 }
+
+/// The time to live of records, and what is in them.
+type RecordSet = (u32, Vec<Vec<u8>>);
 
 /// How a name server answers.
 #[derive(Clone, Default)]

@@ -210,7 +210,7 @@ fn describe_settings(out: &mut String, settings: &PoolSettings) {
         part(format!("{check:?}"), String::new());
     }
     part(format!("outlier {outlier:?}"), format!("outlier {:?}", default.outlier));
-    part(format!("fail_open {fail_open}"), format!("fail_open {}", default.fail_open));
+    part(format!("fail_open {fail_open:?}"), format!("fail_open {:?}", default.fail_open));
     part(format!("{retry:?}"), format!("{:?}", default.retry));
     part(format!("breaker {breaker:?}"), format!("breaker {:?}", default.breaker));
     part(format!("{concurrency:?}"), format!("{:?}", default.concurrency));

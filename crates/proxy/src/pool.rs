@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 use config::model::{PoolSettings, UpstreamState};
 use net::timer::Tick;
 
-use crate::balance::{Balancer, Member, Tried};
+use crate::balance::{Balancer, Member, Trial, Tried};
 use crate::health::adaptive::Limit;
 use crate::health::breaker::{Breaker, Outcome, Permit};
 use crate::health::budget::Budget;
@@ -100,7 +100,7 @@ impl Pool {
     }
 
     /// The member that keeps clients with this mark, if it can be used and was not tried yet.
-    pub fn keeper(&self, mark: Mark, tried: &Tried, now: Tick) -> Option<&Member> {
+    pub fn keeper(&self, mark: Mark, tried: &Tried, now: Tick) -> Option<(&Member, Trial)> {
         match mark {
             Mark::Member(tag) => {
                 let index = self.tags()?.tags.iter().position(|known| *known == tag)?;
@@ -262,6 +262,11 @@ impl Pool {
         // First counted: a member that is left out now is no reason to eject another one.
         self.count(log, member, &cause.as_str(), now);
         self.judge(log, member, Some(failure), micros, now);
+    }
+
+    /// Another attempt was answered before the one at `member`, which took at least this long.
+    pub fn overtaken(&self, log: &ErrorLog, member: &Member, micros: u64, now: Tick) {
+        self.judge(log, member, None, Some(micros), now);
     }
 
     /// Counts a failure as nginx does.

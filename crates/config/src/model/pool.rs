@@ -30,8 +30,8 @@ pub struct PoolSettings {
     pub health_checks: Vec<HealthCheck>,
     /// Ejection of endpoints that stand out by their errors or latency. Default none.
     pub outlier: Option<Outlier>,
-    /// When no endpoint is usable: try all of them (true), or answer 503. Default false.
-    pub fail_open: bool,
+    /// Which endpoints are asked when none is usable.
+    pub fail_open: FailOpen,
     /// When a request is sent again.
     pub retry: Retry,
     /// Stops requests to a pool that fails. Default none.
@@ -42,6 +42,18 @@ pub struct PoolSettings {
     pub queue: Queue,
 }
 
+/// Which endpoints are asked when none is usable, instead of answering 503.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FailOpen {
+    /// None.
+    Never,
+    /// Those left out because requests failed there, but none that active checks found down.
+    #[default]
+    ToFailing,
+    /// All.
+    ToAll,
+}
+
 impl Default for PoolSettings {
     fn default() -> Self {
         Self {
@@ -49,7 +61,7 @@ impl Default for PoolSettings {
             sticky: None,
             health_checks: Vec::new(),
             outlier: None,
-            fail_open: false,
+            fail_open: FailOpen::default(),
             retry: Retry::default(),
             breaker: None,
             concurrency: Concurrency::default(),

@@ -2,7 +2,7 @@
 
 use crate::decode::{Context, Spanned, Switch, Table};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{Balance, HashKey, HashTable};
+use crate::model::{Balance, FailOpen, HashKey, HashTable};
 use crate::schema::{Key, Kind, Section, now};
 use crate::source::Span;
 use crate::syntax::{field_name, quoted};
@@ -122,9 +122,10 @@ const fn keys(sticky: &'static Section) -> [Key; 6] {
         now(
             "fail_open",
             Kind::Bool,
-            "false",
-            "When no upstream is usable: try all of them, instead of answering 503; a request that failed at all \
-             usable ones goes to those left out because of failures.",
+            "those left out because of failures",
+            "Which upstreams are asked when none is usable, or all usable ones failed the request: all (`true`), none, so that \
+             the answer is 503 (`false`), or, if it is not written, those left out because requests failed there, but none that \
+             active checks found down.",
         ),
     ]
 }
@@ -134,7 +135,7 @@ const fn keys(sticky: &'static Section) -> [Key; 6] {
 pub(super) struct Balancing {
     pub(super) balance: Balance,
     pub(super) sticky: Option<Kept>,
-    pub(super) fail_open: bool,
+    pub(super) fail_open: FailOpen,
     /// The method could not be read; nothing is to be said about it.
     pub(super) unknown: bool,
     /// The method, if it is written.
@@ -172,7 +173,11 @@ pub(super) fn decode(parent: &Table<'_>) -> Option<Balancing> {
     };
     let sticky = sticky::decode(&table);
     let unknown = place.is_some() && method.is_none();
-    let fail_open = table.boolean("fail_open").unwrap_or(false);
+    let fail_open = match table.boolean("fail_open") {
+        None => FailOpen::default(),
+        Some(false) => FailOpen::Never,
+        Some(true) => FailOpen::ToAll,
+    };
     table.finish();
     Some(Balancing { balance, sticky, fail_open, unknown, place })
 }

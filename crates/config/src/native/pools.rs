@@ -90,7 +90,7 @@ impl Tables {
         let balancing = self.balancing.clone();
         PoolSettings {
             balance: balancing.as_ref().map_or(default.balance, |found| found.balance.clone()),
-            fail_open: balancing.as_ref().is_some_and(|found| found.fail_open),
+            fail_open: balancing.as_ref().map_or(default.fail_open, |found| found.fail_open),
             sticky: balancing.and_then(|found| found.sticky).map(|kept| kept.sticky),
             health_checks: self.checks.clone().map_or_else(Vec::new, |found| found.checks),
             outlier: self.outlier.clone().flatten(),

@@ -66,7 +66,7 @@ const KEYS: &[Key] = &[
     now(
         "on",
         REASONS,
-        "[\"connect\", \"reset\", \"refused\"]",
+        "[\"connect\", \"reset\", \"timeout\", \"refused\"]",
         "What is a reason. `connect`: no connection. `reset`: it ended before a response. `timeout`: no response in time. `invalid`: what came is no response. `refused`: HTTP/2, the upstream refused the stream. And statuses of responses: `[\"connect\", 502, \"503-504\"]`.",
     )
     .or(&["retry_on"]),

@@ -44,7 +44,12 @@ pub(super) static SSL: Section = Section {
             "in `cert_file`",
             "PEM file with the private key (PKCS#8, PKCS#1 or SEC1).",
         ),
-        now("ocsp_file", Kind::Text, "none", "DER file with an OCSP response to staple, for as long as it says that the certificate is good. Read again when it changes."),
+        now(
+            "ocsp_file",
+            Kind::Text,
+            "none",
+            "DER file with an OCSP response to staple, for as long as it says that the certificate is good. Read again when it changes.",
+        ),
         now("min_version", VERSIONS, "\"1.2\"", "Oldest version of TLS taken."),
         now("max_version", VERSIONS, "\"1.3\"", "Newest version of TLS taken."),
         now(

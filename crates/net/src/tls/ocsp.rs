@@ -235,8 +235,8 @@ mod tests {
     fn element(tag: u8, contents: &[u8]) -> Vec<u8> {
         let length = contents.len();
         let head = match length {
-            ..=0x7f => vec![tag, length as u8],
-            ..=0xff => vec![tag, 0x81, length as u8],
+            0..=0x7f => vec![tag, length as u8],
+            0x80..=0xff => vec![tag, 0x81, length as u8],
             _ => vec![tag, 0x82, (length >> 8) as u8, length as u8],
         };
         [&head[..], contents].concat()

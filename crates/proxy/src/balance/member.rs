@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use config::model::UpstreamState;
+use config::model::{FailOpen, UpstreamState};
 use net::timer::Tick;
 use net::tls::ClientConfig;
 
@@ -168,6 +168,15 @@ impl Member {
     /// Neither active checks nor failed attempts speak against it.
     pub fn is_well(&self, now: Tick) -> bool {
         self.state.is_up() && self.state.fails.usable(now, self.max_fails, self.fail_timeout)
+    }
+
+    /// It is asked rather than nobody.
+    pub(super) fn is_open(&self, fail_open: FailOpen) -> bool {
+        match fail_open {
+            FailOpen::Never => false,
+            FailOpen::ToFailing => self.is_wanted() && self.state.is_up(),
+            FailOpen::ToAll => self.is_wanted(),
+        }
     }
 
     /// It could be used if it were well.

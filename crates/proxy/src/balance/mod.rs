@@ -31,7 +31,7 @@ pub use member::{Member, MemberState};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use config::model::{Balance, HashKey, HashTable, PoolSettings, StickyMode};
+use config::model::{Balance, FailOpen, HashKey, HashTable, PoolSettings, StickyMode};
 use net::timer::Tick;
 
 use self::plan::{Found, Plan};
@@ -46,7 +46,7 @@ pub const TRIED_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Balancer {
     members: Vec<Member>,
-    fail_open: bool,
+    fail_open: FailOpen,
     pool: Arc<PoolState>,
     epoch: Arc<Epoch>,
     method: Planned,
@@ -192,7 +192,7 @@ impl Balancer {
                 Turn::Refused => refused.push(index),
             }
         }
-        if refused.is_empty() || !self.fail_open {
+        if refused.is_empty() || self.fail_open == FailOpen::Never {
             return Choice::Nothing;
         }
         match plan.find(balance, &self.members, ask, tried, &[]) {
@@ -207,21 +207,24 @@ impl Balancer {
     }
 
     /// The member at `index`, if a client that sticks to it may go there and it was not tried yet.
-    pub fn keeper(&self, index: usize, tried: &Tried, now: Tick) -> Option<&Member> {
+    pub fn keeper(&self, index: usize, tried: &Tried, now: Tick) -> Option<(&Member, Trial)> {
         let member = self.members.get(index).filter(|_| !tried.contains(index))?;
         let alone = !self.may_leave_out();
         let fits = member.may_keep_clients(alone, now) && !member.is_full();
         // One that had failed is tried by one request first, also if all its clients stick to it.
-        let may_go = || alone || member.probe(now) != Turn::Refused;
-        (fits && may_go()).then_some(member)
+        match fits.then(|| if alone { Turn::Free } else { member.probe(now) })? {
+            Turn::Free => Some((member, Trial::No)),
+            Turn::Probe => Some((member, Trial::Yes)),
+            Turn::Refused => None,
+        }
     }
 
     /// The member that keeps clients whose cookie has this hash: the next on the ring that can be
     /// used and was not tried yet. `None` if clients are not kept that way, or there is no such.
-    pub fn keeper_by_hash(&self, hash: u64, tried: &Tried, now: Tick) -> Option<&Member> {
+    pub fn keeper_by_hash(&self, hash: u64, tried: &Tried, now: Tick) -> Option<(&Member, Trial)> {
         let ask = Ask { hash, random: 0, turn: 0, now };
         match self.choose_by(self.ring.as_ref()?, &ask, tried) {
-            Choice::Member(member, _) => Some(member),
+            Choice::Member(member, trial) => Some((member, trial)),
             Choice::Full | Choice::Nothing => None,
         }
     }
@@ -231,8 +234,9 @@ impl Balancer {
         let alone = !self.may_leave_out();
         let usable = |member: &Member| member.is_usable(alone, now);
         let none = || !self.members.iter().any(usable);
-        let open = |member: &Member| member.is_wanted() && (member.state.is_up() || none());
-        let fits = |member: &Member| usable(member) || (self.fail_open && open(member));
+        let open =
+            |member: &Member| member.is_open(self.fail_open) && (member.state.is_up() || none());
+        let fits = |member: &Member| usable(member) || open(member);
         let mut members = self.members.iter().enumerate();
         members.any(|(index, member)| !tried.contains(index) && fits(member))
     }

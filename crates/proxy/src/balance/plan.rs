@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::model::{Balance, HashTable};
+use config::model::{Balance, FailOpen, HashTable};
 use net::timer::Tick;
 
 use super::ketama::Ring;
@@ -92,7 +92,7 @@ impl Plan {
     /// The plan for `members` at `now`, with the tables of `old` where nothing changed.
     pub(super) fn new(
         balance: &Balance,
-        fail_open: bool,
+        fail_open: FailOpen,
         members: &[Member],
         epoch: u64,
         now: Tick,
@@ -100,8 +100,9 @@ impl Plan {
     ) -> Self {
         let alone = members.iter().filter(|member| member.is_wanted()).count() == 1;
         let any = members.iter().any(|member| member.is_usable(alone, now));
-        let open = !any && fail_open;
-        let share = |member: &Member| match member.is_usable(alone, now) || open {
+        let open = !any && fail_open != FailOpen::Never;
+        let is_open = |member: &Member| open && member.is_open(fail_open);
+        let share = |member: &Member| match member.is_usable(alone, now) || is_open(member) {
             true => member.share(now),
             false => 0,
         };
@@ -125,7 +126,8 @@ impl Plan {
         let changes = members.iter().filter_map(|member| member.next_change(now)).chain(growth);
         let left_out =
             shares.iter().filter(|(_, member, share)| *share == 0 && member.state.is_up());
-        let left_out = left_out.filter(|_| fail_open).map(|(index, ..)| *index).collect();
+        let left_out =
+            left_out.filter(|_| fail_open != FailOpen::Never).map(|(index, ..)| *index).collect();
         Self { epoch, valid_until: changes.min(), tiers, left_out, probes: !alone && !open }
     }
 

@@ -158,10 +158,9 @@ async fn response_head(
         ..Broken::new(Party::Upstream, Phase::FirstByte, Cause::Malformed)
     };
     for passed_on in 0..=INTERIM_MAX {
-        let upstream = &reached.connection.carrier;
         let head = &mut work.heads.response;
         let awaited =
-            await_response(inbound, upstream, sending, head, &mut buffer, work.patience).await;
+            await_response(call, reached, sending, head, &mut buffer, work.patience).await;
         // An upstream that sent an interim response did not close an idle connection.
         awaited.map_err(|awaited| match passed_on {
             0 => awaited,

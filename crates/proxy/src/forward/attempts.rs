@@ -115,8 +115,8 @@ impl<'a> Attempts<'a> {
         let now = Tick::now();
         let permit = pool.permit(&inbound.connection.worker.error_log, now);
         let permit = permit.map_err(|seconds| {
-            let detail = "the circuit breaker of the pool is open".to_owned();
-            Broken { detail, retry_after: Some(seconds), ..no_endpoint() }
+            let open = Broken::new(Party::Proxy, Phase::Queue, Cause::CircuitOpen);
+            Broken { retry_after: Some(seconds), ..open }
         })?;
         pool.budget.request(now);
         let hash = pool.balancer.hash_key();
@@ -207,8 +207,9 @@ impl<'a> Attempts<'a> {
 
     fn choose(&self, inbound: &Inbound<'_>) -> Choice<'a> {
         let (now, tried) = (Tick::now(), &*self.tried.borrow());
-        if let Some(member) = self.found.tag().and_then(|tag| self.pool.keeper(tag, tried, now)) {
-            return Choice::Member(member, Trial::No);
+        let keeper = self.found.tag().and_then(|tag| self.pool.keeper(tag, tried, now));
+        if let Some((member, trial)) = keeper {
+            return Choice::Member(member, trial);
         }
         let random = inbound.connection.worker.next_random();
         let ask = Ask { hash: self.hash, random, turn: self.turn, now };
@@ -300,9 +301,10 @@ impl<'a> Attempts<'a> {
     }
 
     /// Another attempt was answered first: this one took at least as long as it had.
-    pub(super) fn overtaken(&self, sent_to: Option<SentTo<'_>>) {
+    pub(super) fn overtaken(&self, inbound: &Inbound<'_>, sent_to: Option<SentTo<'_>>) {
         if let Some(sent_to) = sent_to {
-            sent_to.member.state.latency.observe(sent_to.micros(), Tick::now());
+            let log = &inbound.connection.worker.error_log;
+            self.pool.overtaken(log, sent_to.member, sent_to.micros(), Tick::now());
         }
     }
 
@@ -363,6 +365,17 @@ impl<'a> Attempts<'a> {
     /// A second attempt may be made beside the one under way.
     pub(super) fn may_hedge(&self) -> bool {
         self.has_another() && self.may_make_more(Duration::ZERO, false)
+    }
+
+    /// Whether the attempt under way is given up, now that its endpoint is known to be down: if the
+    /// request, which is whole if it is `intact`, can go elsewhere.
+    pub(super) fn leaves(&self, inbound: &Inbound<'_>, intact: bool) -> bool {
+        let retry = &self.pool.settings.retry;
+        retry.on.timeout
+            && intact
+            && (retry.non_idempotent || is_idempotent(inbound))
+            && self.made.get() < retry.attempts.min(TRIED_MAX as u32)
+            && self.has_another()
     }
 
     fn may_make_more(&self, pause: Duration, free: bool) -> bool {

@@ -93,7 +93,7 @@ where
     work.holds_interim = false;
     let overtaken = if by_second { work.sent_to } else { second_work.sent_to };
     if result.is_ok() {
-        call.attempts.overtaken(overtaken);
+        call.attempts.overtaken(inbound, overtaken);
     }
     if by_second {
         work.sent_to = second_work.sent_to;

@@ -77,7 +77,7 @@ impl Broken {
             (Party::Client, Cause::Limit) => 413,
             (Party::Client, _) => 499,
             (_, Cause::Timeout) => 504,
-            (_, Cause::NoEndpoint | Cause::Unresolved) => 503,
+            (_, Cause::NoEndpoint | Cause::Unresolved | Cause::CircuitOpen) => 503,
             (Party::Proxy, Cause::Internal) => 500,
             _ => 502,
         }
@@ -366,7 +366,8 @@ async fn give_up<'a>(
     let status = broken.status();
     record.ended = failed(broken.by, broken.phase, broken.cause);
     record.status = status;
-    if broken.by != Party::Client {
+    // That the circuit is open was told when it opened.
+    if broken.by != Party::Client && broken.cause != Cause::CircuitOpen {
         inbound.ensure_id(request_id);
         let member = matched.pool.balancer.members().iter().find(|m| m.url == record.endpoint);
         tell(inbound, matched, member, &broken, Some(status), request_id);

@@ -19,6 +19,8 @@ pub enum Waiting {
     ClientToSend,
     /// The client, to take more of the response.
     ClientToReceive,
+    /// The upstream, to begin its response.
+    UpstreamToAnswer,
     /// The upstream, to send more of the response.
     UpstreamToSend,
     /// The upstream, to take more of the request.
@@ -39,6 +41,9 @@ pub fn no_upstream_timeouts() -> Timeouts {
 /// every message. A tunnel ends at most one part late.
 const TUNNEL_PARTS: u32 = 8;
 
+/// Whoever waits for a response has a look so often at whether it makes sense to go on waiting.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How long one side of a tunnel may go on in silence when the other has closed: the peer it talked
 /// to is most likely gone.
 const TUNNEL_END: Duration = Duration::from_secs(30);
@@ -51,6 +56,8 @@ pub struct Patience<'a> {
     timeouts: &'a Timeouts,
     /// Whom the deadline is set for, and how many bytes had moved when it was.
     mark: Option<(Waiting, u64)>,
+    /// Since when, where that takes several deadlines.
+    since: Tick,
     /// How many times in a row the deadline passed and too little had moved.
     quiet: u32,
     /// How many bytes the client's system had taken when the deadline last passed.
@@ -62,12 +69,24 @@ pub struct Patience<'a> {
 impl<'a> Patience<'a> {
     /// Patience by these limits.
     pub fn new(connection: &'a Connection, limits: &'a Limits, timeouts: &'a Timeouts) -> Self {
+        let now = Tick::now();
         let until = timeouts.request.map(|time| {
             let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-            Tick::from(Tick::now().as_millis().saturating_add(time))
+            Tick::from(now.as_millis().saturating_add(time))
         });
         let deadline = &connection.deadline;
-        Self { connection, deadline, limits, timeouts, mark: None, quiet: 0, taken: None, until }
+        let (since, quiet) = (now, 0);
+        Self {
+            connection,
+            deadline,
+            limits,
+            timeouts,
+            mark: None,
+            since,
+            quiet,
+            taken: None,
+            until,
+        }
     }
 
     /// What wakes the task when somebody takes too long.
@@ -109,11 +128,17 @@ impl<'a> Patience<'a> {
             Waiting::ClientToSend => moved + self.connection.carrier.arriving(),
             _ => moved,
         };
-        let moves_on = matches!(whom, Waiting::UpstreamToSend | Waiting::UpstreamToReceive);
+        let moves_on = matches!(
+            whom,
+            Waiting::UpstreamToAnswer | Waiting::UpstreamToSend | Waiting::UpstreamToReceive
+        );
         match self.mark {
             Some((marked, bytes)) if marked == whom && !(moves_on && bytes != moved) => {
                 if !self.deadline.expired() {
                     return false;
+                }
+                if whom == Waiting::UpstreamToAnswer {
+                    return self.has_no_answer();
                 }
                 let since = moved.saturating_sub(bytes);
                 let (enough, quiet_max) = match whom {
@@ -122,7 +147,9 @@ impl<'a> Patience<'a> {
                         (since >= self.least_bytes() || self.client_takes(moved), 1)
                     }
                     Waiting::Tunnel | Waiting::TunnelEnd => (since > 0, TUNNEL_PARTS),
-                    Waiting::UpstreamToSend | Waiting::UpstreamToReceive => (false, 1),
+                    Waiting::UpstreamToAnswer
+                    | Waiting::UpstreamToSend
+                    | Waiting::UpstreamToReceive => (false, 1),
                 };
                 self.quiet = if enough { 0 } else { self.quiet + 1 };
                 if self.quiet >= quiet_max {
@@ -130,12 +157,24 @@ impl<'a> Patience<'a> {
                 }
             }
             _ => {
+                self.since = Tick::now();
                 self.quiet = 0;
                 self.taken = None;
             }
         }
         self.mark = Some((whom, moved));
         self.deadline.set(self.within(self.time_for(whom)));
+        false
+    }
+
+    /// The time for an answer is over; else the next look is due in a while.
+    fn has_no_answer(&self) -> bool {
+        let waited = Tick::now().since(self.since);
+        let Some(left) = self.timeouts.read.checked_sub(waited).filter(|left| !left.is_zero())
+        else {
+            return true;
+        };
+        self.deadline.set(self.within(left.min(LOOK)));
         false
     }
 
@@ -156,6 +195,7 @@ impl<'a> Patience<'a> {
     fn time_for(&self, whom: Waiting) -> Duration {
         match whom {
             Waiting::ClientToSend | Waiting::ClientToReceive => self.limits.body_grace,
+            Waiting::UpstreamToAnswer => self.timeouts.read.min(LOOK),
             Waiting::UpstreamToSend => self.timeouts.read,
             Waiting::UpstreamToReceive => self.timeouts.write,
             Waiting::Tunnel => self.timeouts.tunnel / TUNNEL_PARTS,

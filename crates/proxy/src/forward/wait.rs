@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use net::buffer::Buffer;
 use wire::head::{HeadLimits, Parse, ResponseHead};
 
+use super::attempt::Call;
+use super::reach::Reached;
 use super::{Blocked, Broken, Patience, Sending, Waiting};
 use crate::carrier::Carrier;
 use crate::exchange::Inbound;
@@ -31,13 +33,15 @@ impl Awaited {
 
 /// Waits until `buffer` begins with a response head, and indexes it in `head`.
 pub(super) async fn await_response(
-    inbound: &Inbound<'_>,
-    upstream: &Carrier,
+    call: Call<'_, '_>,
+    reached: &Reached<'_>,
     sending: &mut Sending<'_>,
     head: &mut ResponseHead,
     buffer: &mut Option<Buffer>,
     patience: &mut Patience<'_>,
 ) -> Result<(), Awaited> {
+    let Call { inbound, attempts, .. } = call;
+    let upstream = &reached.connection.carrier;
     let to_head = inbound.is_head();
     let taken = inbound.taken.get().is_some();
     let client = &inbound.connection.carrier;
@@ -82,13 +86,19 @@ pub(super) async fn await_response(
         }
         let received = buffer.as_ref().map_or(0, |bytes| bytes.len()) as u64;
         let (whom, by, phase) = match (sending.over, sending.blocked()) {
-            (true, _) => (Waiting::UpstreamToSend, Party::Upstream, Phase::FirstByte),
+            (true, _) => (Waiting::UpstreamToAnswer, Party::Upstream, Phase::FirstByte),
             (false, Blocked::OnSource) if !taken => {
                 (Waiting::ClientToSend, Party::Client, Phase::Send)
             }
             (false, _) => (Waiting::UpstreamToReceive, Party::Upstream, Phase::Send),
         };
         let moved = received + sending.progress();
+        let is_down = sending.over && received == 0 && !reached.member.state.is_up();
+        if is_down && attempts.leaves(inbound, sending.is_repeatable(inbound)) {
+            let mut broken = Broken::new(by, phase, Cause::Timeout);
+            broken.detail = "found down by active checks meanwhile".to_owned();
+            return Poll::Ready(Err(Awaited::final_(broken)));
+        }
         match patience.ends(whom, moved) {
             true => Poll::Ready(Err(Awaited::final_(Broken::new(by, phase, Cause::Timeout)))),
             false => Poll::Pending,

@@ -162,6 +162,7 @@ impl Cause {
             Self::Malformed => "broken HTTP",
             Self::Unsupported => "not supported",
             Self::NoEndpoint => "no endpoint available",
+            Self::CircuitOpen => "the circuit breaker is open",
             Self::Limit => "over a configured limit",
             Self::Denied => "denied by the configuration",
             Self::Aborted => "given up",

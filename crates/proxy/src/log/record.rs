@@ -138,6 +138,8 @@ pub enum Cause {
     Unsupported,
     /// No endpoint could take the request.
     NoEndpoint,
+    /// The circuit breaker of the pool keeps requests away from it.
+    CircuitOpen,
     /// A limit of the configuration was exceeded.
     Limit,
     /// Refused by a rule of the configuration.
@@ -193,6 +195,7 @@ impl Cause {
             Self::Malformed => "malformed",
             Self::Unsupported => "unsupported",
             Self::NoEndpoint => "no_endpoint",
+            Self::CircuitOpen => "circuit_open",
             Self::Limit => "limit",
             Self::Denied => "denied",
             Self::Aborted => "aborted",

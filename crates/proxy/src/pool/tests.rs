@@ -2,7 +2,9 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
-use config::model::{self, BreakerWindow, Concurrency, Retry, Transport, UpstreamAddress};
+use config::model::{
+    self, BreakerWindow, Concurrency, FailOpen, Retry, Transport, UpstreamAddress,
+};
 use tokio::runtime::Builder;
 use tokio::sync::futures::Notified;
 
@@ -199,7 +201,8 @@ fn nobody_waits_for_an_endpoint_that_is_being_tried() {
 #[test]
 fn while_all_are_being_tried_there_is_none() {
     let scene = Scene::new();
-    let pool = scene.pool("a", &PoolSettings::default(), &[(None, 0); 40]);
+    let settings = PoolSettings { fail_open: FailOpen::Never, ..PoolSettings::default() };
+    let pool = scene.pool("a", &settings, &[(None, 0); 40]);
     for member in pool.balancer.members() {
         pool.failed(&scene.log, member, Failure::Connect, Cause::Refused, None, at(100));
     }
@@ -243,7 +246,7 @@ fn what_has_learnt_is_kept_while_its_settings_are_the_same() {
     let learnt = before.most();
     assert_ne!(learnt, first);
 
-    let fail_open = PoolSettings { fail_open: true, ..settings.clone() };
+    let fail_open = PoolSettings { fail_open: FailOpen::ToAll, ..settings.clone() };
     let after = scene.pool("a", &fail_open, &[(None, 0), (None, 0)]);
     assert_eq!(after.breaker().unwrap().state(), State::Open);
     assert!(after.permit(&scene.log, at(1001)).is_err());

@@ -290,15 +290,15 @@ mod tests {
     #[test]
     fn rfc9113_8_3_1_a_path_begins_with_a_slash() {
         let of = |method: &str, path: &'static str| {
-            let mut parts = http::uri::Parts::default();
-            parts.path_and_query = Some(http::uri::PathAndQuery::from_static(path));
+            let mut parts = uri::Parts::default();
+            parts.path_and_query = Some(uri::PathAndQuery::from_static(path));
             let uri = http::Uri::from_parts(parts).unwrap();
             http::Request::builder().method(method).uri(uri).header("host", "a")
         };
         assert!(text(of("OPTIONS", "*")).unwrap().starts_with("OPTIONS * HTTP/1.1\r\n"));
         assert!(is_malformed(of("GET", "*")));
         assert!(is_malformed(of("CONNECT", "/")));
-        let no_path = http::Uri::from_parts(http::uri::Parts::default()).unwrap();
+        let no_path = http::Uri::from_parts(uri::Parts::default()).unwrap();
         assert!(is_malformed(http::Request::get(no_path).header("host", "a")));
         assert!(is_malformed(http::Request::get("ftp://example.com/")));
     }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use config::model::Balance;
+use config::model::{Balance, FailOpen};
 use net::timer::Tick;
 use proxy::balance::{Ask, Choice, Trial, Tried};
 use proxy::health::breaker::State;
@@ -393,7 +393,8 @@ impl<'a> Run<'a> {
         let untried = usable.iter().any(|index| !request.tried_indices.contains(index));
         let tried = &request.tried_indices;
         // Where nobody can be used, those that cannot may be tried all the same.
-        let is_right = elsewhere == untried || (elsewhere && pool.settings.fail_open);
+        let is_right =
+            elsewhere == untried || (elsewhere && pool.settings.fail_open != FailOpen::Never);
         assert!(is_right, "another one: {elsewhere}, usable {usable:?}, tried {tried:?}");
         let may = is_listed
             && request.made < retry.attempts

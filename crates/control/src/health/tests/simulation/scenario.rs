@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use config::model::{
-    self, Balance, BreakerWindow, Concurrency, HashKey, HashTable, HealthCheck, Outlier,
+    self, Balance, BreakerWindow, Concurrency, FailOpen, HashKey, HashTable, HealthCheck, Outlier,
     PoolSettings, Probe, Queue, Retry, RetryOn, StartState, UpstreamState,
 };
 
@@ -209,7 +209,11 @@ fn settings(chance: &mut Chance) -> PoolSettings {
         balance: balance(chance),
         health_checks: (0..u64::from(share(chance, 40))).map(|_| health_check(chance)).collect(),
         outlier: share(chance, 50).then(|| outlier(chance)),
-        fail_open: share(chance, 30),
+        fail_open: match chance.from(0, 2) {
+            0 => FailOpen::Never,
+            1 => FailOpen::ToFailing,
+            _ => FailOpen::ToAll,
+        },
         retry: retry(chance),
         breaker: share(chance, 30).then(|| breaker(chance)),
         concurrency: Concurrency {

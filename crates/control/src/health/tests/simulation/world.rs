@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use config::model::{self, Balance, HealthCheck, Level, Transport, UpstreamAddress, UpstreamState};
+use config::model::{
+    self, Balance, FailOpen, HealthCheck, Level, Transport, UpstreamAddress, UpstreamState,
+};
 use net::timer::Tick;
 use proxy::balance::{Balancer, Member};
 use proxy::live::{Endpoint, Live, Lookup};
@@ -236,9 +238,17 @@ impl View<'_> {
     pub(super) fn expected(&self, tried: &[usize]) -> Expected {
         let members = self.pool.balancer.members();
         let mut candidates = self.usable();
-        if candidates.is_empty() && self.pool.settings.fail_open {
-            let wanted = |index: &usize| self.is_wanted(&members[*index]);
-            candidates = (0..members.len()).filter(wanted).collect();
+        let fail_open = self.pool.settings.fail_open;
+        let is_open = |index: &usize| {
+            self.is_wanted(&members[*index])
+                && match fail_open {
+                    FailOpen::Never => false,
+                    FailOpen::ToFailing => members[*index].state.is_up(),
+                    FailOpen::ToAll => true,
+                }
+        };
+        if candidates.is_empty() {
+            candidates = (0..members.len()).filter(is_open).collect();
         }
         let mut tiers: Vec<u8> = candidates.iter().map(|index| members[*index].priority).collect();
         tiers.sort_unstable();
@@ -251,9 +261,12 @@ impl View<'_> {
         };
         let no_other =
             self.usable().iter().all(|one| tried.contains(one) || !self.has_weight(*one));
-        if self.pool.settings.fail_open && !tried.is_empty() && no_other {
-            let wanted = (0..members.len()).filter(|index| self.is_wanted(&members[*index]));
-            return Expected::Any(wanted.filter(|index| self.has_room(*index)).collect());
+        let usable = self.usable();
+        let mut open: Vec<usize> = (0..members.len()).filter(is_open).collect();
+        open.extend(usable.iter().filter(|index| !is_open(index)));
+        if fail_open != FailOpen::Never && !tried.is_empty() && no_other && !open.is_empty() {
+            open.retain(|index| self.has_room(*index));
+            return Expected::Any(open);
         }
         for is_again in [false, true] {
             for &tier in &tiers {
