@@ -272,8 +272,11 @@ impl Pool {
     /// Counts a failure as nginx does.
     fn count(&self, log: &ErrorLog, member: &Member, what: &dyn Display, now: Tick) {
         let (max, time) = (member.max_fails, member.fail_timeout);
-        let left_out = member.state.fails.failed(now, max);
-        if !member.state.fails.usable(now, max, time) {
+        let fails = &member.state.fails;
+        let was_listed = fails.usable(now, max, time) || fails.is_being_tried();
+        let left_out = fails.failed(now, max);
+        // One that is asked although it is left out changes nothing by failing again.
+        if was_listed && !fails.usable(now, max, time) {
             member.state.changed();
         }
         if left_out && self.balancer.may_leave_out() {

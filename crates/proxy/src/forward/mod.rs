@@ -15,6 +15,7 @@ mod buffered;
 mod hedge;
 mod kept;
 mod patience;
+mod property;
 mod pump;
 mod reach;
 mod reply;

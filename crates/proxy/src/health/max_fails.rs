@@ -41,6 +41,11 @@ impl Fails {
         !known.is_down(max) || known.is_due(now, timeout)
     }
 
+    /// Somebody tries it, so it may be taken to be usable.
+    pub fn is_being_tried(&self) -> bool {
+        self.known().tried
+    }
+
     /// When the endpoint may be tried; `None` if it is usable.
     pub fn until(&self, now: Tick, max: u32, timeout: Duration) -> Option<Tick> {
         let known = self.known();

@@ -213,6 +213,29 @@ fn while_all_are_being_tried_there_is_none() {
 }
 
 #[test]
+fn one_that_is_asked_although_it_is_left_out_changes_nothing_by_failing_again() {
+    // Every change makes plans anew, which must not be the work of each request in an outage.
+    let scene = Scene::new();
+    let pool = scene.pool("a", &PoolSettings::default(), &[(None, 0), (None, 0)]);
+    let fails = |now| {
+        for member in pool.balancer.members() {
+            pool.failed(&scene.log, member, Failure::Connect, Cause::Refused, None, at(now));
+        }
+    };
+    fails(100);
+    let epoch = scene.live.epoch().current();
+    for now in 101..140 {
+        assert!(matches!(choose(&pool, now), Choice::Member(_, Trial::No)));
+        fails(now);
+    }
+    assert_eq!(scene.live.epoch().current(), epoch);
+    // A trial that fails does change something.
+    assert!(matches!(choose(&pool, 300), Choice::Member(_, Trial::Yes)));
+    fails(300);
+    assert!(scene.live.epoch().current() > epoch);
+}
+
+#[test]
 fn what_has_learnt_is_kept_while_its_settings_are_the_same() {
     let scene = Scene::new();
     let breaker = model::Breaker {
