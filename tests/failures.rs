@@ -57,6 +57,27 @@ fn a_silent_upstream_is_504_after_the_read_timeout() {
 }
 
 #[test]
+fn the_first_byte_has_a_time_of_its_own() {
+    let origin = Origin::script(|conn| {
+        let request = conn.request();
+        if request.target == "/body" {
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nx");
+            // Longer than the first byte may take; on purpose by the clock, which is what is tested.
+            let (_never, clock) = std::sync::mpsc::channel::<()>();
+            let _ = clock.recv_timeout(std::time::Duration::from_millis(1200));
+            return conn.send("y");
+        }
+        conn.wait_closed();
+    });
+    let more = "[sites.proxy.timeout]\nfirst_byte = \"500ms\"\nread = \"1h\"\n";
+    let ravelin = Ravelin::before_with(&origin, more);
+    ravelin.get("/").expect(504);
+    let line = ravelin.stdout.line_with(&["GET / ", " 504 "]);
+    assert!(line.contains("phase=first_byte cause=timeout"), "{line}");
+    assert_eq!(ravelin.get("/body").expect(200).text(), "xy");
+}
+
+#[test]
 fn the_read_timeout_is_between_two_reads_not_for_the_whole() {
     let origin = Origin::script(|conn| {
         conn.request();

@@ -369,6 +369,8 @@ pub struct Route {
 pub struct Timeouts {
     /// For a connection to be established. Default 10 s.
     pub connect: Duration,
+    /// From the end of a request to the first byte of its response. Default `read`.
+    pub first_byte: Duration,
     /// Between two successive reads from the upstream. Default 30 s.
     pub read: Duration,
     /// Between two successive writes to the upstream. Default 30 s.

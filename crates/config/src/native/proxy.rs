@@ -112,6 +112,13 @@ static TIMEOUT: Section = Section {
     about: "How long each step of talking to an upstream may take; running out is 504.",
     keys: &[
         now("connect", Kind::Duration(false), "10", "For a connection to be established."),
+        now(
+            "first_byte",
+            Kind::Duration(false),
+            "as `read`",
+            "From the end of a request to the first byte of its response.",
+        )
+        .or(&["response", "response_header", "header"]),
         now("read", Kind::Duration(false), "30", "Between two successive reads."),
         now("write", Kind::Duration(false), "30", "Between two successive writes."),
         now(
@@ -363,6 +370,7 @@ fn unused_pools(context: &Context<'_>, pools: &Pools, routes: &[Route]) {
 fn timeouts(proxy: &Table<'_>) -> Timeouts {
     let mut timeouts = Timeouts {
         connect: Duration::from_secs(10),
+        first_byte: Duration::from_secs(30),
         read: Duration::from_secs(30),
         write: Duration::from_secs(30),
         tunnel: Duration::from_secs(3600),
@@ -371,6 +379,7 @@ fn timeouts(proxy: &Table<'_>) -> Timeouts {
     let Some(table) = proxy.table("timeout") else { return timeouts };
     timeouts.connect = table.duration("connect").unwrap_or(timeouts.connect);
     timeouts.read = table.duration("read").unwrap_or(timeouts.read);
+    timeouts.first_byte = table.duration("first_byte").unwrap_or(timeouts.read);
     timeouts.write = table.duration("write").unwrap_or(timeouts.write);
     timeouts.tunnel = table.duration("tunnel").unwrap_or(timeouts.tunnel);
     timeouts.request = table.duration("request");

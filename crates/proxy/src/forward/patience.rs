@@ -34,7 +34,14 @@ pub enum Waiting {
 /// The time limits of an exchange without an upstream.
 pub fn no_upstream_timeouts() -> Timeouts {
     let none = Duration::MAX;
-    Timeouts { connect: none, read: none, write: none, tunnel: none, request: None }
+    Timeouts {
+        connect: none,
+        first_byte: none,
+        read: none,
+        write: none,
+        tunnel: none,
+        request: None,
+    }
 }
 
 /// The idle time of a tunnel is watched in so many parts, so that the deadline need not be moved for
@@ -170,7 +177,7 @@ impl<'a> Patience<'a> {
     /// The time for an answer is over; else the next look is due in a while.
     fn has_no_answer(&self) -> bool {
         let waited = Tick::now().since(self.since);
-        let Some(left) = self.timeouts.read.checked_sub(waited).filter(|left| !left.is_zero())
+        let Some(left) = self.timeouts.first_byte.checked_sub(waited).filter(|left| !left.is_zero())
         else {
             return true;
         };
@@ -195,7 +202,7 @@ impl<'a> Patience<'a> {
     fn time_for(&self, whom: Waiting) -> Duration {
         match whom {
             Waiting::ClientToSend | Waiting::ClientToReceive => self.limits.body_grace,
-            Waiting::UpstreamToAnswer => self.timeouts.read.min(LOOK),
+            Waiting::UpstreamToAnswer => self.timeouts.first_byte.min(LOOK),
             Waiting::UpstreamToSend => self.timeouts.read,
             Waiting::UpstreamToReceive => self.timeouts.write,
             Waiting::Tunnel => self.timeouts.tunnel / TUNNEL_PARTS,

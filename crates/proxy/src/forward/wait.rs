@@ -86,6 +86,9 @@ pub(super) async fn await_response(
         }
         let received = buffer.as_ref().map_or(0, |bytes| bytes.len()) as u64;
         let (whom, by, phase) = match (sending.over, sending.blocked()) {
+            (true, _) if received > 0 => {
+                (Waiting::UpstreamToSend, Party::Upstream, Phase::FirstByte)
+            }
             (true, _) => (Waiting::UpstreamToAnswer, Party::Upstream, Phase::FirstByte),
             (false, Blocked::OnSource) if !taken => {
                 (Waiting::ClientToSend, Party::Client, Phase::Send)
