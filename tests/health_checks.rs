@@ -163,3 +163,29 @@ fn a_request_that_waits_at_one_found_down_goes_elsewhere() {
     post.wire.sock.set_patience(Duration::from_millis(1500));
     assert!(matches!(post.wire.response("POST"), Err(Broken::TimedOut)));
 }
+
+#[test]
+fn a_request_waits_on_at_one_found_down_if_nobody_else_would_be_asked() {
+    let gate = Gate::new();
+    let passing = gate.clone();
+    let a = Origin::serve(move |request| match &*request.target {
+        "/health" => b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        _ => {
+            passing.pass();
+            ok("a")
+        }
+    });
+    let b = Origin::saying("b");
+    let more = "[sites.proxy.health_check]\npath = \"/health\"\ninterval = \"500ms\"\n\
+                fall = 2\n[sites.proxy.retry]\nbudget = 0\nbudget_minimum = 0\n";
+    let ravelin = Ravelin::start(&site(&[&a.url(), &b.url()], more));
+    let mut client = ravelin.client();
+    client.send("GET /slow HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    ravelin.stderr.line_with(&[&a.url(), " is down: "]);
+    client.wire.sock.set_patience(Duration::from_millis(1500));
+    let early = client.wire.response("GET");
+    assert!(matches!(early, Err(Broken::TimedOut)), "{early:?}");
+    gate.open();
+    client.wire.sock.set_patience(PATIENCE);
+    assert_eq!(client.response("GET").expect(200).text(), "a");
+}

@@ -161,3 +161,55 @@ fn no_pause_goes_beyond_the_time_of_the_request() {
     // It would come too late, so the client is told at once.
     ravelin.ask(put).expect(502);
 }
+
+#[test]
+fn what_came_with_the_end_of_a_replayed_body_is_the_next_request() {
+    // Pieces of any size in which the body is read again may end exactly where the body does.
+    for len in [16_384, 32_768, 49_152] {
+        let (a, heads) = resetting();
+        let b = Origin::saying("b");
+        let ravelin = Ravelin::start(&site(&[&a.url(), &b.url()], RETRY));
+        let mut client = ravelin.client();
+        client
+            .send(format!("PUT / HTTP/1.1\r\nHost: example.com\r\nContent-Length: {len}\r\n\r\n"));
+        heads.recv_timeout(PATIENCE).unwrap();
+        let next = "POST /next HTTP/1.1\r\nHost: example.com\r\nContent-Length: 24\r\n\r\n";
+        client.send([&pattern(len)[..], next.as_bytes()].concat());
+        assert_eq!(client.response("PUT").expect(200).text(), "b", "{len}");
+        client.send("GET /smuggled HTTP/1.1\r\n");
+        assert_eq!(client.response("POST").expect(200).text(), "b", "{len}");
+        let next = b.request(1);
+        assert_eq!((&next.method[..], &next.target[..]), ("POST", "/next"));
+        assert_eq!(next.body, b"GET /smuggled HTTP/1.1\r\n");
+    }
+}
+
+#[test]
+fn an_http2_body_without_a_length_outlasts_a_pause_and_a_queue() {
+    let (a, heads) = resetting_chunked();
+    let b = Origin::saying("b");
+    let more = "[sites.proxy.retry]\nbudget = 100\nbackoff = \"300ms\"\n";
+    let toml = site_with("h2c = true", &[&a.url(), &b.url()], more);
+    let ravelin = Ravelin::start(&toml);
+    let mut client = Http2::connect(ravelin.addr());
+    client.open_body(1, &with_method("PUT", "/"));
+    client.frame(DATA, 0, 1, "hel");
+    heads.recv_timeout(PATIENCE).unwrap();
+    client.frame(DATA, END_STREAM, 1, "lo");
+    let response = client.response(1);
+    assert_eq!((response.status, &response.body[..]), (200, &b"b"[..]));
+    assert_eq!(b.request(0).body, b"hello");
+}
+
+/// An origin that tells when a head has come, and resets as soon as some of the body has.
+fn resetting_chunked() -> (Origin, Receiver<()>) {
+    let (head_came, heads) = channel();
+    let origin = Origin::script(move |conn| {
+        if conn.wire.head().is_ok() {
+            let _ = head_came.send(());
+            let _ = conn.wire.some();
+            conn.reset_on_close();
+        }
+    });
+    (origin, heads)
+}

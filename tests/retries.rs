@@ -337,3 +337,59 @@ fn fail_open_tries_those_left_out_before_a_request_fails() {
         b.set_status(200);
     }
 }
+
+#[test]
+fn who_waits_is_served_in_the_order_of_arrival() {
+    let gate = Gate::new();
+    let (came, order) = channel();
+    let passing = gate.clone();
+    let a = Origin::serve(move |request| {
+        let _ = came.send(request.target.clone());
+        passing.pass();
+        ok("a")
+    });
+    let toml = site(&[&a.url()], "");
+    let toml =
+        toml.replace("[[sites.proxy.upstreams]]", "[[sites.proxy.upstreams]]\nmax_conns = 1");
+    // One worker, so that the order in which requests arrive is known.
+    let ravelin = Ravelin::start(&format!("[performance]\nworker_threads = 1\n{toml}"));
+    let mut clients = Vec::new();
+    for number in 0..12 {
+        let mut client = ravelin.client();
+        client.send(format!("GET /{number} HTTP/1.1\r\nHost: example.com\r\n\r\n"));
+        // What is answered at once shows that the request before it has been read.
+        ravelin.get("/api/health/live");
+        clients.push(client);
+    }
+    assert_eq!(order.recv_timeout(PATIENCE).unwrap(), "/0");
+    gate.open();
+    clients.iter_mut().for_each(|client| _ = client.response("GET").expect(200));
+    let order: Vec<String> = order.try_iter().collect();
+    let expected: Vec<String> = (1..12).map(|number| format!("/{number}")).collect();
+    assert_eq!(order, expected);
+}
+
+#[test]
+fn an_endpoint_is_not_blamed_for_time_that_was_spent_in_the_queue() {
+    let a = Origin::serve(|_| {
+        // What makes it slow; nothing waits for it.
+        let (_never, clock) = channel::<()>();
+        let _ = clock.recv_timeout(std::time::Duration::from_millis(400));
+        ok("a")
+    });
+    let b = Origin::saying("b");
+    let more = "[sites.proxy.timeout]\nrequest = 1\n";
+    let slow = (a.url(), "max_conns = 1\nmax_fails = 1");
+    let entries = [slow, (b.url(), "down = true")];
+    let ravelin = Ravelin::start(&site_of(&entries, more));
+    let mut clients: Vec<Client> = (0..8).map(|_| ravelin.client()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    }
+    let statuses: Vec<u16> = clients.iter_mut().map(|c| c.response("GET").status).collect();
+    assert!(statuses.contains(&200) && statuses.contains(&504), "{statuses:?}");
+    assert!(statuses.iter().all(|status| [200, 504].contains(status)), "{statuses:?}");
+    ravelin.stdout.line_with(&["504", "phase=queue", "cause=timeout"]);
+    let lines = ravelin.stderr.all();
+    assert!(!lines.iter().any(|line| line.contains("left out")), "{lines:?}");
+}

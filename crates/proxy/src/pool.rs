@@ -192,6 +192,11 @@ impl Pool {
         self.most().is_none_or(|max| self.state.in_flight() < max)
     }
 
+    /// A request would find a member with room.
+    pub fn has_free_member(&self, now: Tick) -> bool {
+        self.has_room() && self.balancer.has_free_member(now)
+    }
+
     /// Most requests that may be in flight in the pool now.
     pub fn most(&self) -> Option<u32> {
         let limit = self.limit.as_ref().map(|limit| limit.current());

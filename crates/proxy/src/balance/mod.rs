@@ -241,6 +241,12 @@ impl Balancer {
         members.any(|(index, member)| !tried.contains(index) && fits(member))
     }
 
+    /// A member can be used and has room.
+    pub fn has_free_member(&self, now: Tick) -> bool {
+        let alone = !self.may_leave_out();
+        self.members.iter().any(|member| member.is_usable(alone, now) && !member.is_full())
+    }
+
     /// When, after `now`, a member can be used again because time has passed; `None` if that cannot
     /// be.
     pub fn next_change(&self, now: Tick) -> Option<Tick> {

@@ -95,10 +95,6 @@ impl ServerStream {
         }
         match receiving.state {
             Reading::Open => ready!(receiving.poll_receive(cx)),
-            Reading::Watching => {
-                ready!(self.sending.borrow_mut().poll_gone(cx));
-                receiving.state = Reading::Failed(io::ErrorKind::ConnectionReset);
-            }
             Reading::Ended | Reading::Failed(_) => {}
         }
         Poll::Ready(Ok(()))
@@ -116,30 +112,27 @@ impl ServerStream {
         match receiving.state {
             Reading::Open => Err(io::ErrorKind::WouldBlock.into()),
             Reading::Failed(kind) => Err(kind.into()),
-            Reading::Ended | Reading::Watching => {
-                receiving.state = Reading::Watching;
-                Ok(0)
-            }
+            Reading::Ended => Ok(0),
         }
     }
 
-    /// 1 if there are bytes of the body, 0 if the client has given the stream up.
+    /// 1 if there is something to read, bytes of the body or its end; 0 if the client has given the
+    /// stream up.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] when neither is so: a request that is complete is not given up.
+    /// [`io::ErrorKind::WouldBlock`] when neither is so.
     pub fn try_peek(&self) -> io::Result<usize> {
-        let mut receiving = self.receiving.borrow_mut();
-        if !receiving.chunk.is_empty() {
-            return Ok(1);
-        }
+        let receiving = self.receiving.borrow();
         match receiving.state {
-            Reading::Failed(_) => Ok(0),
-            Reading::Open => Err(io::ErrorKind::WouldBlock.into()),
-            Reading::Ended | Reading::Watching => {
-                receiving.state = Reading::Watching;
-                Err(io::ErrorKind::WouldBlock.into())
-            }
+            Reading::Failed(_) if receiving.chunk.is_empty() => Ok(0),
+            Reading::Open if receiving.chunk.is_empty() => Err(io::ErrorKind::WouldBlock.into()),
+            _ => Ok(1),
         }
+    }
+
+    /// Ready when the client has given the stream up, whatever was read of its request.
+    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.sending.borrow_mut().poll_gone(cx)
     }
 
     /// Writes some of the response.
@@ -271,10 +264,7 @@ struct Receiving {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reading {
     Open,
-    /// The body has ended, and nobody has seen that yet.
     Ended,
-    /// The end was seen; what is left to notice is that the client gives up.
-    Watching,
     Failed(io::ErrorKind),
 }
 

@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use net::buffer::Buffer;
+use net::timer::Tick;
 use wire::head::{Upgrade, Version};
 
 use super::attempts::{Attempts, Reason, SentTo, is_idempotent};
@@ -55,6 +56,7 @@ pub(super) struct Answered<'a> {
     pub(super) sending: Sending<'a>,
     /// Begins with the response head, which is indexed in the attempt's [`Heads`].
     pub(super) buffer: Buffer,
+    pub(super) status: u16,
 }
 
 /// No response has come.
@@ -97,6 +99,7 @@ where
     let (member, mut flight) = chosen.map_err(|broken| work.lost(broken, None, None))?;
     work.record.attempts = attempts.made();
     work.record.endpoint = &member.url;
+    let began = Tick::now();
     work.sent_to = attempts.wants_latency().then(|| SentTo { member, began: Instant::now() });
     let mut fresh_only = false;
     loop {
@@ -104,13 +107,20 @@ where
         let connection = connection.map_err(|error| {
             let broken = Broken::new(Party::Upstream, Phase::Connect, error.cause);
             let broken = Broken { detail: error.detail, ..broken };
-            work.lost(broken, Some((member, Reason::Connect)), None)
+            let reason = match error.cause {
+                Cause::Timeout if work.patience.is_cut_short(began) => Reason::Expired,
+                _ => Reason::Connect,
+            };
+            work.lost(broken, Some((member, reason)), None)
         })?;
         work.record.reused = connection.reused;
         let reached = Reached { member, connection, flight };
         let mut sending = send_request(inbound, matched, &reached, work.heads, request_id);
         match response_head(call, &reached, &mut sending, work).await {
-            Ok(buffer) => return Ok(Answered { reached, sending, buffer }),
+            Ok(buffer) => {
+                let status = work.heads.response.status;
+                return Ok(Answered { reached, sending, buffer, status });
+            }
             Err(awaited) if !fresh_only && is_lost(inbound, &reached, &sending, &awaited) => {
                 fresh_only = true;
                 let idle = &inbound.connection.worker.idle;
@@ -121,7 +131,11 @@ where
             }
             Err(Awaited { broken, may_send_again }) => {
                 let refused = may_send_again && reached.connection.carrier.was_refused();
-                let reason = if refused { Reason::Refused } else { Reason::of(broken.cause) };
+                let reason = match broken.cause {
+                    _ if refused => Reason::Refused,
+                    Cause::Timeout if work.patience.is_cut_short(began) => Reason::Expired,
+                    cause => Reason::of(cause),
+                };
                 return Err(work.lost(broken, Some((member, reason)), Some(sending)));
             }
         }

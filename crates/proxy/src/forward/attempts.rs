@@ -41,6 +41,10 @@ pub(super) struct Attempts<'a> {
     permit: Cell<Option<Permit>>,
     tried: RefCell<Tried>,
     made: Cell<u32>,
+    /// A further attempt that was allowed and paid for, and its pause.
+    granted: Cell<Option<Duration>>,
+    /// One of them waits in the pool's queue.
+    waiting: Cell<bool>,
     began: Tick,
     hash: u64,
     turn: usize,
@@ -73,6 +77,8 @@ pub(super) enum Reason {
     Timeout,
     /// The connection ended before a response.
     Reset,
+    /// The time of the whole request was over before the endpoint had had its own.
+    Expired,
     /// What came is no response.
     Invalid,
     /// A response with this status.
@@ -94,6 +100,7 @@ impl Reason {
             Self::Connect => on.connect,
             Self::Refused => on.refused,
             Self::Timeout => on.timeout,
+            Self::Expired => false,
             Self::Reset => on.reset,
             Self::Invalid => on.invalid,
             Self::Status(status) => on.statuses.contains(&status),
@@ -131,6 +138,8 @@ impl<'a> Attempts<'a> {
             permit: Cell::new(permit),
             tried: RefCell::default(),
             made: Cell::new(0),
+            granted: Cell::new(None),
+            waiting: Cell::new(false),
             began: now,
             hash,
             turn,
@@ -157,9 +166,19 @@ impl<'a> Attempts<'a> {
         waits: bool,
     ) -> Result<(&'a Member, Flight<'a>), Broken> {
         self.made.set(self.made.get() + 1);
-        let taken = match self.take(inbound) {
+        // Nobody overtakes those who wait.
+        let taken = match waits && self.pool.state.queue.is_in_order() {
+            true => Taken::Full,
+            false => self.take(inbound),
+        };
+        let taken = match taken {
             Taken::Member(member, flight) => Ok((member, flight)),
-            Taken::Full if waits => Box::pin(self.wait(inbound, patience)).await,
+            Taken::Full if waits => {
+                self.waiting.set(true);
+                let waited = Box::pin(self.wait(inbound, patience)).await;
+                self.waiting.set(false);
+                waited
+            }
             Taken::Full | Taken::Nothing => Err(no_endpoint()),
         };
         let (member, flight) = taken?;
@@ -224,23 +243,26 @@ impl<'a> Attempts<'a> {
         patience: &Patience<'_>,
     ) -> Result<(&'a Member, Flight<'a>), Broken> {
         let settings = &self.pool.settings.queue;
-        let Some(_place) =
-            self.pool.state.queue.enter(settings.max, !self.tried.borrow().is_empty())
-        else {
+        let queue = &self.pool.state.queue;
+        let mut overtakes = !queue.is_in_order();
+        let Some(place) = queue.enter(settings.max, !self.tried.borrow().is_empty()) else {
             let what = format!("{} requests wait for an endpoint already", settings.max);
             return Err(Broken { detail: what, ..no_endpoint() });
         };
         let deadline = &inbound.connection.deadline;
         deadline.set(patience.within(settings.timeout));
         let mut watch = ClientWatch::new();
+        let mut room = pin!(self.pool.room(Tick::now()));
         loop {
-            let mut room = pin!(self.pool.room(Tick::now()));
             // Asked for before looking, so that room made in between is not missed.
             room.as_mut().enable();
-            match self.take(inbound) {
-                Taken::Member(member, flight) => return Ok((member, flight)),
-                Taken::Nothing => return Err(no_endpoint()),
-                Taken::Full => {}
+            match std::mem::replace(&mut overtakes, true).then(|| self.take(inbound)) {
+                Some(Taken::Member(member, flight)) => {
+                    place.leave(self.pool.has_free_member(Tick::now()));
+                    return Ok((member, flight));
+                }
+                Some(Taken::Nothing) => return Err(no_endpoint()),
+                Some(Taken::Full) | None => {}
             }
             let expired = poll_fn(|cx| match room.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(Ok(false)),
@@ -250,10 +272,15 @@ impl<'a> Attempts<'a> {
                 Poll::Pending if deadline.expired() => Poll::Ready(Ok(true)),
                 Poll::Pending => Poll::Pending,
             });
-            if expired.await? {
+            let expired = expired.await?;
+            if expired && patience.is_over() {
+                return Err(Broken::new(Party::Proxy, Phase::Queue, Cause::Timeout));
+            }
+            if expired {
                 let detail = format!("no endpoint had room within {:?}", settings.timeout);
                 return Err(Broken { detail, ..no_endpoint() });
             }
+            room.as_mut().again(self.pool.look_again(Tick::now()).since(Tick::now()));
         }
     }
 
@@ -273,7 +300,7 @@ impl<'a> Attempts<'a> {
     pub(super) fn lost(&self, inbound: &Inbound<'_>, lost: &Lost<'_>) {
         match lost.failed {
             // One that says in order that it takes no more (GOAWAY) has not failed.
-            None | Some((_, Reason::Refused)) => {}
+            None | Some((_, Reason::Refused | Reason::Expired)) => {}
             Some(_) if lost.broken.by != Party::Upstream => {}
             Some((member, reason)) => {
                 self.failed(inbound, member, reason, lost.broken.cause, lost.micros);
@@ -292,7 +319,7 @@ impl<'a> Attempts<'a> {
     ) {
         let failure = match reason {
             Reason::Connect => Failure::Connect,
-            Reason::Timeout => Failure::Timeout,
+            Reason::Timeout | Reason::Expired => Failure::Timeout,
             Reason::Refused | Reason::Reset => Failure::Reset,
             Reason::Invalid => Failure::Invalid,
             Reason::Status(_) => Failure::Status,
@@ -350,6 +377,9 @@ impl<'a> Attempts<'a> {
         reason: Reason,
         intact: bool,
     ) -> Option<Duration> {
+        if let Some(pause) = self.granted.take() {
+            return Some(pause);
+        }
         let retry = &self.pool.settings.retry;
         let pause = self.pause(inbound, retry.backoff);
         let allowed = reason.is_listed(&retry.on)
@@ -363,20 +393,28 @@ impl<'a> Attempts<'a> {
         allowed.then_some(pause)
     }
 
+    /// One of them waits in the pool's queue.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.get()
+    }
+
     /// A second attempt may be made beside the one under way.
     pub(super) fn may_hedge(&self) -> bool {
         self.has_another() && self.may_make_more(Duration::ZERO, false)
     }
 
-    /// Whether the attempt under way is given up, now that its endpoint is known to be down: if the
-    /// request, which is whole if it is `intact`, can go elsewhere.
-    pub(super) fn leaves(&self, inbound: &Inbound<'_>, intact: bool) -> bool {
-        let retry = &self.pool.settings.retry;
-        retry.on.timeout
-            && intact
-            && (retry.non_idempotent || is_idempotent(inbound))
-            && self.made.get() < retry.attempts.min(TRIED_MAX as u32)
-            && self.has_another()
+    /// Whether the attempt under way is given up, now that its endpoint is known to be down: only if
+    /// there will be another one, elsewhere.
+    pub(super) fn leaves(
+        &self,
+        inbound: &Inbound<'_>,
+        patience: &Patience<'_>,
+        intact: bool,
+    ) -> bool {
+        if self.has_another() {
+            self.granted.set(self.again(inbound, patience, Reason::Timeout, intact));
+        }
+        self.granted.get().is_some()
     }
 
     fn may_make_more(&self, pause: Duration, free: bool) -> bool {

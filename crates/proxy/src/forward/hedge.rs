@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use wire::head::Framing;
 
 use super::attempt::{Answered, Call, Lost, Work, attempt};
@@ -20,7 +20,7 @@ use crate::worker::Heads;
 /// How long the first attempt has for itself; `None` if there will be no second one beside it.
 pub(super) fn hedges_after(call: &Call<'_, '_>) -> Option<Duration> {
     let after = call.matched.pool.settings.retry.hedge?;
-    let fits = call.inbound.head.framing == Framing::None
+    let fits = matches!(call.inbound.head.framing, Framing::None | Framing::Length(0))
         && !call.matched.upgrade
         && is_idempotent(call.inbound);
     fits.then_some(after)
@@ -50,10 +50,10 @@ where
         interim: Vec::new(),
     };
     work.holds_interim = true;
-    let (result, by_second) = {
+    let (result, by_second, overtook) = {
         let mut first = pin!(attempt(call, work));
         let mut second = pin!(attempt(call, &mut second_work));
-        let mut both = Both { first: State::Running, second: State::Waiting };
+        let mut both = Both { first: State::Running, second: State::Waiting, poor: None };
         // Milliseconds matter here, which the worker's deadlines do not count.
         let mut alarm = pin!(sleep(after));
         poll_fn(|cx| {
@@ -61,28 +61,26 @@ where
                 && let Poll::Ready(result) = first.as_mut().poll(cx)
             {
                 both.first = State::Over;
-                match result {
-                    Err(lost) if both.second == State::Running => {
-                        call.attempts.lost(inbound, &lost)
-                    }
-                    result => return Poll::Ready((result, false)),
+                let other_runs = both.second == State::Running;
+                if let Some((result, by_second)) = both.settle(call, result, false, other_runs) {
+                    return Poll::Ready((result, by_second, other_runs));
                 }
             }
-            if both.second == State::Waiting && alarm.as_mut().poll(cx).is_ready() {
-                both.second = match call.attempts.may_hedge() {
-                    true => State::Running,
-                    false => State::Over,
-                };
+            while both.second == State::Waiting && alarm.as_mut().poll(cx).is_ready() {
+                // What the first one waits for, the second would wait for as well.
+                match call.attempts.is_waiting() {
+                    true => alarm.as_mut().reset(Instant::now() + after),
+                    false if call.attempts.may_hedge() => both.second = State::Running,
+                    false => both.second = State::Over,
+                }
             }
             if both.second == State::Running {
                 let _woken_by_it = deadline.poll_expired(cx);
                 if let Poll::Ready(result) = second.as_mut().poll(cx) {
                     both.second = State::Over;
-                    match result {
-                        Err(lost) if both.first == State::Running => {
-                            call.attempts.lost(inbound, &lost);
-                        }
-                        result => return Poll::Ready((result, true)),
+                    let other_runs = both.first == State::Running;
+                    if let Some((result, by_second)) = both.settle(call, result, true, other_runs) {
+                        return Poll::Ready((result, by_second, other_runs));
                     }
                 }
             }
@@ -92,7 +90,7 @@ where
     };
     work.holds_interim = false;
     let overtaken = if by_second { work.sent_to } else { second_work.sent_to };
-    if result.is_ok() {
+    if result.is_ok() && overtook {
         call.attempts.overtaken(inbound, overtaken);
     }
     if by_second {
@@ -105,10 +103,49 @@ where
     result
 }
 
+impl<'r> Both<'r> {
+    /// What becomes of the request now that one attempt is over, if that is known: the other one may
+    /// still do better.
+    fn settle(
+        &mut self,
+        call: Call<'r, '_>,
+        result: Result<Answered<'r>, Lost<'r>>,
+        by_second: bool,
+        other_runs: bool,
+    ) -> Option<(Result<Answered<'r>, Lost<'r>>, bool)> {
+        let (attempts, inbound) = (call.attempts, call.inbound);
+        match result {
+            Ok(answered) if other_runs && attempts.retries(answered.status) => {
+                self.poor = Some((answered, by_second));
+                None
+            }
+            Ok(answered) => {
+                if let Some((poor, _)) = self.poor.take() {
+                    attempts.answered(inbound, poor.reached.member, poor.status, None);
+                }
+                Some((Ok(answered), by_second))
+            }
+            Err(lost) if other_runs => {
+                attempts.lost(inbound, &lost);
+                None
+            }
+            Err(lost) => match self.poor.take() {
+                Some((poor, by_second)) => {
+                    attempts.lost(inbound, &lost);
+                    Some((Ok(poor), by_second))
+                }
+                None => Some((Err(lost), by_second)),
+            },
+        }
+    }
+}
+
 /// How far the two attempts are.
-struct Both {
+struct Both<'r> {
     first: State,
     second: State,
+    /// A response that is a reason for another attempt, while that was under way; and whose it is.
+    poor: Option<(Answered<'r>, bool)>,
 }
 
 #[derive(PartialEq, Eq)]

@@ -163,8 +163,8 @@ async fn answer<'r, 'a>(
         };
         let pause = match attempted {
             Ok(answered) => {
-                let status = work.heads.response.status;
-                attempts.answered(inbound, answered.reached.member, status, work.micros());
+                let (member, status) = (answered.reached.member, answered.status);
+                attempts.answered(inbound, member, status, work.micros());
                 match another_instead(call, &answered, work) {
                     None => return Ok(answered),
                     Some(pause) => {
@@ -198,12 +198,11 @@ fn another_instead(
     work: &Work<'_, '_, '_>,
 ) -> Option<Duration> {
     let Call { inbound, attempts, .. } = call;
-    let status = work.heads.response.status;
-    if !attempts.retries(status) {
+    if !attempts.retries(answered.status) {
         return None;
     }
     let intact = answered.sending.is_repeatable(inbound);
-    attempts.again(inbound, work.patience, Reason::Status(status), intact)
+    attempts.again(inbound, work.patience, Reason::Status(answered.status), intact)
 }
 
 /// Whether another attempt is made after one that was lost, and after which time.
@@ -255,9 +254,8 @@ async fn pass_on<'r, 'a>(
     work: &mut Work<'_, '_, 'a>,
 ) -> Result<Option<Done>, GivenUp> {
     let Call { inbound, matched, attempts, .. } = call;
-    let Answered { reached, mut sending, buffer } = answered;
+    let Answered { reached, mut sending, buffer, status } = answered;
     let member = reached.member;
-    let status = work.heads.response.status;
     attempts.end(inbound, Some(status), work.micros());
     attempts.stick(inbound, member, work.heads, &buffer);
     work.record.status = status;

@@ -106,6 +106,13 @@ impl<'a> Patience<'a> {
         self.until.is_some_and(|until| Tick::now() >= until)
     }
 
+    /// The time for the whole exchange is over, and what was begun then had less than half of it: it
+    /// is not to blame.
+    pub fn is_cut_short(&self, began: Tick) -> bool {
+        let whole = self.timeouts.request.unwrap_or(Duration::MAX);
+        self.is_over() && Tick::now().since(began) < whole / 2
+    }
+
     /// `time`, or what is left for the whole exchange if that is less.
     pub fn within(&self, time: Duration) -> Duration {
         self.until.map_or(time, |until| time.min(until.since(Tick::now())))
@@ -177,7 +184,8 @@ impl<'a> Patience<'a> {
     /// The time for an answer is over; else the next look is due in a while.
     fn has_no_answer(&self) -> bool {
         let waited = Tick::now().since(self.since);
-        let Some(left) = self.timeouts.first_byte.checked_sub(waited).filter(|left| !left.is_zero())
+        let Some(left) =
+            self.timeouts.first_byte.checked_sub(waited).filter(|left| !left.is_zero())
         else {
             return true;
         };

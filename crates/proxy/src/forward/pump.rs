@@ -262,8 +262,24 @@ impl<'a> Pump<'a> {
     }
 
     /// Gives back the lead for reuse, and the buffer if bytes behind the message are in it.
-    pub fn into_parts(self) -> (Vec<u8>, Option<Buffer>) {
+    pub fn into_parts(mut self) -> (Vec<u8>, Option<Buffer>) {
+        self.take_behind();
         (self.lead, self.buffer.filter(|buffer| !buffer.is_empty()))
+    }
+
+    /// Bytes behind the message that are kept, and were not read again, come into the buffer: they
+    /// came with one read, so they fit into one buffer.
+    fn take_behind(&mut self) {
+        let Some(kept) = self.kept.filter(|kept| kept.has_more() && self.decoder.is_done()) else {
+            return;
+        };
+        let mut all = self.buffers.get_bulk();
+        if let Some(buffer) = &self.buffer {
+            all.append(buffer.filled());
+        }
+        let count = kept.give(all.spare_mut());
+        all.advance(count);
+        self.buffer = Some(all);
     }
 
     /// Writes what was just read as it is. What the sink does not take at once is left in the buffer

@@ -97,7 +97,7 @@ pub(super) async fn await_response(
         };
         let moved = received + sending.progress();
         let is_down = sending.over && received == 0 && !reached.member.state.is_up();
-        if is_down && attempts.leaves(inbound, sending.is_repeatable(inbound)) {
+        if is_down && attempts.leaves(inbound, patience, sending.is_repeatable(inbound)) {
             let mut broken = Broken::new(by, phase, Cause::Timeout);
             broken.detail = "found down by active checks meanwhile".to_owned();
             return Poll::Ready(Err(Awaited::final_(broken)));
@@ -157,6 +157,9 @@ impl ClientWatch {
     /// The client has closed or reset its connection. A client that sends more (its next request)
     /// is no longer watched: what it sends stays in the kernel until its turn.
     pub(super) fn is_gone(&mut self, cx: &mut Context<'_>, client: &Carrier) -> bool {
+        if let Carrier::Http2Server(stream) = client {
+            return stream.poll_gone(cx).is_ready();
+        }
         while self.watching && client.poll_read_ready(cx).is_ready() {
             match client.try_peek() {
                 Ok(0) => return true,

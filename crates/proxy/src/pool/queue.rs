@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 /// Requests that wait for room.
 #[derive(Debug, Default)]
@@ -28,11 +28,16 @@ pub struct Queue {
 pub struct Place<'a> {
     queue: &'a Queue,
     is_choosy: bool,
+    /// Somebody else is to look for room when this one leaves.
+    passes_on: bool,
 }
 
 /// Done when there may be room.
 #[derive(Debug)]
 pub struct Room<'a> {
+    queue: &'a Queue,
+    /// There was news.
+    is_over: bool,
     made: Pin<Box<Notified<'a>>>,
     later: Pin<Box<Sleep>>,
 }
@@ -48,12 +53,17 @@ impl Queue {
         }
         // Whoever leaves sees that somebody waits, or the one that waits sees the room.
         fence(Ordering::SeqCst);
-        Some(Place { queue: self, is_choosy })
+        Some(Place { queue: self, is_choosy, passes_on: true })
     }
 
     /// Done when there is news of room; in any case after `at_most`.
     pub fn room(&self, at_most: Duration) -> Room<'_> {
-        Room { made: Box::pin(self.news()), later: Box::pin(sleep(at_most)) }
+        Room {
+            queue: self,
+            is_over: false,
+            made: Box::pin(self.news()),
+            later: Box::pin(sleep(at_most)),
+        }
     }
 
     /// Done when there is news of room.
@@ -64,6 +74,11 @@ impl Queue {
     /// How many wait.
     pub fn waiting(&self) -> u32 {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Somebody waits, and each of those can use whatever room there is: who comes now is behind them.
+    pub fn is_in_order(&self) -> bool {
+        self.waiting() > 0 && self.choosy.load(Ordering::Relaxed) == 0
     }
 
     /// There may be room now.
@@ -80,6 +95,14 @@ impl Queue {
     }
 }
 
+impl Place<'_> {
+    /// Leaves the queue for a place at an endpoint. Only if there is more room somebody else is woken:
+    /// who is woken in vain loses its turn.
+    pub fn leave(mut self, more_room: bool) {
+        self.passes_on = more_room;
+    }
+}
+
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         if self.is_choosy {
@@ -87,7 +110,9 @@ impl Drop for Place<'_> {
         }
         self.queue.waiting.fetch_sub(1, Ordering::SeqCst);
         // Whoever is woken and does not need the room, or not all of it, passes it on.
-        self.queue.leave_room();
+        if self.passes_on {
+            self.queue.leave_room();
+        }
     }
 }
 
@@ -98,12 +123,26 @@ impl Room<'_> {
     }
 }
 
+impl Room<'_> {
+    /// Waits again, in the same turn unless there was news; in any case no longer than `at_most`.
+    pub fn again(mut self: Pin<&mut Self>, at_most: Duration) {
+        let Self { queue, made, later, is_over } = &mut *self;
+        if std::mem::take(is_over) {
+            *made = Box::pin(queue.news());
+        }
+        later.as_mut().reset(Instant::now() + at_most);
+    }
+}
+
 impl Future for Room<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match self.made.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Ready(()) => {
+                self.is_over = true;
+                Poll::Ready(())
+            }
             Poll::Pending => self.later.as_mut().poll(cx),
         }
     }
