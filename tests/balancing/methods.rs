@@ -66,6 +66,7 @@ fn every_name_of_weighted() {
         "static_rr",
         "wrr",
         "byrequests",
+        "bytraffic",
     ];
     let ravelin = sites(&methods(&names), &entries);
     let mut client = ravelin.client();
@@ -84,6 +85,7 @@ fn every_name_of_least_connections() {
         "least_request",
         "leastConnections",
         "bybusyness",
+        "heartbeat",
     ];
     let ravelin = sites(&methods(&names), &entries);
     let gate = a.hold();
@@ -97,6 +99,17 @@ fn every_name_of_least_connections() {
     }
     gate.open();
     assert_eq!(busy.response("GET").text(), "a");
+}
+
+#[test]
+fn weight_0_gets_nothing_by_any_method() {
+    let (_backends, entries) = backends(["weight = 0", "", ""]);
+    let names = ["round_robin", "random", "weighted", "weighted_random", "least_connections"];
+    let ravelin = sites(&methods(&names), &entries);
+    let mut client = ravelin.client();
+    for (index, name) in names.iter().enumerate() {
+        assert!(!turns(&mut client, index, 30).contains('a'), "{name}");
+    }
 }
 
 #[test]

@@ -39,11 +39,13 @@ const OTHER_METHODS: &[&str] = &[
     "static_rr",
     "wrr",
     "byrequests",
+    "bytraffic",
     "least_conn",
     "leastconn",
     "least_request",
     "leastConnections",
     "bybusyness",
+    "heartbeat",
     "weightedRandom",
     "leastTime",
     "p2c",
@@ -90,7 +92,7 @@ const fn keys(sticky: &'static Section) -> [Key; 6] {
             "method",
             Kind::Choice(METHODS, OTHER_METHODS),
             "\"round_robin\"",
-            "`round_robin`: each in turn, weights ignored. `weighted`: smooth weighted round robin. `least_connections`: the fewest requests in flight for its weight. `random`, `weighted_random`: any. `least_time`: of two at random the one with the lower latency and fewer requests. `ip_hash`, `uri_hash`, `header_hash`, `cookie_hash`, `hash`: by a property of the request. The names of nginx, HAProxy, Apache and Easegress are taken too (`least_conn`, `leastconn`, `byrequests`, `bybusyness`, `p2c`, `source`, `weightedRandom`, `ketama`, `maglev`, …).",
+            "`round_robin`: each in turn, weights ignored but for 0. `weighted`: smooth weighted round robin. `least_connections`: the fewest requests in flight for its weight. `random`, `weighted_random`: any. `least_time`: of two at random the one with the lower latency and fewer requests. `ip_hash`, `uri_hash`, `header_hash`, `cookie_hash`, `hash`: by a property of the request. The names of nginx, HAProxy, Apache and Easegress are taken too (`least_conn`, `leastconn`, `byrequests`, `bybusyness`, `p2c`, `source`, `weightedRandom`, `ketama`, `maglev`, …).",
         ),
         now(
             "hash_key",
@@ -156,9 +158,10 @@ pub(super) fn decode(parent: &Table<'_>) -> Option<Balancing> {
         | "static-rr"
         | "static_rr"
         | "wrr"
-        | "byrequests" => plain(&table, Balance::Weighted),
+        | "byrequests"
+        | "bytraffic" => plain(&table, Balance::Weighted),
         "least_connections" | "least_conn" | "leastconn" | "least_request" | "leastConnections"
-        | "bybusyness" => plain(&table, Balance::LeastConnections),
+        | "bybusyness" | "heartbeat" => plain(&table, Balance::LeastConnections),
         "random" => plain(&table, Balance::Random),
         "weighted_random" | "weightedRandom" => plain(&table, Balance::WeightedRandom),
         "least_time"

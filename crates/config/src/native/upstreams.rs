@@ -44,13 +44,13 @@ pub(super) static UPSTREAMS: Section = Section {
             "weight",
             Kind::Integer(0, WEIGHT_MAX),
             "1",
-            "Share of requests relative to the other entries, for every method but `round_robin` and `random`; 0 gets none. Those of SRV records are multiplied by it.",
+            "Share of requests relative to the other entries, for every method but `round_robin` and `random`; 0 gets none while another of its tier can be used. Those of SRV records are multiplied by it.",
         ),
         now(
             "backup",
             Kind::Bool,
             "false",
-            "Used only when no other upstream of the pool is usable; the same as `priority = 1`.",
+            "Used only when no other upstream of the pool is usable; the same as `priority = 1`. For room at one that is full requests wait in the queue.",
         ),
         now(
             "priority",

@@ -194,7 +194,7 @@ impl Tier {
             shares.retain(|(_, _, share)| *share > 0);
         }
         let weigh = |member: &Member| match balance {
-            Balance::RoundRobin | Balance::Random => 1,
+            Balance::RoundRobin | Balance::Random => member.weight().min(1),
             _ => member.weight(),
         };
         // An entry without weight gets nothing, unless none that can be used has any.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use config::model::{
-    self, Balance, FailOpen, HealthCheck, Level, Transport, UpstreamAddress, UpstreamState,
+    self, FailOpen, HealthCheck, Level, Transport, UpstreamAddress, UpstreamState,
 };
 use net::timer::Tick;
 use proxy::balance::{Balancer, Member};
@@ -307,8 +307,6 @@ impl View<'_> {
     }
 
     fn has_weight(&self, index: usize) -> bool {
-        let weightless =
-            matches!(self.pool.settings.balance, Balance::RoundRobin | Balance::Random);
-        weightless || self.pool.balancer.members()[index].weight > 0
+        self.pool.balancer.members()[index].weight > 0
     }
 }
