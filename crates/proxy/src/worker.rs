@@ -51,6 +51,8 @@ pub struct Worker {
     pub challenges: Arc<Challenges>,
     /// Memory in use by buffered bodies.
     pub spools: Rc<SpoolMemory>,
+    /// Bytes of request bodies that are kept to be sent again.
+    pub kept: Rc<Cell<usize>>,
     snapshot: LocalSnapshot,
     scratch: RefCell<Vec<Scratch>>,
     date: RefCell<DateLine>,
@@ -116,6 +118,7 @@ impl Worker {
             handshakes: Handshakes::new(snapshot.limits.handshakes),
             challenges,
             spools: Rc::default(),
+            kept: Rc::default(),
             idle: RefCell::default(),
             http2: Http2Pool::default(),
             files: RefCell::default(),

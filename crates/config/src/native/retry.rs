@@ -80,7 +80,7 @@ const KEYS: &[Key] = &[
         "body",
         Kind::Size(0, BODY_MAX),
         "\"64KB\"",
-        "Bytes of a request body that are kept to be sent again; a request with a longer one is sent once.",
+        "Bytes of a request body that are kept to be sent again, 64 MiB a worker in all; a request with a longer one is sent once.",
     )
     .or(&["body_size"]),
     now(

@@ -4,9 +4,11 @@
 //! and then goes on where the client is.
 //!
 //! What always holds: all that was taken is here, or nothing is and the body cannot be sent again;
-//! never more than the pool's settings allow.
+//! never more than the pool's settings allow, and all bodies of a worker together no more than
+//! [`WORKER_MAX`].
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use config::model::UpstreamHttp;
 use wire::head::Framing;
@@ -16,6 +18,10 @@ use crate::balance::Member;
 use crate::decide::Matched;
 use crate::drain::{Left, body_left};
 use crate::exchange::Inbound;
+
+/// Most bytes kept by one worker: many clients that send slowly, or many streams of one, must not take
+/// all memory. What comes beyond is sent once.
+const WORKER_MAX: usize = 64 << 20;
 
 /// What was taken of a body that is not here as a whole.
 #[derive(Debug)]
@@ -27,19 +33,22 @@ pub struct Kept {
     /// The body ended there, as only a carrier can tell.
     ended: Cell<bool>,
     max: usize,
+    /// What the worker keeps in all.
+    of_worker: Rc<Cell<usize>>,
     /// More was taken than may be kept.
     lost: Cell<bool>,
 }
 
 impl Kept {
-    /// Keeps up to `max` bytes.
-    pub fn new(max: usize) -> Self {
+    /// Keeps up to `max` bytes; `of_worker` counts what a worker keeps in all.
+    pub fn new(max: usize, of_worker: Rc<Cell<usize>>) -> Self {
         Self {
             bytes: RefCell::default(),
             trailers: RefCell::default(),
             given: Cell::new(0),
             ended: Cell::new(false),
             max,
+            of_worker,
             lost: Cell::new(false),
         }
     }
@@ -79,13 +88,17 @@ impl Kept {
     /// Keeps what was just read.
     pub fn keep(&self, read: &[u8]) {
         let mut bytes = self.bytes.borrow_mut();
-        match self.lost.get() || read.len() > self.max.saturating_sub(bytes.len()) {
+        let of_worker = self.of_worker.get();
+        let room = (self.max.saturating_sub(bytes.len())).min(WORKER_MAX.saturating_sub(of_worker));
+        match self.lost.get() || read.len() > room {
             true => {
                 self.lost.set(true);
+                self.of_worker.set(of_worker.saturating_sub(bytes.len()));
                 *bytes = Vec::new();
             }
             false => {
                 bytes.extend_from_slice(read);
+                self.of_worker.set(of_worker + read.len());
                 self.given.set(bytes.len());
             }
         }
@@ -107,6 +120,13 @@ impl Kept {
             *self.trailers.borrow_mut() = came;
         }
         self.trailers.borrow().clone()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let of_worker = self.of_worker.get();
+        self.of_worker.set(of_worker.saturating_sub(self.bytes.get_mut().len()));
     }
 }
 
@@ -138,7 +158,9 @@ pub(super) fn kept<'i>(
         && !matched.upgrade
         && inbound.taken.get().is_none()
         && !matches!(body_left(inbound), Left::Nothing(_));
-    wanted.then(|| &**inbound.kept.get_or_init(|| Box::new(Kept::new(retry.body))))
+    let of_worker = &inbound.connection.worker.kept;
+    let new = || Box::new(Kept::new(retry.body, Rc::clone(of_worker)));
+    wanted.then(|| &**inbound.kept.get_or_init(new))
 }
 
 #[cfg(test)]
@@ -147,7 +169,7 @@ mod tests {
 
     #[test]
     fn gives_all_that_was_taken_as_often_as_it_is_asked() {
-        let kept = Kept::new(8);
+        let kept = Kept::new(8, Rc::default());
         kept.keep(b"abc");
         kept.keep(b"defgh");
         let mut into = [0; 5];
@@ -165,7 +187,7 @@ mod tests {
 
     #[test]
     fn keeps_nothing_of_what_is_too_long() {
-        let kept = Kept::new(8);
+        let kept = Kept::new(8, Rc::default());
         kept.keep(b"abcdefgh");
         assert!(kept.is_intact());
         kept.keep(b"i");
@@ -173,5 +195,17 @@ mod tests {
         assert!(kept.has_taken());
         kept.rewind();
         assert_eq!(kept.give(&mut [0; 8]), 0);
+    }
+
+    #[test]
+    fn all_bodies_of_a_worker_together_have_a_bound() {
+        let of_worker = Rc::new(Cell::new(WORKER_MAX - 3));
+        let first = Kept::new(8, Rc::clone(&of_worker));
+        first.keep(b"abc");
+        let second = Kept::new(8, Rc::clone(&of_worker));
+        second.keep(b"d");
+        assert!(first.is_intact() && !second.is_intact());
+        drop((first, second));
+        assert_eq!(of_worker.get(), WORKER_MAX - 3);
     }
 }

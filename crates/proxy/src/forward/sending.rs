@@ -55,7 +55,10 @@ impl Sending<'_> {
         let untouched = self.pump.is_untouched();
         let (lead, excess) = self.pump.into_parts();
         heads.out = lead;
+        // What is behind the body has to be passed on whole, or the connection is out of step.
+        let behind_is_lost = inbound.kept.get().is_some_and(|kept| kept.has_more());
         match (whole, untouched) {
+            (true, _) if behind_is_lost => Rest::of(Left::TooMuch),
             (true, _) => Rest { left: Left::Nothing(early_used), excess },
             (false, true) => inbound.rest(),
             (false, false) => Rest::of(Left::TooMuch),
