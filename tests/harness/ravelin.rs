@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use super::{Client, Origin, PATIENCE, Response, TempDir};
@@ -389,9 +390,23 @@ pub fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
 }
 
-/// A port that was free a moment ago: for configurations that can only name a port.
+/// A port that was free a moment ago, each time another: for configurations that can only name a
+/// port. From below those that the kernel hands out, which would give it to the next who asks.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
+        // Test programs that run at once begin at different places.
+        let begin = std::process::id() % 1000 * 20;
+        AtomicU16::new(OWN_PORTS.start + begin as u16)
+    });
+    const OWN_PORTS: std::ops::Range<u16> = 10_000..32_000;
+    loop {
+        let port = NEXT.fetch_add(1, Ordering::SeqCst);
+        if !OWN_PORTS.contains(&port) {
+            NEXT.store(OWN_PORTS.start, Ordering::SeqCst);
+        } else if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// The checkout.
