@@ -14,8 +14,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 mod pool;
+mod route;
 
 pub use pool::*;
+pub use route::*;
 
 /// Everything one configuration says.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +86,13 @@ pub struct Site {
     pub files: Option<Files>,
     /// Fields set on every response of the site.
     pub response_headers: Vec<(String, String)>,
+    /// Routes in declared order. One that leads to a pool is only there with `proxy`.
+    pub routes: Vec<Route>,
+    /// In which order they are asked.
+    pub route_order: RouteOrder,
+    /// Requests that a route would take but for a condition of it are answered 400, instead of as if
+    /// the route were not there. Default false.
+    pub mismatch_is_error: bool,
     /// The proxy part, when enabled.
     pub proxy: Option<Proxy>,
 }
@@ -271,16 +280,10 @@ pub struct Files {
 pub struct Proxy {
     /// Pools in the order their names first appear; never empty.
     pub pools: Vec<Pool>,
-    /// Routes in declared order.
-    pub routes: Vec<Route>,
     /// Bodies that are taken whole before they are passed on.
     pub buffering: Buffering,
-    /// How long each step of talking to an upstream may take.
-    pub timeout: Timeouts,
     /// What is added to and removed from messages.
     pub headers: Headers,
-    /// Idle upstream connections.
-    pub idle: IdleConnections,
 }
 
 /// What is spoken to an upstream.
@@ -347,23 +350,6 @@ impl UpstreamAddress {
     }
 }
 
-/// One route: requests whose path it matches go to its pool.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Route {
-    /// Path prefix, starts with "/". The longest that matches wins; declared order breaks ties.
-    pub path: String,
-    /// Index into [`Proxy::pools`].
-    pub pool: usize,
-    /// Take `path` off before forwarding.
-    pub strip_prefix: bool,
-    /// Replaces the whole path (query kept); wins over `strip_prefix`.
-    pub rewrite_target: Option<String>,
-    /// The route may take `Upgrade: websocket`.
-    pub websocket: bool,
-    /// 301 a request for `/x` to `/x/` when `path` is `/x/`. Default false.
-    pub redirect_slash: bool,
-}
-
 /// Upstream time limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
@@ -382,6 +368,19 @@ pub struct Timeouts {
     pub request: Option<Duration>,
 }
 
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            first_byte: Duration::from_secs(30),
+            read: Duration::from_secs(30),
+            write: Duration::from_secs(30),
+            tunnel: Duration::from_secs(3600),
+            request: None,
+        }
+    }
+}
+
 /// Changes to messages on their way through.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Headers {
@@ -389,6 +388,8 @@ pub struct Headers {
     pub preserve_host: bool,
     /// X-Forwarded-For (appended), -Proto, -Host and -Port. Default true.
     pub x_forwarded: bool,
+    /// X-Real-IP, the client's address. Default false.
+    pub x_real_ip: bool,
     /// Forwarded (RFC 7239), appended. Default true.
     pub forwarded: bool,
     /// Via, both ways. Default false.
@@ -399,13 +400,15 @@ pub struct Headers {
     pub response: HeaderRules,
 }
 
-/// Removal happens first, then `set`.
+/// Removal happens first, then `set`, then `append`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct HeaderRules {
     /// Field names to remove, any case.
     pub remove: Vec<String>,
     /// Fields to set; an existing field of that name is replaced.
     pub set: Vec<(String, HeaderValue)>,
+    /// Fields to add beside those of that name that are there.
+    pub append: Vec<(String, HeaderValue)>,
 }
 
 /// What a field is set to.
@@ -427,6 +430,16 @@ pub struct IdleConnections {
     pub timeout: Duration,
     /// A connection older than this is not reused. Default 1 h.
     pub max_age: Duration,
+}
+
+impl Default for IdleConnections {
+    fn default() -> Self {
+        Self {
+            max: 1024,
+            timeout: Duration::from_secs(60),
+            max_age: Duration::from_secs(3600),
+        }
+    }
 }
 
 /// Logs.

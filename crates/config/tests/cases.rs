@@ -178,6 +178,9 @@ fn describe_proxy(out: &mut String, proxy: &Proxy) {
         "  preserve_host {} x_forwarded {} forwarded {} via {}",
         headers.preserve_host, headers.x_forwarded, headers.forwarded, headers.via
     );
+    if headers.x_real_ip {
+        _ = writeln!(out, "  x_real_ip");
+    }
     for (name, rules) in [("request", &headers.request), ("response", &headers.response)] {
         if *rules != HeaderRules::default() {
             _ = writeln!(out, "  {name} remove {:?} set {:?}", rules.remove, rules.set);

@@ -135,6 +135,8 @@ pub struct Forwarding {
     pub preserve_host: bool,
     /// X-Forwarded-For, -Proto, -Host, -Port.
     pub x_forwarded: bool,
+    /// X-Real-IP.
+    pub x_real_ip: bool,
     /// Forwarded (RFC 7239).
     pub forwarded: bool,
     /// Via, both ways.
@@ -466,6 +468,7 @@ impl ProxySite {
             forwarding: Forwarding {
                 preserve_host: headers.preserve_host,
                 x_forwarded: headers.x_forwarded,
+                x_real_ip: headers.x_real_ip,
                 forwarded: headers.forwarded,
                 via: headers.via,
             },

@@ -25,6 +25,12 @@ pub(super) static HEADERS: Section = Section {
             "true",
             "Send `X-Forwarded-For` (appended), `-Proto`, `-Host` and `-Port`.",
         ),
+        now(
+            "add_x_real_ip",
+            Kind::Bool,
+            "false",
+            "Send `X-Real-IP`, the client's address, in the place of what the client sent under that name.",
+        ),
         now("add_forwarded", Kind::Bool, "true", "Send `Forwarded` (RFC 7239), appended."),
         now("via", Kind::Bool, "false", "Send `Via`, both ways."),
         now(
@@ -84,6 +90,7 @@ pub(super) fn decode(proxy: &Table<'_>) -> Headers {
     let mut headers = Headers {
         preserve_host: true,
         x_forwarded: true,
+        x_real_ip: false,
         forwarded: true,
         via: false,
         request: HeaderRules::default(),
@@ -92,6 +99,7 @@ pub(super) fn decode(proxy: &Table<'_>) -> Headers {
     if let Some(table) = proxy.table("headers") {
         headers.preserve_host = table.boolean("preserve_host").unwrap_or(true);
         headers.x_forwarded = table.boolean("add_x_forwarded").unwrap_or(true);
+        headers.x_real_ip = table.boolean("add_x_real_ip").unwrap_or(false);
         headers.forwarded = table.boolean("add_forwarded").unwrap_or(true);
         headers.via = table.boolean("via").unwrap_or(false);
         let set = assignments(&table, "add", Direction::Both);

@@ -5,10 +5,12 @@
 
 mod client_certificate;
 mod edits;
+mod location;
 mod request;
 mod response;
 
 pub use client_certificate::{CLIENT_CERTIFICATE_FIELDS, client_certificate_lines};
 pub use edits::Edits;
+pub use location::PublicPath;
 pub use request::{RequestHeadParts, write_request_head};
 pub use response::{ConnectionSays, ResponseHeadParts, write_informational, write_response_head};

@@ -115,6 +115,9 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
     if forwarding.x_forwarded {
         dropped = dropped.union(X_FORWARDED);
     }
+    if forwarding.x_real_ip {
+        dropped = dropped.union(FieldSet::of(&[FieldId::XRealIp]));
+    }
     copy_fields(out, parts.bytes, &parts.head.fields, |field| {
         !dropped.contains(field.id)
             && (field.id != FieldId::Other
@@ -147,6 +150,9 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
     }
     if forwarding.x_forwarded {
         write_x_forwarded(parts, out);
+    }
+    if forwarding.x_real_ip {
+        field(out, b"X-Real-IP", &[parts.client.text()]);
     }
     if forwarding.forwarded {
         write_forwarded(parts, out);

@@ -1,9 +1,10 @@
 //! The response head as the client gets it.
 
-use wire::field::FieldId;
+use wire::field::{Field, FieldId};
 use wire::head::{Framing, ResponseHead};
 
 use super::edits::{Edits, FieldSet};
+use super::location::PublicPath;
 use super::request::{CONNECTION_FIELDS, NEVER_NOMINATED, copy_fields};
 
 /// What a forwarded response head is made of.
@@ -17,6 +18,8 @@ pub struct ResponseHeadParts<'a> {
     pub edits: &'a Edits,
     /// Add Via.
     pub via: bool,
+    /// URLs of the upstream are rewritten to lead here.
+    pub public_path: Option<PublicPath<'a>>,
     /// Leave out `X-Accel-Buffering`, which was meant for Ravelin.
     pub hides_buffering: bool,
     /// The body goes out chunked.
@@ -76,9 +79,20 @@ pub fn write_response_head(parts: &ResponseHeadParts<'_>, out: &mut Vec<u8>) {
         has_date |= field.id == FieldId::Date;
         !dropped.contains(field.id)
             && (field.id != FieldId::Other || !parts.edits.drops(field, parts.bytes))
+            && (parts.public_path.is_none() || !PublicPath::concerns(field, parts.bytes))
             && (NEVER_NOMINATED.contains(field.id)
                 || !parts.head.nominated(parts.bytes, field.name.of(parts.bytes)))
     });
+    if let Some(public_path) = &parts.public_path {
+        let kept = |field: &&Field| {
+            PublicPath::concerns(field, parts.bytes)
+                && !dropped.contains(field.id)
+                && !parts.edits.drops(field, parts.bytes)
+                && !parts.head.nominated(parts.bytes, field.name.of(parts.bytes))
+        };
+        let fields = parts.head.fields.iter().filter(kept);
+        fields.for_each(|field| public_path.write(field, parts.bytes, out));
+    }
     if !has_date {
         out.extend_from_slice(parts.date_line);
     }

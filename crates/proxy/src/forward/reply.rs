@@ -163,6 +163,7 @@ pub(super) fn response_lead(
         bytes,
         edits: &matched.proxy.response,
         via: matched.proxy.forwarding.via,
+        public_path: None,
         hides_buffering: buffering::hides_field(matched, head, bytes),
         chunked: goes_out_chunked(inbound, head),
         connection: match upgraded {
