@@ -298,7 +298,8 @@ impl Lines {
         self.line_with(parts)
     }
 
-    fn ended_by(&self, deadline: Instant) -> bool {
+    /// Waits until the stream ends; whether it did in time.
+    pub fn ended_by(&self, deadline: Instant) -> bool {
         let guard = self.0.0.lock().unwrap();
         let left = deadline.saturating_duration_since(Instant::now());
         let (guard, _) = self.0.1.wait_timeout_while(guard, left, |read| !read.ended).unwrap();
