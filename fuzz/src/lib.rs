@@ -14,7 +14,10 @@ use wire::head::{Framing, HeadLimits, Parse, RequestHead, ResponseHead, Upgrade,
 use wire::host::Host;
 use wire::proxy_protocol::{Addresses, Parsed, V1_MAX, V2_MAX, parse, write_v1, write_v2};
 use wire::target::{Form, canonical_path, parse_target};
-use wire::websocket::{FrameScanner, Scanned};
+use wire::websocket::{
+    CONTROL_FRAME_MAX, Fault, FrameScanner, Payload, Reserved, Rules, Scanned, Scanner, Sender,
+    Step,
+};
 
 /// Small enough for the fuzzer to reach the bounds.
 const LIMITS: HeadLimits = HeadLimits { bytes: 512, fields: 12 };
@@ -140,6 +143,75 @@ pub fn proxy_protocol(data: &[u8]) {
         }
         Err(_) => assert!(!data.is_empty()),
     }
+}
+
+/// A direction of a WebSocket: the first two bytes are its rules and the size of the pieces, the rest
+/// are its frames. The same passes in any pieces, and nothing that a receiver would have to refuse.
+pub fn websocket(data: &[u8]) {
+    let [first, size, data @ ..] = data else { return };
+    let rules = Rules {
+        sender: if first & 1 == 0 { Sender::Client } else { Sender::Server },
+        reserved: match first >> 1 & 3 {
+            0 => Reserved::None,
+            1 => Reserved::Any,
+            _ => Reserved::Deflate,
+        },
+        message_max: if first & 8 == 0 { u64::MAX } else { 200 },
+    };
+    let whole = passed(rules, data, usize::MAX);
+    for size in [1, usize::from(*size).max(1)] {
+        assert_eq!(passed(rules, data, size), whole, "in pieces of {size}");
+    }
+    let (passed, ..) = whole;
+    // What passed can be followed by one who only knows of frames, and keeps the rules.
+    let mut frames = FrameScanner::default();
+    let (mut rest, mut message) = (&passed[..], 0u64);
+    while let Ok(found) = frames.next(rest) {
+        match found {
+            Scanned::Header { consumed, header } => {
+                assert_eq!(header.mask.is_some(), rules.sender == Sender::Client);
+                assert!(header.reserved == 0 || rules.reserved != Reserved::None);
+                if !header.opcode.is_control() {
+                    message = message.saturating_add(header.payload_len);
+                    assert!(message <= rules.message_max);
+                    if header.fin {
+                        message = 0;
+                    }
+                }
+                rest = &rest[consumed..];
+            }
+            Scanned::Payload { consumed } => rest = &rest[consumed..],
+            Scanned::More => return,
+        }
+    }
+    panic!("what passed breaks the protocol");
+}
+
+/// What passes of `data` in pieces of `size`, the payloads of control frames, and what ended it.
+fn passed(rules: Rules, data: &[u8], size: usize) -> (Vec<u8>, Vec<Vec<u8>>, Option<Fault>) {
+    let mut scanner = Scanner::new(rules);
+    let (mut passed, mut controls, mut held) = (Vec::new(), Vec::new(), Vec::new());
+    for piece in data.chunks(size) {
+        held.extend_from_slice(piece);
+        loop {
+            let used = match scanner.scan(&held) {
+                Ok(Step::Pass(count)) => count,
+                Ok(Step::Control(header, count)) => {
+                    controls.push(Payload::of(&header, &held[..count]).bytes().to_vec());
+                    count
+                }
+                Ok(Step::Drop(count)) => {
+                    held.drain(..count);
+                    continue;
+                }
+                Ok(Step::More) => break,
+                Err(fault) => return (passed, controls, Some(fault)),
+            };
+            passed.extend(held.drain(..used));
+        }
+        assert!(held.len() < CONTROL_FRAME_MAX);
+    }
+    (passed, controls, None)
 }
 
 fn check_proxy_header(header: &[u8], addresses: Option<Addresses>) {

@@ -1,12 +1,18 @@
 //! WebSocket (RFC 6455): the handshake key, and the headers of frames.
 //!
 //! Ravelin tunnels WebSockets without touching payloads; what it needs to know about a frame is in
-//! the 2 to 14 bytes before it. [`FrameScanner`] walks over a stream of frames that arrives in
-//! arbitrary pieces.
+//! the 2 to 14 bytes before it. [`Scanner`] checks a direction of a WebSocket that somebody passes on;
+//! [`FrameScanner`] walks over the frames of a stream for somebody who takes them; [`ControlFrame`] is
+//! one to send.
 
+mod control;
+mod scan;
 mod sha1;
 
 use std::fmt;
+
+pub use control::ControlFrame;
+pub use scan::{CONTROL_FRAME_MAX, Fault, Payload, Reserved, Rules, Scanner, Sender, Step};
 
 /// Longest payload of a control frame, in bytes (RFC 6455 §5.5).
 pub const CONTROL_PAYLOAD_MAX: u64 = 125;

@@ -54,3 +54,8 @@ fn target() {
 fn proxy_protocol() {
     run("proxy_protocol", promises::proxy_protocol);
 }
+
+#[test]
+fn websocket() {
+    run("websocket", promises::websocket);
+}

@@ -60,6 +60,27 @@ const FIELDS: &[&str] = &[
     "\u{80}",
 ];
 
+const FRAMES: &[&[u8]] = &[
+    b"\x81\x05Hello",
+    b"\x01\x03Hel",
+    b"\x80\x02lo",
+    b"\x00\x00",
+    b"\x89\x01p",
+    b"\x8a\x00",
+    b"\xc1\x01x",
+    b"\x82\x7e\x00\x7e",
+    b"\x88\x02\x03\xe8",
+    b"\x88\x00",
+    b"\x81\x85abcdHello",
+    b"\x01\x80abcd",
+    b"\x80\x81abcdx",
+    b"\x89\x80abcd",
+    b"\x88\x82aaaa\x62\x89",
+    b"\x82\x7f\0\0\0\0",
+    b"\x83\x00",
+    b"\xff",
+];
+
 const PROXY_WORDS: &[&str] = &[
     "192.0.2.1",
     "198.51.100.255 ",
@@ -88,6 +109,7 @@ proptest! {
         promises::chunked(&data);
         promises::target(&data);
         promises::proxy_protocol(&data);
+        promises::websocket(&data);
     }
 
     #[test]
@@ -134,6 +156,15 @@ proptest! {
         let mut path = b"/".to_vec();
         path.extend_from_slice(&data);
         promises::target(&path);
+    }
+
+    #[test]
+    fn websockets_hold_their_promises(
+        rules in 0_u8..16,
+        size in 1_u8..40,
+        frames in vec(prop::sample::select(FRAMES), 0..12),
+    ) {
+        promises::websocket(&[&[rules, size][..], &frames.concat()].concat());
     }
 
     #[test]
