@@ -9,8 +9,10 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::Options;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
-use crate::model::TextMatch;
+use crate::dialect::Dialect;
+use crate::model::{Bound, TextMatch};
 use crate::schema::{Effect, Key, Kind, Section};
 use crate::source::{Sources, Span};
 use crate::syntax;
@@ -26,7 +28,9 @@ pub(crate) use statuses::Reasons;
 /// Where the decoder is: what it may ask and where it reports.
 pub(crate) struct Context<'a> {
     pub(crate) sources: &'a Sources,
-    exists: &'a dyn Fn(&Path) -> bool,
+    /// The language of the trees it decodes, which says how findings are worded.
+    dialect: Dialect,
+    options: &'a Options<'a>,
     out: Diagnostics,
 }
 
@@ -59,8 +63,12 @@ pub(crate) enum SwitchTable<'n> {
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(sources: &'a Sources, exists: &'a dyn Fn(&Path) -> bool) -> Context<'a> {
-        Context { sources, exists, out: Diagnostics::default() }
+    pub(crate) fn new(
+        sources: &'a Sources,
+        dialect: Dialect,
+        options: &'a Options<'a>,
+    ) -> Context<'a> {
+        Context { sources, dialect, options, out: Diagnostics::default() }
     }
 
     pub(crate) fn push(&self, diagnostic: Diagnostic) {
@@ -73,7 +81,12 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn exists(&self, path: &Path) -> bool {
-        (self.exists)(path)
+        (self.options.exists)(path)
+    }
+
+    /// A variable of the environment, for dialects that are configured by it too.
+    pub(crate) fn environment(&self, name: &str) -> Option<String> {
+        (self.options.environment)(name)
     }
 
     pub(crate) fn into_diagnostics(self) -> Vec<Diagnostic> {
@@ -82,8 +95,12 @@ impl<'a> Context<'a> {
 
     /// A value that is a boolean.
     pub(crate) fn boolean(&self, name: &str, node: &Node) -> Option<bool> {
-        match node.value {
-            Value::Bool(on) => Some(on),
+        match &node.value {
+            Value::Bool(on) => Some(*on),
+            Value::String(word) => match self.old_boolean(node, word) {
+                None => self.wrong_type(name, node, &Kind::Bool),
+                on => on,
+            },
             _ => self.wrong_type(name, node, &Kind::Bool),
         }
     }
@@ -189,6 +206,18 @@ impl<'a> Context<'a> {
         None
     }
 
+    /// A size in bytes that may be unlimited.
+    pub(crate) fn bound(&self, name: &str, node: &Node) -> Option<Bound> {
+        match &node.value {
+            Value::Integer(-1) => Some(Bound::Unlimited),
+            Value::String(text) if text.eq_ignore_ascii_case("unlimited") => Some(Bound::Unlimited),
+            Value::Integer(_) | Value::String(_) => {
+                self.size(name, node, 1, u64::MAX).map(Bound::Bytes)
+            }
+            _ => self.wrong_type(name, node, &Kind::Bound),
+        }
+    }
+
     /// One of several words; returns the word as the list has it.
     pub(crate) fn choice(
         &self,
@@ -235,6 +264,7 @@ impl<'a> Context<'a> {
             Kind::Integer(min, max) => _ = self.integer(name, node, min, max),
             Kind::Duration(zero) => _ = self.duration(name, node, zero),
             Kind::Size(min, max) => _ = self.size(name, node, min, max),
+            Kind::Bound => _ = self.bound(name, node),
             Kind::Choice(words, aliases) => _ = self.choice(name, node, words, aliases),
             Kind::Choices(words) => _ = self.choices(name, node, words),
             Kind::Statuses => _ = self.statuses(name, node),
@@ -335,6 +365,7 @@ impl<'n> Table<'n> {
     fn named<'t>(&self, name: &'t str) -> impl Iterator<Item = &'n Entry> + use<'t, 'n> {
         let key = self.section.key(name);
         self.entries.iter().filter(move |entry| match key {
+            _ if matches!(entry.node.value, Value::Null) => false,
             Some(key) => key.is(&entry.key),
             None => entry.key == name,
         })
@@ -394,6 +425,12 @@ impl<'n> Table<'n> {
         let entry = self.take(name)?;
         let Some(Kind::Size(min, max)) = self.kind(name) else { return None };
         self.context.size(name, &entry.node, min, max)
+    }
+
+    /// A size that may be unlimited, or is inherited if it is not written.
+    pub(crate) fn bound(&self, name: &'static str) -> Bound {
+        let entry = self.take(name);
+        entry.and_then(|entry| self.context.bound(name, &entry.node)).unwrap_or_default()
     }
 
     pub(crate) fn choice(&self, name: &'static str) -> Option<&'static str> {
@@ -515,6 +552,7 @@ impl<'n> Table<'n> {
                 continue;
             }
             match key {
+                Some(_) if matches!(entry.node.value, Value::Null) => {}
                 Some(key) if key.effect == Effect::Later => {
                     self.context.check(key, &entry.node);
                     if matters(key, &entry.node) {
@@ -532,6 +570,7 @@ impl<'n> Table<'n> {
     fn check_all(self) {
         for entry in self.entries {
             match self.section.key(&entry.key) {
+                Some(_) if matches!(entry.node.value, Value::Null) => {}
                 Some(key) => self.context.check(key, &entry.node),
                 None => self.context.unknown_key(entry, self.section),
             }

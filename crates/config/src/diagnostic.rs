@@ -55,6 +55,8 @@ pub enum Severity {
     Error,
     /// It is used, but perhaps not as its author thinks.
     Warning,
+    /// It is used as its author thinks, and something about that is worth knowing.
+    Note,
 }
 
 impl Severity {
@@ -63,6 +65,7 @@ impl Severity {
         match self {
             Severity::Error => "error",
             Severity::Warning => "warning",
+            Severity::Note => "note",
         }
     }
 }
@@ -81,7 +84,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The file is not valid TOML.
+    /// The file is not valid TOML or YAML.
     Syntax = "syntax",
     /// A key or table is written twice.
     DuplicateKey = "duplicate-key",
@@ -107,6 +110,10 @@ codes! {
     Unsafe = "unsafe",
     /// The key is accepted, but its function is not built yet.
     NotInEffect = "not-in-effect",
+    /// The line has no effect, neither in Ravelin nor in the system it is written for.
+    Ignored = "ignored",
+    /// Ravelin does something else here than the system the line is written for.
+    Changed = "changed",
     /// Something is configured and never used.
     Unused = "unused",
     /// A file or directory that a key names does not exist.
@@ -142,6 +149,11 @@ impl Diagnostic {
     /// A warning at a place.
     pub(crate) fn warning(code: Code, span: Span, message: impl Into<String>) -> Diagnostic {
         Diagnostic { severity: Severity::Warning, ..Diagnostic::error(code, span, message) }
+    }
+
+    /// A remark on a place.
+    pub(crate) fn note(code: Code, span: Span, message: impl Into<String>) -> Diagnostic {
+        Diagnostic { severity: Severity::Note, ..Diagnostic::error(code, span, message) }
     }
 
     /// Says something below the caret.

@@ -1,7 +1,8 @@
 //! Configuration text to one [`model`], with diagnostics; no I/O.
 //!
 //! [`load`] is the way in: it takes files that somebody else has read, finds each one's [`Dialect`],
-//! reads it into a spanned tree and decodes the tree into the model. It goes on after a mistake, so
+//! reads it into spanned trees, translates those into native ones if they are not, and decodes these into
+//! the model. It goes on after a mistake, so
 //! that all of them are reported at once, each with its place and what to write instead. There is a
 //! model only if there is no error: a setting that cannot be understood never fails open.
 #![forbid(unsafe_code)]
@@ -28,22 +29,27 @@ pub use model::Model;
 pub use native::ROOT;
 pub use source::{Source, Sources, Span};
 
+use decode::Context;
 use diagnostic::Diagnostics;
+use dialect::Grammar;
 
 /// What [`load`] needs to know beside the text.
 #[derive(Clone, Copy)]
 pub struct Options<'a> {
-    /// The language of every file; `None` to go by the file names.
+    /// The language of every file; `None` to go by the files' names and content.
     pub dialect: Option<Dialect>,
     /// Whether a file or directory exists; true also where that cannot be known. This crate looks at no
     /// file itself. One that nothing can be served without is an error if it is missing, another a warning.
     pub exists: &'a dyn Fn(&Path) -> bool,
+    /// A variable of the environment by its name, which only dialects that are configured by it too ask
+    /// for.
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
 }
 
 impl Default for Options<'_> {
-    /// Dialect by file name; every file is taken to exist.
+    /// Dialect by file name and content; every file is taken to exist, no variable to be set.
     fn default() -> Self {
-        Options { dialect: None, exists: &|_| true }
+        Options { dialect: None, exists: &|_| true, environment: &|_| None }
     }
 }
 
@@ -60,42 +66,95 @@ pub struct Loaded {
 
 /// Reads files as one configuration: their sites together, every other table in one file only.
 ///
-/// Texts that are not UTF-8 are reported like any other mistake.
+/// Files may be in several dialects. Texts that are not UTF-8 are reported like any other mistake.
 pub fn load<T: AsRef<[u8]>>(files: &[(PathBuf, T)], options: &Options<'_>) -> Loaded {
+    assemble(files, options).0
+}
+
+/// The same, and the native trees that the model is made of.
+fn assemble<T: AsRef<[u8]>>(
+    files: &[(PathBuf, T)],
+    options: &Options<'_>,
+) -> (Loaded, Vec<tree::Node>) {
     let out = Diagnostics::default();
     let mut sources = Sources::default();
-    let mut roots = Vec::new();
     let mut unread = Unread::default();
+    let mut texts = Vec::new();
     for (path, bytes) in files {
         let text = String::from_utf8_lossy(bytes.as_ref());
         let file = sources.add(Source::new(path, &text));
         let Some(source) = sources.get(file) else { continue };
-        if let Err(error) = std::str::from_utf8(bytes.as_ref()) {
-            out.push(not_utf8(source, file, error.valid_up_to()));
-            continue;
-        }
-        match options.dialect.or_else(|| Dialect::detect(path)) {
-            Some(Dialect::Native) => {
-                let document = dialect::toml::read(source, file, &out);
-                unread.tables |= document.broken.tables;
-                unread.lines.extend(document.broken.lines.into_iter().map(|line| (file, line)));
-                roots.push(document.root);
+        let read = match std::str::from_utf8(bytes.as_ref()) {
+            Ok(_) => read(source, file, options.dialect, &mut unread, &out),
+            Err(error) => {
+                out.push(not_utf8(source, file, error.valid_up_to()));
+                None
             }
-            None => out.push(unknown_dialect(path, file)),
-        }
+        };
+        unread.files |= read.is_none();
+        texts.extend(read);
     }
-    let all_read = roots.len() == files.len() && unread.lines.is_empty();
-    unread.tables |= roots.len() != files.len();
-    let context = decode::Context::new(&sources, options.exists);
+    let mut found = Vec::new();
+    let mut roots = Vec::new();
+    while let Some((dialect, _)) = texts.first() {
+        // All files of a dialect together, where the first of them stands.
+        let dialect = *dialect;
+        let (same, others): (Vec<_>, Vec<_>) =
+            texts.into_iter().partition(|(other, _)| *other == dialect);
+        texts = others;
+        let documents = same.into_iter().flat_map(|(_, documents)| documents).collect();
+        let context = Context::new(&sources, dialect, options);
+        roots.extend(dialect.translate(&context, documents));
+        found.extend(context.into_diagnostics());
+    }
+    let context = Context::new(&sources, Dialect::Native, options);
     let model = native::decode(&context, &roots);
-    for diagnostic in context.into_diagnostics() {
-        if all_read || unread.leaves_true(&diagnostic, &sources) {
+    found.extend(context.into_diagnostics());
+    for diagnostic in found {
+        if unread.leaves_true(&diagnostic, &sources) {
             out.push(diagnostic);
         }
     }
     let diagnostics = out.into_sorted();
     let refused = diagnostics.iter().any(|found| found.severity == Severity::Error);
-    Loaded { model: model.filter(|_| !refused), diagnostics, sources }
+    (Loaded { model: model.filter(|_| !refused), diagnostics, sources }, roots)
+}
+
+/// Reads one file into the trees of its dialect; `None` if it is in none or nothing of it can be read.
+fn read(
+    source: &Source,
+    file: usize,
+    chosen: Option<Dialect>,
+    unread: &mut Unread,
+    out: &Diagnostics,
+) -> Option<(Dialect, Vec<tree::Node>)> {
+    let by_name = || Grammar::of_file(source.path());
+    let Some(grammar) = chosen.map(Dialect::grammar).or_else(by_name) else {
+        out.push(unknown_dialect(source.path(), file));
+        return None;
+    };
+    let (roots, broken) = match grammar {
+        Grammar::Toml => {
+            let document = dialect::toml::read(source, file, out);
+            (vec![document.root], document.broken)
+        }
+        Grammar::Yaml => {
+            let documents = dialect::yaml::read(source, file, out);
+            (documents.roots, documents.broken)
+        }
+    };
+    let whole = broken.lines.is_empty();
+    unread.tables |= broken.tables;
+    unread.lines.extend(broken.lines.into_iter().map(|line| (file, line)));
+    let by_content = || match grammar {
+        Grammar::Toml => Some(Dialect::Native),
+        Grammar::Yaml => Dialect::of_documents(&roots),
+    };
+    let dialect = chosen.or_else(by_content);
+    if dialect.is_none() && (whole || !roots.is_empty()) {
+        out.push(dialect::unknown_yaml(&roots, source.path(), file));
+    }
+    Some((dialect?, roots))
 }
 
 impl Loaded {
@@ -106,7 +165,7 @@ impl Loaded {
 
     /// How many findings are warnings.
     pub fn warnings(&self) -> usize {
-        self.diagnostics.len() - self.errors()
+        self.diagnostics.iter().filter(|found| found.severity == Severity::Warning).count()
     }
 
     /// The findings as text for people, with terminal colours or without; empty if there are none.
@@ -123,6 +182,8 @@ impl Loaded {
 /// What of the files could not be read.
 #[derive(Default)]
 struct Unread {
+    /// A whole file or more.
+    files: bool,
     /// Lines with syntax errors, by file and zero-based number.
     lines: HashSet<(usize, usize)>,
     /// Whole tables may be missing.
@@ -133,9 +194,12 @@ impl Unread {
     /// Whether a finding of the decoder is true although parts of the text could not be read: it does
     /// not say that something is missing, and its line is whole.
     fn leaves_true(&self, found: &Diagnostic, sources: &Sources) -> bool {
+        if !self.files && self.lines.is_empty() {
+            return true;
+        }
         let about_what_is_there = match found.code {
             Code::MissingKey | Code::Unused => false,
-            Code::UnknownUpstream => !self.tables,
+            Code::UnknownUpstream => !self.tables && !self.files,
             _ => true,
         };
         let line = |span: Span| Some((span.file, sources.get(span.file)?.line_of(span.start)));
@@ -156,5 +220,5 @@ fn unknown_dialect(path: &Path, file: usize) -> Diagnostic {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let span = Span { file, start: 0, end: 0 };
     Diagnostic::error(Code::UnknownDialect, span, format!("the format of `{name}` is not known"))
-        .help("Ravelin reads native TOML now: name the file `*.toml`, or say `--dialect native`")
+        .help("name the file `*.toml` if it is native, `*.yaml` if it is of PyServe or Easegress, or say `--dialect`")
 }

@@ -1,6 +1,7 @@
 //! The spanned tree: what a configuration file says, before anybody asks what it means.
 //!
-//! Every dialect's reader produces this tree and every front end decodes it. What always holds: a
+//! The readers of TOML and YAML produce it, front ends translate theirs into native ones, and the native
+//! decoder makes the model of those. What always holds: a
 //! table's entries stand in the order they were written, no key stands twice in one table, and each key and value knows its place.
 
 use crate::source::Span;
@@ -29,6 +30,8 @@ pub(crate) enum Value {
     Integer(i128),
     Float(f64),
     Bool(bool),
+    /// Nothing, in YAML: a key without a value is as good as one that is not written.
+    Null,
     /// A date or time; no key takes one.
     Date,
     /// Something with a syntax error, which has been reported; nothing more is said about it.
@@ -46,6 +49,7 @@ impl Value {
             Value::Integer(_) => "an integer",
             Value::Float(_) => "a decimal number",
             Value::Bool(_) => "a boolean",
+            Value::Null => "nothing",
             Value::Date => "a date or time",
             Value::Broken => "something unreadable",
         }
@@ -64,6 +68,7 @@ impl Value {
             Value::Table(entries) => entries.is_empty(),
             Value::Array(items) => items.is_empty(),
             Value::String(text) => text.is_empty(),
+            Value::Null => true,
             Value::Integer(_) | Value::Float(_) | Value::Date | Value::Broken => false,
         }
     }

@@ -28,7 +28,17 @@ pub(crate) fn load(paths: &[PathBuf], common: &Common) -> Result<Loaded, Failure
 
 /// Reads texts that are not in files, or have been read.
 pub(crate) fn load_texts<T: AsRef<[u8]>>(files: &[(PathBuf, T)], common: &Common) -> Loaded {
-    config::load(files, &Options { dialect: common.dialect, exists: &may_exist })
+    config::load(files, &options(common))
+}
+
+/// What the command line and the system say beside the files.
+pub(crate) fn options(common: &Common) -> Options<'static> {
+    Options { dialect: common.dialect, exists: &may_exist, environment: &variable }
+}
+
+/// A variable of the environment; one that is no text is as good as none.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// Whether there is a file or directory, or may be one where the user who runs this may not look.
@@ -61,7 +71,10 @@ pub(crate) fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{plural}")
 }
 
-/// A file stands for itself, a directory for its `*.toml` files in order of their names.
+/// How the names of configuration files end.
+const EXTENSIONS: &[&str] = &["toml", "yaml", "yml"];
+
+/// A file stands for itself, a directory for its configuration files in order of their names.
 fn files_at(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -71,14 +84,14 @@ fn files_at(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     for entry in entries {
         let file = entry.map_err(|error| unreadable(path, &error))?.path();
         let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let toml = file.extension().is_some_and(|extension| extension == "toml");
-        if toml && !hidden && file.is_file() {
+        let known = |extension| EXTENSIONS.iter().any(|known| extension == *known);
+        if file.extension().is_some_and(known) && !hidden && file.is_file() {
             files.push(file);
         }
     }
     files.sort();
     if files.is_empty() {
-        let what = format!("the directory {} has no *.toml file", path.display());
+        let what = format!("the directory {} has no *.toml or *.yaml file", path.display());
         return Err(Failure::new(what, "name a configuration file, or put one there"));
     }
     Ok(files)

@@ -1,7 +1,8 @@
 //! How the decoder words its findings, and what it guesses was meant.
 
 use super::Context;
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, Severity};
+use crate::dialect::{Dialect, Grammar};
 use crate::native::ROOT;
 use crate::schema::{Key, Kind, Section};
 use crate::source::Span;
@@ -51,19 +52,66 @@ const SYNONYMS: &[(&str, &str)] = &[
 ];
 
 impl Context<'_> {
+    /// Whether the trees are YAML.
+    pub(super) fn is_yaml(&self) -> bool {
+        self.dialect.grammar() == Grammar::Yaml
+    }
+
+    /// A section as it is called in this dialect.
+    fn header(&self, section: &Section) -> String {
+        match self.is_yaml() {
+            true if section.path.is_empty() => "the top level".to_owned(),
+            true => section.path.to_owned(),
+            false => section.header(),
+        }
+    }
+
+    /// What is expected of a kind, as it is called in this dialect.
+    fn expected(&self, kind: &Kind) -> String {
+        let header = |section| self.header(section);
+        match kind {
+            Kind::Table(section) if self.is_yaml() => format!("a table, `{}`", header(section)),
+            Kind::Tables(section) if self.is_yaml() => {
+                format!("a list of tables, `{}`", header(section))
+            }
+            Kind::TableOrTables(section) if self.is_yaml() => {
+                format!("a table, `{}`, or a list of tables", header(section))
+            }
+            Kind::BoolOrTable(section) if self.is_yaml() => {
+                format!("`true`, `false` or a table, `{}`", header(section))
+            }
+            _ => kind.expected(),
+        }
+    }
+
+    /// The word of YAML 1.1 for a boolean, which is a string since YAML 1.2 but which the systems
+    /// that the dialects come from still read so.
+    pub(super) fn old_boolean(&self, node: &Node, word: &str) -> Option<bool> {
+        let on =
+            old_boolean(word).filter(|_| self.is_yaml() && self.sources.text(node.span) == word)?;
+        let message = format!("`{word}` is taken for `{on}`");
+        self.push(
+            Diagnostic::warning(Code::WrongType, node.span, message)
+                .label("a string since YAML 1.2")
+                .suggest(node.span, on.to_string(), format!("write `{on}`")),
+        );
+        Some(on)
+    }
+
     /// Reports a value of the wrong type; `None`, so that callers can return it.
     pub(crate) fn wrong_type<T>(&self, name: &str, node: &Node, kind: &Kind) -> Option<T> {
         if matches!(node.value, Value::Broken) {
             return None;
         }
         if let (Kind::Tables(section), Value::Table(_)) = (kind, &node.value)
+            && !self.is_yaml()
             && !self.sources.text(node.span).starts_with('[')
         {
             self.push(outside(node.span, &section.header()));
             return None;
         }
         let message = format!("`{name}` has the wrong type");
-        let label = format!("expected {}, found {}", kind.expected(), node.value.noun());
+        let label = format!("expected {}, found {}", self.expected(kind), node.value.noun());
         let error = Diagnostic::error(Code::WrongType, node.span, message).label(label);
         let several_hosts = name == "hostname" && matches!(node.value, Value::Array(_));
         let error = match several_hosts {
@@ -83,10 +131,10 @@ impl Context<'_> {
             {
                 (text.clone(), "booleans stand without quotes")
             }
-            (Kind::Bool, Value::String(text)) if matches!(text.as_str(), "yes" | "on") => {
+            (Kind::Bool, Value::String(text)) if old_boolean(text) == Some(true) => {
                 ("true".to_owned(), "booleans are `true` and `false`")
             }
-            (Kind::Bool, Value::String(text)) if matches!(text.as_str(), "no" | "off") => {
+            (Kind::Bool, Value::String(text)) if old_boolean(text) == Some(false) => {
                 ("false".to_owned(), "booleans are `true` and `false`")
             }
             (Kind::Bool, Value::Integer(0)) => ("false".to_owned(), "booleans are words"),
@@ -174,12 +222,13 @@ impl Context<'_> {
     }
 
     pub(super) fn missing_key(&self, span: Span, section: &Section, name: &str, example: &str) {
-        let header = section.header();
+        let header = self.header(section);
+        let sign = if self.is_yaml() { ":" } else { " =" };
         let message = format!("`{header}` needs the key `{name}`");
         self.push(
             Diagnostic::error(Code::MissingKey, span, message)
                 .label(format!("`{name}` is missing"))
-                .help(format!("for example `{name} = {example}`")),
+                .help(format!("for example `{name}{sign} {example}`")),
         );
     }
 
@@ -188,14 +237,19 @@ impl Context<'_> {
             return;
         }
         let key = entry.key.as_str();
-        let header = section.header();
+        let header = self.header(section);
         let message = format!("unknown key `{}`", self.sources.text(entry.key_span));
         let place = if section.path.is_empty() { header } else { format!("`{header}`") };
-        let error = Diagnostic::error(Code::UnknownKey, entry.key_span, message)
-            .label(format!("not a key of {place}"));
+        // The systems that the other dialects come from pass over what they do not know.
+        let severity = match self.dialect {
+            Dialect::Native => Severity::Error,
+            Dialect::PyServe | Dialect::Easegress => Severity::Warning,
+        };
+        let error = Diagnostic::error(Code::UnknownKey, entry.key_span, message);
+        let error = Diagnostic { severity, ..error }.label(format!("not a key of {place}"));
         self.push(match meant(key, section).and_then(|name| section.key(name)) {
             Some(meant) => self.suggest_key(error, entry, meant),
-            None => match belongs_to(key, section) {
+            None => match belongs_to(key, section).filter(|_| self.dialect == Dialect::Native) {
                 Some(home) => error.help(home),
                 None if section.keys.len() <= KEYS_LISTED_MAX => {
                     error.help(format!("its keys are {}", listed(section.keys)))
@@ -224,7 +278,8 @@ impl Context<'_> {
         let (tables, keys): (Vec<_>, Vec<_>) =
             later.iter().partition(|(key, _)| matches!(key.kind, Kind::Table(_)));
         for (key, entry) in tables {
-            let header = key.kind.section().map_or_else(String::new, Section::header);
+            let header =
+                key.kind.section().map_or_else(String::new, |section| self.header(section));
             self.push(
                 Diagnostic::warning(
                     Code::NotInEffect,
@@ -243,6 +298,15 @@ impl Context<'_> {
         let rest = keys.iter().skip(1);
         self.push(rest.fold(warning, |warning, (_, entry)| warning.also(entry.key_span, "")));
     }
+}
+
+/// What a word of YAML 1.1 for a boolean means.
+fn old_boolean(word: &str) -> Option<bool> {
+    let is = |words: &[&str]| words.iter().any(|known| known.eq_ignore_ascii_case(word));
+    if is(&["yes", "on"]) {
+        return Some(true);
+    }
+    is(&["no", "off"]).then_some(false)
 }
 
 /// A table below a list of which no entry is open.

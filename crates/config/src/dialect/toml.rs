@@ -11,6 +11,8 @@ use crate::diagnostic::Diagnostics;
 use crate::source::{Source, Span};
 use crate::tree::{Entry, Node, Value};
 
+use super::Broken;
+
 mod mistakes;
 
 /// What was understood of a text.
@@ -19,15 +21,6 @@ pub(crate) struct Document {
     pub(crate) root: Node,
     /// What of it cannot be relied on.
     pub(crate) broken: Broken,
-}
-
-/// The parts of a text that syntax errors spoil. A key written twice spoils nothing: the first counts.
-#[derive(Default)]
-pub(crate) struct Broken {
-    /// Zero-based lines that hold a syntax error, or were misread because of one.
-    pub(crate) lines: BTreeSet<usize>,
-    /// Whole tables may be missing.
-    pub(crate) tables: bool,
 }
 
 /// Reads one file.

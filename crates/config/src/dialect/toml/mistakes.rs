@@ -3,7 +3,7 @@
 
 use ::toml::de::Error;
 
-use super::Broken;
+use super::super::Broken;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::source::{Source, Span};
 use crate::syntax::quoted;
