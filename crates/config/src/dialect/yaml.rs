@@ -20,8 +20,12 @@ use crate::tree::{Entry, Node, Value};
 
 use super::Broken;
 
+mod foreign;
+mod lines;
 mod mistakes;
 mod scalar;
+
+use lines::Lines;
 
 /// Levels of lists and tables in each other: more than any configuration has, and few enough for
 /// functions that call themselves once a level.
@@ -50,32 +54,88 @@ pub(crate) struct Documents {
 /// Reads one file.
 pub(crate) fn read(source: &Source, file: usize, out: &Diagnostics) -> Documents {
     let mut broken = Broken::default();
-    if let Some(refused) = mistakes::foreign(source, file) {
+    if let Some(refused) = foreign::refuse(source, file) {
         out.push(refused);
         broken.spoil_all(source);
         return Documents { roots: Vec::new(), broken };
     }
     let mut text = Cow::Borrowed(source.text());
+    if without_controls(source, file, &mut text, &mut broken, out) {
+        broken.spoil_all(source);
+        return Documents { roots: Vec::new(), broken };
+    }
+    let mut tabbed = BTreeSet::new();
     for _ in 0..ERRORS_MAX {
         let mut reader = Reader::new(source, file);
-        let error = match reader.documents(&text) {
+        let fault = match reader.documents(&text) {
             Ok(roots) => {
                 reader.found.into_iter().for_each(|found| out.push(found));
                 return Documents { roots, broken };
             }
-            Err(error) => error,
+            Err(fault) => fault,
         };
-        let (found, lines) = mistakes::report(source, file, &text, &error);
-        out.push(found);
+        let lines = Lines { source, file, text: &text };
+        let (found, spoilt) = mistakes::report(&lines, &fault, &reader.reached());
+        let first = found.span.map_or(0, |span| source.line_of(span.start));
+        if !tabbed.contains(&first) {
+            out.push(found);
+        }
         broken.tables = true;
-        let fresh: BTreeSet<usize> = lines.filter(|line| broken.lines.insert(*line)).collect();
-        if fresh.is_empty() {
+        if tabbed.is_empty() && lines.indent_is_tabbed(first) {
+            // One finding speaks of all the tabs. With blanks for them, the lines may make sense.
+            tabbed.extend((0..lines.count()).filter(|line| lines.indent_is_tabbed(*line)));
+            broken.lines.extend(tabbed.iter().copied());
+            text = Cow::Owned(without_tabs(&lines));
+            continue;
+        }
+        let spoilt: BTreeSet<usize> = spoilt.collect();
+        let left = without(source, &text, &spoilt);
+        broken.lines.extend(spoilt);
+        if left == text {
             break;
         }
-        text = Cow::Owned(without(source, &text, &fresh));
+        text = Cow::Owned(left);
     }
     broken.spoil_all(source);
     Documents { roots: Vec::new(), broken }
+}
+
+/// Reports control characters, of which the parser takes some for the end of the text. True if they are
+/// too many.
+fn without_controls(
+    source: &Source,
+    file: usize,
+    text: &mut Cow<'_, str>,
+    broken: &mut Broken,
+    out: &Diagnostics,
+) -> bool {
+    let is_control = |c: char| c.is_ascii_control() && !"\t\n\r".contains(c);
+    let mut found = 0;
+    for (at, character) in source.text().char_indices().filter(|(_, c)| is_control(*c)) {
+        if broken.lines.insert(source.line_of(at)) {
+            found += 1;
+            out.push(mistakes::control(Span { file, start: at, end: at + 1 }, character));
+        }
+        if found >= ERRORS_MAX {
+            return true;
+        }
+    }
+    if found > 0 {
+        broken.tables = true;
+        *text = Cow::Owned(source.text().replace(is_control, " "));
+    }
+    false
+}
+
+/// The text with a blank for every tab at the start of a line.
+fn without_tabs(lines: &Lines<'_>) -> String {
+    let mut left = String::with_capacity(lines.text.len());
+    for line in lines.text.split_inclusive('\n') {
+        let bare = line.trim_start_matches([' ', '\t']);
+        left.extend(std::iter::repeat_n(' ', line.len() - bare.len()));
+        left.push_str(bare);
+    }
+    left
 }
 
 /// The text with blanks in the place of these lines, so that every other byte keeps its offset.
@@ -142,6 +202,14 @@ struct Anchored {
     nodes: usize,
 }
 
+/// How far a reader came.
+struct Reached {
+    /// The end of what it understood.
+    end: usize,
+    /// Where the outermost list or table in brackets starts that is not at its end.
+    flow: Option<usize>,
+}
+
 struct Reader<'s> {
     source: &'s Source,
     file: usize,
@@ -149,6 +217,7 @@ struct Reader<'s> {
     anchors: HashMap<usize, Anchored>,
     open: Vec<Open>,
     root: Option<Node>,
+    end: usize,
     nodes: usize,
     aliases: usize,
     aliased: usize,
@@ -163,6 +232,7 @@ impl<'s> Reader<'s> {
             anchors: HashMap::new(),
             open: Vec::new(),
             root: None,
+            end: 0,
             nodes: 0,
             aliases: 0,
             aliased: 0,
@@ -180,6 +250,7 @@ impl<'s> Reader<'s> {
         for event in Parser::new_from_str_with_options(text, options) {
             let (event, place) = event.map_err(Fault::Grammar)?;
             let span = self.span(&place);
+            self.end = span.end.max(self.end);
             let tag_span = place.tag_span().map_or(span, |tag| self.span(&tag));
             match event {
                 Event::Scalar(text, style, anchor, tag) => {
@@ -213,11 +284,20 @@ impl<'s> Reader<'s> {
         Ok(roots)
     }
 
+    fn reached(&self) -> Reached {
+        let flow = self.open.iter().find(|open| open.flow).map(|open| open.span.start);
+        Reached { end: self.end, flow }
+    }
+
     /// A place of the parser. It tells offsets of texts in memory; else the start of the text is meant.
     fn span(&self, place: &granit_parser::Span) -> Span {
         let start = self.source.floor(place.start.byte_offset().unwrap_or(0));
         let end = self.source.floor(place.end.byte_offset().unwrap_or(0));
         Span { file: self.file, start, end: end.max(start) }
+    }
+
+    fn written(&self, span: Span) -> &'s str {
+        self.source.text().get(span.start..span.end).unwrap_or("")
     }
 
     /// What is left of a value with this tag; reports one that has no meaning.
@@ -256,6 +336,8 @@ impl<'s> Reader<'s> {
         };
         // Nothing at all stands nowhere: its key is its place.
         let span = if span.start == span.end { self.place_of_next(span) } else { span };
+        let blanks = self.written(span).len() - self.written(span).trim_end().len();
+        let span = Span { end: span.end - blanks, ..span };
         let node = Node { value, span };
         self.anchor(anchor, || node.clone(), 1, 1);
         self.add(node, false)
@@ -315,7 +397,7 @@ impl<'s> Reader<'s> {
         }
         self.aliased += nodes;
         if self.aliased > ALIASED_NODES_MAX {
-            return Err(Fault::Bound(span, mistakes::TOO_MANY_ALIASED));
+            return Err(Fault::Bound(span, mistakes::TOO_MUCH_ALIASED));
         }
         // A key stands where it is written, what is below one where it was written first.
         let place = if self.key_is_next() { span } else { node.span };
@@ -367,7 +449,7 @@ impl<'s> Reader<'s> {
         if self.key_is_next() {
             let text = mistakes::key_text(&node);
             if text.is_none() && !matches!(node.value, Value::Broken) {
-                self.found.push(mistakes::no_key(self.source, &node));
+                self.found.push(mistakes::no_key(&node, self.written(node.span)));
             }
             self.key(Key { text, span: node.span, merge: false });
             return Ok(());
