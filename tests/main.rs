@@ -51,3 +51,4 @@ mod upstream_peers;
 mod upstream_proxy_protocol;
 mod upstream_tls;
 mod websocket;
+mod websocket_clients;
