@@ -12,10 +12,12 @@ use std::path::{Path, PathBuf};
 
 pub mod diagnostic;
 pub mod model;
+pub mod password;
 pub mod pattern;
 pub mod schema;
 pub mod source;
 
+mod convert;
 mod decode;
 mod dialect;
 mod native;
@@ -23,6 +25,7 @@ mod render;
 mod syntax;
 mod tree;
 
+pub use convert::{Converted, convert};
 pub use diagnostic::{Code, Diagnostic, Severity};
 pub use dialect::Dialect;
 pub use model::Model;
@@ -68,18 +71,26 @@ pub struct Loaded {
 ///
 /// Files may be in several dialects. Texts that are not UTF-8 are reported like any other mistake.
 pub fn load<T: AsRef<[u8]>>(files: &[(PathBuf, T)], options: &Options<'_>) -> Loaded {
-    assemble(files, options).0
+    assemble(files, options).loaded
 }
 
-/// The same, and the native trees that the model is made of.
-fn assemble<T: AsRef<[u8]>>(
-    files: &[(PathBuf, T)],
-    options: &Options<'_>,
-) -> (Loaded, Vec<tree::Node>) {
+/// What became of the files, and how.
+struct Assembled {
+    loaded: Loaded,
+    /// The native trees that the model is made of.
+    roots: Vec<tree::Node>,
+    /// The dialect of each file that is in one.
+    dialects: Vec<(usize, Dialect)>,
+    /// What front ends said about lines that can be used.
+    notes: Vec<Diagnostic>,
+}
+
+fn assemble<T: AsRef<[u8]>>(files: &[(PathBuf, T)], options: &Options<'_>) -> Assembled {
     let out = Diagnostics::default();
     let mut sources = Sources::default();
     let mut unread = Unread::default();
     let mut texts = Vec::new();
+    let mut dialects = Vec::new();
     for (path, bytes) in files {
         let text = String::from_utf8_lossy(bytes.as_ref());
         let file = sources.add(Source::new(path, &text));
@@ -92,9 +103,10 @@ fn assemble<T: AsRef<[u8]>>(
             }
         };
         unread.files |= read.is_none();
+        dialects.extend(read.iter().map(|(dialect, _)| (file, *dialect)));
         texts.extend(read);
     }
-    let mut found = Vec::new();
+    let (mut found, mut concealed) = (Vec::new(), Vec::new());
     let mut roots = Vec::new();
     while let Some((dialect, _)) = texts.first() {
         // All files of a dialect together, where the first of them stands.
@@ -105,19 +117,24 @@ fn assemble<T: AsRef<[u8]>>(
         let documents = same.into_iter().flat_map(|(_, documents)| documents).collect();
         let context = Context::new(&sources, dialect, options);
         roots.extend(dialect.translate(&context, documents));
+        concealed.extend(context.concealed());
         found.extend(context.into_diagnostics());
     }
+    let notes = found.iter().filter(|found| found.severity != Severity::Error).cloned().collect();
     let context = Context::new(&sources, Dialect::Native, options);
     let model = native::decode(&context, &roots);
+    concealed.extend(context.concealed());
     found.extend(context.into_diagnostics());
     for diagnostic in found {
         if unread.leaves_true(&diagnostic, &sources) {
             out.push(diagnostic);
         }
     }
+    sources.conceal(&concealed);
     let diagnostics = out.into_sorted();
     let refused = diagnostics.iter().any(|found| found.severity == Severity::Error);
-    (Loaded { model: model.filter(|_| !refused), diagnostics, sources }, roots)
+    let loaded = Loaded { model: model.filter(|_| !refused), diagnostics, sources };
+    Assembled { loaded, roots, dialects, notes }
 }
 
 /// Reads one file into the trees of its dialect; `None` if it is in none or nothing of it can be read.
