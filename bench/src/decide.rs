@@ -5,8 +5,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use config::Options;
-use proxy::decide::{Request, decide};
+use proxy::decide::{Request, Trace, decide};
 use proxy::live::Live;
+use proxy::routes::Fields;
 use proxy::snapshot::Snapshot;
 use wire::head::Upgrade;
 use wire::host::Host;
@@ -56,11 +57,13 @@ fn decide_one(snapshot: &Snapshot, host: &str, target: &str) -> bool {
         method: b"GET",
         host: host.name(),
         path: &target.path,
+        query: target.query,
+        fields: Fields::default(),
         secure: false,
         policy: None,
         upgrade: Upgrade::None,
     };
-    black_box(decide(snapshot, &request)).is_some()
+    black_box(decide(snapshot, &request, &mut Trace::off())).is_some()
 }
 
 fn path(route: usize) -> String {

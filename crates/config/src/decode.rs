@@ -32,6 +32,7 @@ pub(crate) struct Context<'a> {
     dialect: Dialect,
     options: &'a Options<'a>,
     out: Diagnostics,
+    concealed: RefCell<Vec<Span>>,
 }
 
 /// A value with the place it was written at.
@@ -68,11 +69,27 @@ impl<'a> Context<'a> {
         dialect: Dialect,
         options: &'a Options<'a>,
     ) -> Context<'a> {
-        Context { sources, dialect, options, out: Diagnostics::default() }
+        Context {
+            sources,
+            dialect,
+            options,
+            out: Diagnostics::default(),
+            concealed: RefCell::default(),
+        }
     }
 
     pub(crate) fn push(&self, diagnostic: Diagnostic) {
         self.out.push(diagnostic);
+    }
+
+    /// What stands here is secret and not to be shown.
+    pub(crate) fn conceal(&self, span: Span) {
+        self.concealed.borrow_mut().push(span);
+    }
+
+    /// What is not to be shown.
+    pub(crate) fn concealed(&self) -> Vec<Span> {
+        self.concealed.borrow().clone()
     }
 
     /// Whether there are so many findings that wording one more is for nothing.
@@ -260,7 +277,8 @@ impl<'a> Context<'a> {
             Kind::Bool => _ = self.boolean(name, node),
             Kind::BoolOrText | Kind::BoolOrNumber(_) => _ = self.switch(name, node, &key.kind),
             Kind::Text => _ = self.text(name, node),
-            Kind::Texts => _ = self.texts(name, node),
+            Kind::TextOrTexts if matches!(node.value, Value::String(_)) => {}
+            Kind::Texts | Kind::TextOrTexts => _ = self.texts(name, node),
             Kind::Integer(min, max) => _ = self.integer(name, node, min, max),
             Kind::Duration(zero) => _ = self.duration(name, node, zero),
             Kind::Size(min, max) => _ = self.size(name, node, min, max),
@@ -275,7 +293,7 @@ impl<'a> Context<'a> {
             Kind::Match => _ = self.text_match(name, node, TextMatch::Contains),
             Kind::MatchMap => _ = self.text_matches(name, node, TextMatch::Exact),
             Kind::Map => self.check_map(key, node),
-            Kind::Names => {}
+            Kind::Names | Kind::ValueMap | Kind::FieldMap => {}
             Kind::Table(section) => {
                 if let Some(table) = Table::open(self, key.name, node, section) {
                     table.check_all();
@@ -328,6 +346,11 @@ impl<'n> Table<'n> {
     /// The context it reports to.
     pub(crate) fn context(&self) -> &'n Context<'n> {
         self.context
+    }
+
+    /// What it is a table of.
+    pub(crate) fn section(&self) -> &'static Section {
+        self.section
     }
 
     /// Takes a key, whatever its type; reports another name for it beside it.

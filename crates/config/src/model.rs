@@ -13,11 +13,17 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+mod auth;
+mod guards;
 mod pool;
 mod route;
+mod websocket;
 
+pub use auth::*;
+pub use guards::*;
 pub use pool::*;
 pub use route::*;
+pub use websocket::*;
 
 /// Everything one configuration says.
 #[derive(Debug, Clone, PartialEq)]
@@ -434,11 +440,7 @@ pub struct IdleConnections {
 
 impl Default for IdleConnections {
     fn default() -> Self {
-        Self {
-            max: 1024,
-            timeout: Duration::from_secs(60),
-            max_age: Duration::from_secs(3600),
-        }
+        Self { max: 1024, timeout: Duration::from_secs(60), max_age: Duration::from_secs(3600) }
     }
 }
 

@@ -55,12 +55,16 @@ pub enum Kind {
     Text,
     /// A list of strings.
     Texts,
+    /// A string that stands for a list, or the list.
+    TextOrTexts,
     /// A whole number between the two, both included.
     Integer(i64, i64),
     /// Seconds as a number, or a string such as "500ms"; `true` if zero is allowed.
     Duration(bool),
     /// Bytes as a number, or a string such as "10MB", between the two, both included.
     Size(u64, u64),
+    /// Bytes as a number, or a string such as "10MB"; or "unlimited", which -1 stands for as well.
+    Bound,
     /// One of the first strings, or of the second, which are other names for some of the first.
     Choice(&'static [&'static str], &'static [&'static str]),
     /// A list of these strings.
@@ -78,6 +82,10 @@ pub enum Kind {
     MatchMap,
     /// A table of strings with any keys.
     Map,
+    /// A table of strings, whole numbers, booleans and lists of them, with any keys.
+    ValueMap,
+    /// A table of strings, of lists of strings and of tables with `values` or `regex`, with any keys.
+    FieldMap,
     /// A list of names, or a table of booleans.
     Names,
     /// A table with the keys of this section.
@@ -149,6 +157,7 @@ impl Kind {
                 format!("`true`, `false` or a table, `{}`", section.header())
             }
             Kind::Text => "a string".to_owned(),
+            Kind::TextOrTexts => "a string, or a list of strings".to_owned(),
             Kind::Texts | Kind::Choices(_) => "a list of strings".to_owned(),
             Kind::Integer(0, max) if max >= u32::MAX.into() => {
                 "an integer, not negative".to_owned()
@@ -158,6 +167,7 @@ impl Kind {
             }
             Kind::Integer(min, max) => format!("an integer from {min} to {max}"),
             Kind::Duration(_) => "seconds, or a string such as \"30s\" or \"500ms\"".to_owned(),
+            Kind::Bound => "bytes, a string such as \"10MB\", or \"unlimited\"".to_owned(),
             Kind::Size(..) => "bytes, or a string such as \"64KB\" or \"10MB\"".to_owned(),
             Kind::Choice(names, _) => {
                 let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
@@ -173,6 +183,10 @@ impl Kind {
             Kind::Match => "a string, or `{ regex = \"…\" }`".to_owned(),
             Kind::MatchMap => "a table of strings and of `{ regex = \"…\" }`".to_owned(),
             Kind::Map => "a table of strings".to_owned(),
+            Kind::ValueMap => "a table of strings, integers, booleans and lists of them".to_owned(),
+            Kind::FieldMap => {
+                "a table of `{ values = [\"…\"] }` and of `{ regex = \"…\" }`".to_owned()
+            }
             Kind::Names => "a list of names, or a table of booleans".to_owned(),
             Kind::Table(section) => format!("a table, `{}`", section.header()),
             Kind::Tables(section) => format!("a list of tables, `{}`", section.header()),

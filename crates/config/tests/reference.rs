@@ -64,13 +64,28 @@ fn write_section(text: &mut String, section: &Section) {
         _ = writeln!(text, "\n{}", section.header());
     }
     for key in section.keys {
-        // `listen` stands in the place of `port`.
-        if section.path == "sites" && key.name == "port" {
+        if is_instead_of_another(section, key.name) {
             continue;
         }
         if let Some(sample) = sample(section, key) {
             _ = writeln!(text, "{} = {sample}", key.name);
         }
+    }
+}
+
+/// Whether a key stands in the place of one that is written.
+fn is_instead_of_another(section: &Section, key: &str) -> bool {
+    const OF_FILES: &[&str] = &["root", "index_files", "spa_fallback", "cache_control"];
+    const OF_ANSWERS: &[&str] = &["redirect", "status", "body", "content_type"];
+    const REWRITES: &[&str] = &["trim_prefix", "add_prefix", "replace_prefix", "replace"];
+    match section.path {
+        "sites" => key == "port",
+        "sites.routes" | "sites.proxy.routes" => {
+            OF_FILES.contains(&key) || OF_ANSWERS.contains(&key)
+        }
+        path if path.ends_with(".when") => ["query", "cookie"].contains(&key),
+        path if path.ends_with(".rewrite") => REWRITES.contains(&key),
+        _ => false,
     }
 }
 
@@ -93,6 +108,14 @@ fn sample(section: &Section, key: &Key) -> Option<String> {
         (_, "latency") => Some("500"),
         (_, "host") if section.path.ends_with("health_check") => Some("\"a.example\""),
         (_, "trusted_proxies" | "servers") => Some("[\"::1\"]"),
+        (_, "methods") => Some("[\"GET\"]"),
+        (_, "set_method") => Some("\"POST\""),
+        (_, "set_host") => Some("\"a.example\""),
+        (_, "on_result") => Some("{ timeout = \"end\" }"),
+        (_, "share") => Some("\"5%\""),
+        (_, "by") => Some("\"header:X-A\""),
+        (_, "mismatch") => Some("400"),
+        ("sites.routes.redirects", "status") => Some("302"),
         (_, "error_pages") => Some("{ 404 = \"x\" }"),
         _ => None,
     };
@@ -101,14 +124,15 @@ fn sample(section: &Section, key: &Key) -> Option<String> {
     }
     Some(match key.kind {
         Kind::Bool | Kind::BoolOrText | Kind::BoolOrNumber(_) => "true".to_owned(),
-        Kind::Text => "\"x\"".to_owned(),
+        Kind::Text | Kind::TextOrTexts => "\"x\"".to_owned(),
         Kind::Texts | Kind::Names => "[\"x\"]".to_owned(),
         Kind::Integer(min, _) => min.max(1).to_string(),
         Kind::Duration(_) => "\"1s\"".to_owned(),
         Kind::Size(min, _) => min.max(1).to_string(),
+        Kind::Bound => "\"unlimited\"".to_owned(),
         Kind::Choice(names, _) => format!("\"{}\"", names[0]),
         Kind::Choices(names) => format!("{names:?}"),
-        Kind::Map => "{ \"X-A\" = \"1\" }".to_owned(),
+        Kind::Map | Kind::ValueMap | Kind::FieldMap => "{ \"X-A\" = \"1\" }".to_owned(),
         Kind::Statuses | Kind::ChoicesOrStatuses(..) => "[404, \"5xx\"]".to_owned(),
         Kind::CountOrDuration(max) => max.min(100).to_string(),
         Kind::Match => "{ regex = \"^x\" }".to_owned(),
@@ -156,6 +180,7 @@ fn other_names(key: &Key) -> String {
 /// The table of the proxy that a table of a pool has its keys from.
 fn same_as(section: &Section) -> Option<&'static Section> {
     let path = section.path.replace("sites.proxy.pools.", "sites.proxy.");
+    let path = path.replace("sites.proxy.routes", "sites.routes");
     ROOT.walk().into_iter().find(|other| other.path == path && other.path != section.path)
 }
 
@@ -170,6 +195,7 @@ fn kind(kind: &Kind) -> String {
         Kind::BoolOrTable(section) => format!("boolean, or table, `{}`", section.header()),
         Kind::Text => "string".to_owned(),
         Kind::Texts => "list of strings".to_owned(),
+        Kind::TextOrTexts => "string, or list of strings".to_owned(),
         Kind::Integer(min, max) if *max >= i64::from(u32::MAX) => {
             format!("integer, at least {min}")
         }
@@ -177,6 +203,7 @@ fn kind(kind: &Kind) -> String {
         Kind::Duration(true) => "duration".to_owned(),
         Kind::Duration(false) => "duration above 0".to_owned(),
         Kind::Size(..) => "size".to_owned(),
+        Kind::Bound => "size, or `\"unlimited\"`".to_owned(),
         Kind::Choice(names, _) => {
             names.iter().map(|name| format!("`\"{name}\"`")).collect::<Vec<_>>().join(", ")
         }
@@ -185,6 +212,10 @@ fn kind(kind: &Kind) -> String {
             format!("list of {}", names.join(", "))
         }
         Kind::Map => "table of strings".to_owned(),
+        Kind::ValueMap => "table of strings, integers, booleans, and lists of them".to_owned(),
+        Kind::FieldMap => {
+            "table of strings, of lists of them, and of tables with `values` or `regex`".to_owned()
+        }
         Kind::Names => "list of names, or table of booleans".to_owned(),
         Kind::Statuses => "status, or list of statuses and ranges".to_owned(),
         Kind::ChoicesOrStatuses(names, _) => {

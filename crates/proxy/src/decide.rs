@@ -3,11 +3,15 @@
 //! Matching, authorisation, forwarding and logging all use the same canonical form, so nothing can
 //! match one spelling of a path and forward another. No I/O, no clock, no counter happens here.
 
+mod trace;
+
+pub use trace::{Step, Trace};
+
 use net::tls::PolicyId;
 use wire::head::Upgrade;
 
 use crate::pool::Pool;
-use crate::routes::{Found, Target};
+use crate::routes::{Fields, Found, LocalAction, Missed, Route, RouteAction};
 use crate::snapshot::{ProxySite, Site, Snapshot, ToHttps};
 
 /// What a decision may depend on.
@@ -21,6 +25,10 @@ pub struct Request<'a> {
     pub host: &'a str,
     /// Canonical path; "*" for the asterisk form.
     pub path: &'a [u8],
+    /// As received, without "?".
+    pub query: Option<&'a [u8]>,
+    /// The fields of its head.
+    pub fields: Fields<'a>,
     /// The client speaks TLS to us, or to a trusted proxy before us.
     pub secure: bool,
     /// The policy under which the connection's TLS handshake was made; `None` without TLS.
@@ -43,6 +51,8 @@ pub struct Decision<'s> {
 pub enum Action<'s> {
     /// Forwarded to an endpoint of a pool.
     Proxy(Matched<'s>),
+    /// Answered by the route itself.
+    Local(&'s Route, &'s LocalAction),
     /// Answered from the site's files.
     Files,
     /// Answered by Ravelin itself.
@@ -55,6 +65,8 @@ pub enum Action<'s> {
     ServerOptions,
     /// Answered with this error status.
     Refuse(u16),
+    /// Answered 405; these methods are taken.
+    NotAllowed(Vec<&'s str>),
 }
 
 /// The route a request takes to an upstream.
@@ -65,7 +77,7 @@ pub struct Matched<'s> {
     /// Its proxy part.
     pub proxy: &'s ProxySite,
     /// The route that took it.
-    pub route: &'s Target,
+    pub route: &'s Route,
     /// Where it goes.
     pub pool: &'s Pool,
     /// The Upgrade field goes along: the route takes WebSocket and the request asks for it.
@@ -86,20 +98,25 @@ pub enum Health {
 const HEALTH_PATH: &[u8] = b"/api/health";
 
 /// Decides `request` by `snapshot`. `None` only for a listener the snapshot does not have.
-pub fn decide<'s>(snapshot: &'s Snapshot, request: &Request<'_>) -> Option<Decision<'s>> {
+pub fn decide<'s>(
+    snapshot: &'s Snapshot,
+    request: &Request<'_>,
+    trace: &mut Trace,
+) -> Option<Decision<'s>> {
     let listener = snapshot.listeners.get(request.listener)?;
     let index = listener.site_for(request.host);
     let site = snapshot.sites.get(index)?;
+    trace.add(|| Step::Site(site.name.clone()));
     // What one policy let in must not reach what another guards: a connection is bound to the policy
     // of the name it was opened for (RFC 9110 §7.4, §15.5.20).
     let action = match request.policy != snapshot.policy_of(index) {
         true => Action::Refuse(421),
-        false => action(site, request),
+        false => action(site, request, trace),
     };
     Some(Decision { site, action })
 }
 
-fn action<'s>(site: &'s Site, request: &Request<'_>) -> Action<'s> {
+fn action<'s>(site: &'s Site, request: &Request<'_>, trace: &mut Trace) -> Action<'s> {
     match request.method {
         // A reverse proxy opens no tunnels for clients, and an echo of a request's fields serves
         // only those who want to read what the browser hides (RFC 9110 §9.3.8).
@@ -107,10 +124,10 @@ fn action<'s>(site: &'s Site, request: &Request<'_>) -> Action<'s> {
         b"OPTIONS" if request.path == b"*" => return Action::ServerOptions,
         _ => {}
     }
-    let found = site.proxy.as_ref().and_then(|p| Some((p, p.routes.find(request.path)?)));
+    let found = site.routes.find(request, trace);
     if let Some(health) = health(request.path) {
-        let shadowed = matches!(&found, Some((_, Found::Route(route)))
-            if route.path.as_bytes().starts_with(HEALTH_PATH));
+        let shadowed = matches!(&found, Found::Route(route)
+            if route.name.as_bytes().starts_with(HEALTH_PATH));
         if !shadowed {
             return Action::Health(health);
         }
@@ -121,17 +138,49 @@ fn action<'s>(site: &'s Site, request: &Request<'_>) -> Action<'s> {
         return Action::ToHttps(to_https);
     }
     match found {
-        Some((proxy, Found::Route(route))) => match proxy.pools.get(route.pool) {
-            Some(pool) => {
-                let upgrade = route.websocket && request.upgrade == Upgrade::WebSocket;
-                Action::Proxy(Matched { site, proxy, route, pool, upgrade })
-            }
-            None => Action::Refuse(502),
-        },
-        Some((_, Found::AddSlash)) => Action::AddSlash,
-        None if site.files.is_none() => Action::Refuse(404),
-        None if matches!(request.method, b"GET" | b"HEAD") => Action::Files,
-        None => Action::Refuse(405),
+        Found::Route(route) => taken(site, route, request),
+        Found::AddSlash => Action::AddSlash,
+        Found::Missed(missed) => missed_by_all(site, request, missed),
+    }
+}
+
+/// What the route that takes a request does with it.
+pub fn taken<'s>(site: &'s Site, route: &'s Route, request: &Request<'_>) -> Action<'s> {
+    let pool = match &route.action {
+        RouteAction::Pool(pool) => *pool,
+        RouteAction::Local(LocalAction::Files(_))
+            if !matches!(request.method, b"GET" | b"HEAD") =>
+        {
+            return Action::NotAllowed(FILE_METHODS.to_vec());
+        }
+        RouteAction::Local(action) => return Action::Local(route, action),
+    };
+    let proxy = site.proxy.as_ref();
+    match proxy.and_then(|proxy| Some((proxy, proxy.pools.get(pool)?))) {
+        Some((proxy, pool)) => {
+            let upgrade = route.websocket && request.upgrade == Upgrade::WebSocket;
+            Action::Proxy(Matched { site, proxy, route, pool, upgrade })
+        }
+        None => Action::Refuse(502),
+    }
+}
+
+/// The methods that files answer.
+const FILE_METHODS: &[&str] = &["GET", "HEAD"];
+
+/// No route takes the request, so the site's files do, unless routes would have taken it but for what
+/// they also ask for.
+fn missed_by_all<'s>(site: &'s Site, request: &Request<'_>, missed: Missed<'s>) -> Action<'s> {
+    if missed.conditions && site.mismatch_is_error {
+        return Action::Refuse(400);
+    }
+    if !missed.methods.is_empty() {
+        return Action::NotAllowed(missed.methods);
+    }
+    match request.method {
+        _ if site.files.is_none() => Action::Refuse(404),
+        b"GET" | b"HEAD" => Action::Files,
+        _ => Action::NotAllowed(FILE_METHODS.to_vec()),
     }
 }
 

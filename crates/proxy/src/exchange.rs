@@ -25,13 +25,14 @@ use wire::target::{Form, Target, parse_target};
 use crate::buffering::TakenRequest;
 use crate::carrier::Carrier;
 use crate::connection::Connection;
-use crate::decide::{Action, Request, decide};
+use crate::decide::{Action, Request, Trace, decide};
 use crate::drain::{Left, body_left};
 use crate::files::Answer;
 use crate::filters::{ConnectionSays, Edits};
 use crate::forward::Kept;
 use crate::local::{Refusal, Reply, Rest};
 use crate::log::{AccessLog, Cause, Ended, Party, Phase, Record};
+use crate::routes::Fields;
 use crate::snapshot::Snapshot;
 use crate::worker::Scratch;
 use crate::{forward, local, respond};
@@ -207,22 +208,27 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         method,
         host,
         path: &inbound.target.path,
+        query: inbound.target.query,
+        fields: Fields::of(head, bytes),
         secure: connection.tls.is_some()
             || inbound.peer_trusted()
                 && inbound.value(FieldId::XForwardedProto).eq_ignore_ascii_case(b"https"),
         policy: connection.tls.as_ref().map(|tls| tls.policy),
         upgrade: head.upgrade,
     };
-    let decision = decide(&snapshot, &request);
+    let decision = decide(&snapshot, &request, &mut Trace::off());
     let site = decision.as_ref().map(|decision| decision.site);
     record.site = site.map_or("", |site| &site.name);
     let no_edits = Edits::default();
-    let edits = site.map_or(&no_edits, |site| &site.response);
+    let edits = match decision.as_ref().map(|decision| &decision.action) {
+        Some(Action::Local(route, _)) => &route.response,
+        _ => site.map_or(&no_edits, |site| &site.response),
+    };
     // Before any route: an authority asks for it at the path it chose (RFC 8555 §8.3).
     let challenge = worker.challenges.answer(&inbound.target.path);
     let done = match decision.map(|decision| decision.action) {
         Some(Action::Proxy(matched)) if fault.is_none() && challenge.is_none() => {
-            record.route = Some(&matched.route.path);
+            record.route = Some(&matched.route.name);
             forward::forward(&inbound, &matched, heads, request_id, record).await
         }
         action => {

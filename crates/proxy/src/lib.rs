@@ -7,6 +7,7 @@
 //! task or registers a timer for a request on the HTTP/1 path.
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod balance;
 pub mod buffering;
 pub mod carrier;
@@ -18,16 +19,19 @@ pub mod exchange;
 pub mod files;
 pub mod filters;
 pub mod forward;
+pub mod guards;
 pub mod health;
 pub mod listener;
 pub mod live;
 mod local;
 pub mod log;
 pub mod pool;
+mod redirect;
 mod respond;
 pub mod routes;
 mod send;
 pub mod snapshot;
 pub mod sticky;
 pub mod upstream;
+pub mod websocket;
 pub mod worker;

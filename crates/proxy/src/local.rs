@@ -17,7 +17,9 @@ use crate::files::{Answer, Body, FileRequest};
 use crate::filters::{ConnectionSays, Edits};
 use crate::forward::{Patience, no_upstream_timeouts};
 use crate::log::{Cause, Party, Phase, Record, Times};
+use crate::redirect;
 use crate::respond;
+use crate::routes::{LocalAction, Route};
 use crate::send::{Manner, send_answer};
 use crate::snapshot::Site;
 use crate::worker::{Scratch, Worker};
@@ -50,14 +52,45 @@ pub(crate) fn answer(
         }
         Some(Action::AddSlash) => respond::redirect(301, &respond::slash_location(&inbound.target)),
         Some(Action::ServerOptions) => respond::server_options(),
+        Some(Action::Local(route, action)) => local(inbound, route, action),
+        Some(Action::NotAllowed(methods)) => respond::not_allowed(methods),
         Some(Action::Refuse(405)) if site.is_some_and(|site| site.proxy.is_none()) => {
-            respond::not_allowed("GET, HEAD")
+            respond::not_allowed(&["GET", "HEAD"])
         }
         Some(Action::Refuse(405)) => respond::not_allowed(respond::FORWARDED_METHODS),
         Some(Action::Refuse(status)) => Answer::error(*status),
         // A listener that is there for challenges only.
         None => Answer::error(404),
         Some(Action::Proxy(_)) => Answer::error(503),
+    }
+}
+
+/// The answer of a route that answers itself.
+fn local(inbound: &Inbound<'_>, route: &Route, action: &LocalAction) -> Answer {
+    match action {
+        LocalAction::Files(files) => {
+            let worker = &inbound.connection.worker;
+            let now = worker.context.now().as_millis();
+            let mut path = Vec::new();
+            route.rewrite.write(&inbound.target.path, &mut path);
+            let request = FileRequest { path: &path, ..file_request(inbound) };
+            files.answer(&mut worker.files.borrow_mut(), now, &request)
+        }
+        LocalAction::Redirect { to, status } => {
+            let parts = redirect::Parts {
+                scheme: if inbound.connection.tls.is_some() { "https" } else { "http" },
+                authority: inbound.authority(),
+                path: &inbound.target.path,
+                query: inbound.target.query,
+            };
+            match redirect::location(to, &route.path, &parts) {
+                Some(location) => respond::redirect(*status, &location),
+                None => Answer::error(414),
+            }
+        }
+        LocalAction::Respond { status, body, content_type } => {
+            respond::text(*status, body.as_deref(), content_type)
+        }
     }
 }
 

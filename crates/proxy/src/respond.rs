@@ -93,17 +93,25 @@ pub(crate) fn slash_location(target: &Target<'_>) -> Vec<u8> {
 }
 
 /// The methods that a site may forward; others are too, but these are the ones to name.
-pub(crate) const FORWARDED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+pub(crate) const FORWARDED_METHODS: &[&str] =
+    &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// The answer to `OPTIONS *`.
 pub(crate) fn server_options() -> Answer {
-    let fields = format!("Allow: {FORWARDED_METHODS}\r\n").into_bytes();
+    let fields = format!("Allow: {}\r\n", FORWARDED_METHODS.join(", ")).into_bytes();
     page_of(204, fields, Vec::new())
 }
 
 /// 405, whose page is left to the sender.
-pub(crate) fn not_allowed(methods: &str) -> Answer {
-    page_of(405, format!("Allow: {methods}\r\n").into_bytes(), Vec::new())
+pub(crate) fn not_allowed(methods: &[&str]) -> Answer {
+    page_of(405, format!("Allow: {}\r\n", methods.join(", ")).into_bytes(), Vec::new())
+}
+
+/// An answer from the configuration. Without a body that of an error is left to the sender.
+pub(crate) fn text(status: u16, body: Option<&str>, content_type: &str) -> Answer {
+    let Some(body) = body else { return page_of(status, Vec::new(), Vec::new()) };
+    let fields = format!("Content-Type: {content_type}\r\n").into_bytes();
+    page_of(status, fields, body.as_bytes().to_vec())
 }
 
 /// Seconds after which a client may come again when nobody knows better.
@@ -140,22 +148,33 @@ pub(crate) fn health(page: Health, snapshot: &Snapshot, started: Instant) -> Ans
 pub(crate) fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
         204 => "No Content",
         206 => "Partial Content",
         301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
         304 => "Not Modified",
+        307 => "Temporary Redirect",
         308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
         412 => "Precondition Failed",
         413 => "Content Too Large",
         414 => "URI Too Long",
         416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
+        418 => "I'm a teapot",
         421 => "Misdirected Request",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",
@@ -170,9 +189,12 @@ pub(crate) fn reason(status: u16) -> &'static str {
 /// What a person who meets the status may do.
 fn advice(status: u16) -> &'static str {
     match status {
+        401 => "This needs a name and a password, or another proof of who you are.",
+        403 => "This is not open to you.",
         404 => "There is nothing at this address.",
         408 => "The request took too long to arrive.",
         413 => "The request is larger than this site accepts.",
+        429 => "These were too many requests. Please try again later.",
         400..500 => "The request could not be understood or is not allowed here.",
         502 => "The application behind this site gave no valid response. Please try again shortly.",
         503 => "The application behind this site is not available. Please try again shortly.",

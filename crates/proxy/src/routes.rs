@@ -1,204 +1,232 @@
-//! The routes of a site: the longest prefix of a path, on whole segments.
+//! The routes of a site: which one takes a request.
 //!
-//! Routes are sorted by path and each knows the longest other route that is a prefix of it, so a
-//! look-up is one binary search and a walk up that chain, however many routes there are.
+//! In the usual order an exact path comes first, then regular expressions as declared, then the longest
+//! prefix, on whole segments. Prefixes are sorted by path and each knows the longest other that is a
+//! prefix of it, so a look-up is one binary search and a walk up that chain, however many routes there
+//! are. Where routes are asked as declared, they are.
+//!
+//! What always holds: nothing here depends on anything but the request and the snapshot, so the same
+//! request meets the same route.
 
-/// A route as the exchange uses it.
-#[derive(Debug)]
-pub struct Target {
-    /// The prefix; starts with "/". `/api` takes `/api` and `/api/x`, not `/apix`; `/api/` takes
-    /// what starts with it.
-    pub path: String,
-    /// Index of the pool requests go to.
-    pub pool: usize,
-    /// Take the prefix off before forwarding.
-    pub strip_prefix: bool,
-    /// Replaces the whole path.
-    pub rewrite_target: Option<String>,
-    /// Takes WebSocket upgrades.
-    pub websocket: bool,
-    /// A request for the path without its final "/" is redirected to it.
-    pub redirect_slash: bool,
-}
+mod conditions;
+mod rewrite;
+mod route;
+
+pub use conditions::{Conditions, Fields};
+pub use rewrite::PathRewrite;
+pub use route::{LocalAction, Path, Route, RouteAction};
+
+use std::collections::HashMap;
+
+use config::model::RouteOrder;
+
+use crate::decide::{Request, Trace};
 
 /// The routes of one site.
 #[derive(Debug)]
 pub struct RouteTable {
-    /// Sorted by path, byte for byte.
-    entries: Vec<Entry>,
+    /// As declared.
+    routes: Vec<Route>,
+    order: RouteOrder,
+    /// Exact paths, with their routes.
+    exact: HashMap<String, Vec<usize>>,
+    /// Regular expressions, as declared.
+    patterns: Vec<usize>,
+    /// Prefixes, sorted byte for byte.
+    prefixes: Vec<Prefix>,
     /// Some route asks for a redirect to its final slash.
     redirects: bool,
 }
 
 #[derive(Debug)]
-struct Entry {
-    target: Target,
-    /// The longest other route whose path is a (byte) prefix of this one.
+struct Prefix {
+    path: String,
+    /// Its routes as declared.
+    routes: Vec<usize>,
+    /// The longest other whose path is a (byte) prefix of this one.
     parent: Option<usize>,
 }
 
-/// What a path met.
+/// What a request met.
 #[derive(Debug)]
 pub enum Found<'a> {
     /// This route takes it.
-    Route(&'a Target),
+    Route(&'a Route),
     /// The path lacks only the final "/" of a route that asks for a redirect.
     AddSlash,
+    /// Nothing, but some would have taken it.
+    Missed(Missed<'a>),
+}
+
+/// Why routes whose path matched did not take a request.
+#[derive(Debug, Default)]
+pub struct Missed<'a> {
+    /// A condition on its fields, query or cookies did not hold.
+    pub conditions: bool,
+    /// The methods that would have been taken.
+    pub methods: Vec<&'a str>,
 }
 
 impl RouteTable {
-    /// A table of `routes` in declared order; of two with one path the first counts.
-    pub fn new(routes: impl Iterator<Item = Target>) -> Self {
-        let mut targets: Vec<Target> = routes.collect();
-        targets.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
-        targets.dedup_by(|later, first| later.path == first.path);
-        let mut entries: Vec<Entry> = Vec::with_capacity(targets.len());
-        for target in targets {
-            let mut parent = entries.len().checked_sub(1);
-            while let Some(index) = parent {
-                if target.path.starts_with(&entries[index].target.path) {
-                    break;
-                }
-                parent = entries[index].parent;
+    /// A table of `routes` in declared order.
+    pub fn new(routes: Vec<Route>, order: RouteOrder) -> Self {
+        let redirects = routes.iter().any(|route| route.redirect_slash);
+        let mut table = Self {
+            routes,
+            order,
+            exact: HashMap::new(),
+            patterns: Vec::new(),
+            prefixes: Vec::new(),
+            redirects,
+        };
+        let mut prefixes: Vec<(String, usize)> = Vec::new();
+        for (index, route) in table.routes.iter().enumerate() {
+            if let Some(prefix) = route.path.prefix() {
+                prefixes.push((prefix.to_owned(), index));
+            } else if let Some(exact) = route.path.exact() {
+                table.exact.entry(exact.to_owned()).or_default().push(index);
+            } else if route.path.is_pattern() {
+                table.patterns.push(index);
             }
-            entries.push(Entry { target, parent });
         }
-        let redirects = entries.iter().any(|entry| entry.target.redirect_slash);
-        Self { entries, redirects }
+        // Stable, so that of two with one path the first comes first.
+        prefixes.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
+        table.add_prefixes(prefixes);
+        table
     }
 
-    /// The route for a canonical path.
-    pub fn find(&self, path: &[u8]) -> Option<Found<'_>> {
-        // Every route that is a prefix of `path` sorts before it, and so does nothing between the
-        // longest of them and `path` that is not an extension of that longest: walking up the
-        // prefixes of the last entry not after `path` meets it first.
-        if self.redirects && self.asks_for_slash(path) {
-            return Some(Found::AddSlash);
-        }
-        let after = self.entries.partition_point(|entry| entry.target.path.as_bytes() <= path);
-        let mut candidate = after.checked_sub(1);
-        while let Some(entry) = candidate.and_then(|index| self.entries.get(index)) {
-            if entry.target.takes(path) {
-                return Some(Found::Route(&entry.target));
+    fn add_prefixes(&mut self, sorted: Vec<(String, usize)>) {
+        for (path, route) in sorted {
+            if let Some(last) = self.prefixes.last_mut().filter(|last| last.path == path) {
+                last.routes.push(route);
+                continue;
             }
-            candidate = entry.parent;
+            let mut parent = self.prefixes.len().checked_sub(1);
+            while let Some(entry) = parent.and_then(|index| self.prefixes.get(index)) {
+                if path.starts_with(&entry.path) {
+                    break;
+                }
+                parent = entry.parent;
+            }
+            self.prefixes.push(Prefix { path, routes: vec![route], parent });
         }
-        None
+    }
+
+    /// The routes as declared.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// The route for a request.
+    pub fn find<'t>(&'t self, request: &Request<'_>, trace: &mut Trace) -> Found<'t> {
+        if self.redirects && self.asks_for_slash(request.path) {
+            return Found::AddSlash;
+        }
+        let mut search = Search { request, trace, missed: Missed::default() };
+        let found = match self.order {
+            RouteOrder::Longest => self.most_specific(&mut search),
+            RouteOrder::Declared => self.routes.iter().find(|route| search.takes(route)),
+        };
+        match found {
+            Some(route) => Found::Route(route),
+            None => Found::Missed(search.missed),
+        }
+    }
+
+    fn most_specific<'t>(&'t self, search: &mut Search<'_, '_, 't>) -> Option<&'t Route> {
+        let path = search.request.path;
+        if !self.exact.is_empty()
+            && let Some(routes) = std::str::from_utf8(path).ok().and_then(|p| self.exact.get(p))
+            && let Some(route) = self.first(routes, search)
+        {
+            return Some(route);
+        }
+        if !self.patterns.is_empty() {
+            let mut longest = self.prefixes_of(path).flat_map(|prefix| &prefix.routes);
+            let longest = longest.find_map(|index| {
+                let route = self.routes.get(*index)?;
+                route.path.takes(path).then_some(route)
+            });
+            if let Some(route) = longest.filter(|route| route.before_regex)
+                && search.takes(route)
+            {
+                return Some(route);
+            }
+            if let Some(route) = self.first(&self.patterns, search) {
+                return Some(route);
+            }
+        }
+        self.prefixes_of(path).find_map(|prefix| self.first(&prefix.routes, search))
+    }
+
+    /// The first of these that takes the request.
+    fn first<'t>(&'t self, routes: &[usize], search: &mut Search<'_, '_, 't>) -> Option<&'t Route> {
+        let mut routes = routes.iter().filter_map(|index| self.routes.get(*index));
+        routes.find(|route| search.takes(route))
+    }
+
+    /// The entries whose path is a byte prefix of `path`, the longest first.
+    fn prefixes_of(&self, path: &[u8]) -> impl Iterator<Item = &Prefix> {
+        // Every prefix of `path` sorts before it, and so does nothing between the longest of them and
+        // `path` that is not an extension of that longest: walking up from the last entry not after
+        // `path` meets it first.
+        let after = self.prefixes.partition_point(|entry| entry.path.as_bytes() <= path);
+        let entry = |index: Option<usize>| index.and_then(|index| self.prefixes.get(index));
+        let first = entry(after.checked_sub(1));
+        std::iter::successors(first, move |prefix| entry(prefix.parent))
+            .filter(move |prefix| path.starts_with(prefix.path.as_bytes()))
     }
 
     fn asks_for_slash(&self, path: &[u8]) -> bool {
-        let found = self.entries.binary_search_by(|entry| {
-            entry.target.path.bytes().cmp(path.iter().copied().chain([b'/']))
-        });
-        found.is_ok_and(|index| self.entries[index].target.redirect_slash)
+        let found = self
+            .prefixes
+            .binary_search_by(|entry| entry.path.bytes().cmp(path.iter().copied().chain([b'/'])));
+        let entry = found.ok().and_then(|index| self.prefixes.get(index));
+        entry.is_some_and(|entry| {
+            let mut routes = entry.routes.iter().filter_map(|index| self.routes.get(*index));
+            routes.any(|route| route.redirect_slash)
+        })
     }
 }
 
-impl Target {
-    fn takes(&self, path: &[u8]) -> bool {
-        match path.strip_prefix(self.path.as_bytes()) {
-            Some(rest) => rest.is_empty() || self.path.ends_with('/') || rest.starts_with(b"/"),
-            None => false,
-        }
-    }
+/// The search of one request.
+struct Search<'r, 'q, 't> {
+    request: &'r Request<'q>,
+    trace: &'r mut Trace,
+    missed: Missed<'t>,
+}
 
-    /// Appends the path to forward for a canonical `path` this route takes.
-    pub fn write_path(&self, path: &[u8], out: &mut Vec<u8>) {
-        if let Some(target) = &self.rewrite_target {
-            return out.extend_from_slice(target.as_bytes());
+impl<'t> Search<'_, '_, 't> {
+    /// The route takes the request; notes why not.
+    fn takes(&mut self, route: &'t Route) -> bool {
+        let request = self.request;
+        if !route.path.takes(request.path) {
+            return false;
         }
-        let rest = match self.strip_prefix {
-            true => path.strip_prefix(self.path.as_bytes()).unwrap_or(path),
-            false => path,
+        let Some(conditions) = &route.conditions else {
+            self.trace.took(route);
+            return true;
         };
-        if !rest.starts_with(b"/") {
-            out.push(b'/');
-        }
-        out.extend_from_slice(rest);
+        let why = if !conditions.host(request.host) {
+            "its hosts"
+        } else if !conditions.properties(request) {
+            self.missed.conditions = true;
+            "a condition"
+        } else if !conditions.method(request.method) {
+            for method in conditions.methods() {
+                if !self.missed.methods.contains(&method) {
+                    self.missed.methods.push(method);
+                }
+            }
+            "its methods"
+        } else {
+            self.trace.took(route);
+            return true;
+        };
+        self.trace.passed(route, why);
+        false
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn target(path: &str) -> Target {
-        Target {
-            path: path.to_owned(),
-            pool: 0,
-            strip_prefix: false,
-            rewrite_target: None,
-            websocket: false,
-            redirect_slash: false,
-        }
-    }
-
-    fn find<'a>(table: &'a RouteTable, path: &str) -> Option<&'a str> {
-        match table.find(path.as_bytes())? {
-            Found::Route(target) => Some(&target.path),
-            Found::AddSlash => Some("redirect"),
-        }
-    }
-
-    #[test]
-    fn the_longest_prefix_wins_whatever_the_order() {
-        let paths = ["/", "/api/", "/api/v1", "/api/v1/users", "/ws"];
-        let table = RouteTable::new(paths.into_iter().rev().map(target));
-        for (path, expected) in [
-            ("/", "/"),
-            ("/x", "/"),
-            ("/api/x", "/api/"),
-            ("/api/v1", "/api/v1"),
-            ("/api/v1/u", "/api/v1"),
-            ("/api/v10", "/api/"),
-            ("/api/v1/users/7", "/api/v1/users"),
-            ("/api/v1/users7", "/api/v1"),
-            ("/ws/chat", "/ws"),
-            ("/wsx", "/"),
-            ("/zzz", "/"),
-        ] {
-            assert_eq!(find(&table, path), Some(expected), "{path}");
-        }
-    }
-
-    #[test]
-    fn a_prefix_ends_at_a_segment() {
-        let table = RouteTable::new(["/api"].into_iter().map(target));
-        assert_eq!(find(&table, "/apix"), None);
-        assert_eq!(find(&table, "/api-v2"), None);
-        assert_eq!(find(&table, "/api"), Some("/api"));
-        assert_eq!(find(&table, "/api/"), Some("/api"));
-    }
-
-    #[test]
-    fn the_slash_is_added_only_when_asked() {
-        let table = RouteTable::new(["/api/"].into_iter().map(target));
-        assert_eq!(find(&table, "/api"), None);
-        let redirecting = Target { redirect_slash: true, ..target("/api/") };
-        let table = RouteTable::new([redirecting, target("/api-v2")].into_iter());
-        assert_eq!(find(&table, "/api"), Some("redirect"));
-        assert_eq!(find(&table, "/ap"), None);
-    }
-
-    #[test]
-    fn of_two_equal_paths_the_first_declared_counts() {
-        let second = Target { pool: 1, ..target("/a") };
-        let table = RouteTable::new([target("/a"), second].into_iter());
-        assert!(matches!(table.find(b"/a"), Some(Found::Route(route)) if route.pool == 0));
-    }
-
-    #[test]
-    fn stripping_leaves_a_path_that_starts_with_a_slash() {
-        let written = |route: &Target, path: &str| {
-            let mut out = Vec::new();
-            route.write_path(path.as_bytes(), &mut out);
-            String::from_utf8(out).unwrap()
-        };
-        let strip = |path| Target { strip_prefix: true, ..target(path) };
-        assert_eq!(written(&strip("/admin/"), "/admin/users"), "/users");
-        assert_eq!(written(&strip("/ws"), "/ws/chat"), "/chat");
-        assert_eq!(written(&strip("/ws"), "/ws"), "/");
-        let rewrite = Target { rewrite_target: Some("/new".to_owned()), ..strip("/ws") };
-        assert_eq!(written(&rewrite, "/ws/chat"), "/new");
-    }
-}
+mod tests;

@@ -17,7 +17,7 @@ use crate::files::FileServer;
 use crate::filters::{CLIENT_CERTIFICATE_FIELDS, Edits};
 use crate::live::{Live, Lookup};
 use crate::pool::Pool;
-use crate::routes::{RouteTable, Target};
+use crate::routes::{LocalAction, Route, RouteAction, RouteTable};
 use crate::sticky::{Secret, Sticky};
 use crate::upstream::TlsConfigs;
 
@@ -81,7 +81,11 @@ pub struct Site {
     pub name: String,
     /// Send what comes in plain to https.
     pub redirect_to_https: Option<ToHttps>,
-    /// Static files, if the site has a directory.
+    /// Finds the route of a request.
+    pub routes: RouteTable,
+    /// What a route would take but for its conditions is answered 400.
+    pub mismatch_is_error: bool,
+    /// Static files for what no route takes, if the site has a directory.
     pub files: Option<Arc<FileServer>>,
     /// Edits of responses that Ravelin makes itself.
     pub response: Edits,
@@ -102,26 +106,12 @@ pub struct ToHttps {
 /// The proxy part of a site.
 #[derive(Debug)]
 pub struct ProxySite {
-    /// Finds the route of a path.
-    pub routes: RouteTable,
     /// The pools routes point into.
     pub pools: Vec<Pool>,
-    /// Upstream time limits.
-    pub timeout: model::Timeouts,
-    /// Idle upstream connections.
-    pub idle: model::IdleConnections,
     /// Bodies that are taken whole before they are passed on.
     pub buffering: Arc<model::Buffering>,
-    /// Which fields about the client go upstream.
-    pub forwarding: Forwarding,
-    /// Edits of the request to the upstream.
-    pub request: Edits,
-    /// Edits of the upstream's response.
-    pub response: Edits,
     /// Clients are asked for certificates, and the upstream is told about them.
     pub client_auth: bool,
-    /// A rule asks for the request's id, so every request of the site has one.
-    pub wants_request_id: bool,
 }
 
 /// Addresses of one host name, or of the targets of its SRV records, that requests are spread over; a
@@ -403,23 +393,22 @@ impl Site {
         model: &Model,
         parts: &mut Parts<'_>,
     ) -> Result<Self, CompileError> {
-        let files = site.files.as_ref().map(|files| {
-            let (server, warning) = FileServer::open(files);
-            let warnings = &mut parts.warnings;
-            warnings.extend(warning.map(|warning| format!("site \"{}\": {warning}", site.name)));
-            Arc::new(server)
-        });
+        let files = site.files.as_ref().map(|files| parts.files(site, files));
         let mut response = Edits::default();
         response.set_all(&model.security.security_headers);
         response.set_all(&site.response_headers);
         let proxy = match &site.proxy {
-            Some(proxy) => Some(ProxySite::compile(site, proxy, &response, parts)?),
+            Some(proxy) => Some(ProxySite::compile(site, proxy, parts)?),
             None => None,
         };
         let redirect_to_https = site
             .redirect_to_https
             .map(|status| ToHttps { status, port: https_port(site, &model.sites) });
-        Ok(Self { name: site.name.clone(), redirect_to_https, files, response, proxy })
+        let routes = site.routes.iter().map(|route| parts.route(site, route, &response));
+        let routes = RouteTable::new(routes.collect(), site.route_order);
+        let name = site.name.clone();
+        let mismatch_is_error = site.mismatch_is_error;
+        Ok(Self { name, redirect_to_https, routes, mismatch_is_error, files, response, proxy })
     }
 }
 
@@ -427,18 +416,8 @@ impl ProxySite {
     fn compile(
         site: &model::Site,
         proxy: &model::Proxy,
-        response: &Edits,
         parts: &mut Parts<'_>,
     ) -> Result<Self, CompileError> {
-        let headers = &proxy.headers;
-        let mut request = Edits::default();
-        // At every site: an open one may stand before the same upstream, which believes these fields.
-        if parts.has_client_auth {
-            request.drop_all(CLIENT_CERTIFICATE_FIELDS);
-        }
-        request.apply(&headers.request);
-        let mut response = response.clone();
-        response.apply(&headers.response);
         let pools = proxy.pools.iter().map(|pool| {
             let mut members = Vec::with_capacity(pool.upstreams.len());
             for upstream in &pool.upstreams {
@@ -453,29 +432,9 @@ impl ProxySite {
         });
         let pools = pools.collect::<Result<_, CompileError>>()?;
         Ok(Self {
-            routes: RouteTable::new(proxy.routes.iter().map(|route| Target {
-                path: route.path.clone(),
-                pool: route.pool,
-                strip_prefix: route.strip_prefix,
-                rewrite_target: route.rewrite_target.clone(),
-                websocket: route.websocket,
-                redirect_slash: route.redirect_slash,
-            })),
             pools,
-            timeout: proxy.timeout,
-            idle: proxy.idle,
             buffering: Arc::new(proxy.buffering.clone()),
-            forwarding: Forwarding {
-                preserve_host: headers.preserve_host,
-                x_forwarded: headers.x_forwarded,
-                x_real_ip: headers.x_real_ip,
-                forwarded: headers.forwarded,
-                via: headers.via,
-            },
             client_auth: has_client_auth(site),
-            wants_request_id: request.uses_request_id() || response.uses_request_id(),
-            request,
-            response,
         })
     }
 }
@@ -499,6 +458,40 @@ fn sticky(site: &model::Site, pool: &model::Pool) -> Result<Option<Sticky>, Comp
 }
 
 impl Parts<'_> {
+    /// Opens the files of a site or of one of its routes.
+    fn files(&mut self, site: &model::Site, files: &model::Files) -> Arc<FileServer> {
+        let (server, warning) = FileServer::open(files);
+        let warning = warning.map(|warning| format!("site \"{}\": {warning}", site.name));
+        self.warnings.extend(warning);
+        Arc::new(server)
+    }
+
+    /// One route, with the edits of responses that all of its site have before its own.
+    fn route(&mut self, site: &model::Site, route: &model::Route, response: &Edits) -> Route {
+        let action = match &route.action {
+            model::RouteAction::Upstream(pool) => RouteAction::Pool(*pool),
+            model::RouteAction::Files(files) => {
+                RouteAction::Local(LocalAction::Files(self.files(site, files)))
+            }
+            model::RouteAction::Redirect { to, status } => {
+                RouteAction::Local(LocalAction::Redirect { to: to.clone(), status: *status })
+            }
+            model::RouteAction::Respond { status, body, content_type } => {
+                RouteAction::Local(LocalAction::Respond {
+                    status: *status,
+                    body: body.clone(),
+                    content_type: content_type.clone(),
+                })
+            }
+        };
+        let mut request = Edits::default();
+        // At every site: an open one may stand before the same upstream, which believes these fields.
+        if self.has_client_auth {
+            request.drop_all(CLIENT_CERTIFICATE_FIELDS);
+        }
+        Route::compile(route, action, (request, response.clone()))
+    }
+
     /// One member for each address that an entry may have.
     fn add_members(
         &mut self,
@@ -542,6 +535,7 @@ impl Parts<'_> {
                 slow_start: upstream.slow_start,
                 max_fails: upstream.max_fails,
                 fail_timeout: upstream.fail_timeout,
+                preserve_host: upstream.preserve_host,
             }
         }));
         Ok(())

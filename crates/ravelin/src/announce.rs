@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use config::Model;
-use config::model::{HostPattern, Pool, Proxy, Site};
+use config::model::{HostPattern, PathMatch, Pool, RouteAction, Site};
 use net::listener::Local;
 use net::worker::Workers;
 
@@ -69,8 +69,8 @@ fn about_site(site: &Site) -> String {
     if site.redirect_to_https.is_some() {
         parts.push("redirects to https".to_owned());
     }
-    if let Some(proxy) = &site.proxy {
-        parts.push(about_routes(proxy));
+    if !site.routes.is_empty() {
+        parts.push(about_routes(site));
     }
     if let Some(files) = &site.files {
         parts.push(format!("files in {}", files.root.display()));
@@ -81,11 +81,20 @@ fn about_site(site: &Site) -> String {
     format!("site \"{}\" ({hosts}): {}", site.name, parts.join("; "))
 }
 
-fn about_routes(proxy: &Proxy) -> String {
-    list(proxy.routes.iter().map(|route| {
-        let pool = proxy.pools.get(route.pool).map_or_else(String::new, about_pool);
-        let websocket = if route.websocket { " with WebSocket" } else { "" };
-        format!("proxies {} to upstream {pool}{websocket}", route.path)
+fn about_routes(site: &Site) -> String {
+    let pools = site.proxy.as_ref().map(|proxy| &proxy.pools[..]).unwrap_or_default();
+    list(site.routes.iter().filter(|route| route.path != PathMatch::Never).map(|route| {
+        let path = route.path.text();
+        match &route.action {
+            RouteAction::Upstream(pool) => {
+                let pool = pools.get(*pool).map_or_else(String::new, about_pool);
+                let websocket = if route.websocket { " with WebSocket" } else { "" };
+                format!("proxies {path} to upstream {pool}{websocket}")
+            }
+            RouteAction::Files(files) => format!("{path} from files in {}", files.root.display()),
+            RouteAction::Redirect { to, .. } => format!("redirects {path} to {to}"),
+            RouteAction::Respond { status, .. } => format!("answers {path} with {status}"),
+        }
     }))
 }
 
@@ -94,9 +103,10 @@ fn about_pool(pool: &Pool) -> String {
     format!("\"{}\" ({urls})", pool.name)
 }
 
-fn list(items: impl ExactSizeIterator<Item = String>) -> String {
-    let more = items.len().saturating_sub(PARTS_SHOWN);
-    let mut text = items.take(PARTS_SHOWN).collect::<Vec<_>>().join(", ");
+fn list(items: impl Iterator<Item = String>) -> String {
+    let mut items = items;
+    let mut text = items.by_ref().take(PARTS_SHOWN).collect::<Vec<_>>().join(", ");
+    let more = items.count();
     if more > 0 {
         text.push_str(&format!(" and {more} more"));
     }

@@ -82,7 +82,7 @@ fn conclusion(loaded: &Loaded) -> String {
 
 fn summary(model: &Model) -> String {
     let proxies = || model.sites.iter().filter_map(|site| site.proxy.as_ref());
-    let routes = proxies().map(|proxy| proxy.routes.len()).sum();
+    let routes = model.sites.iter().map(|site| site.routes.len()).sum();
     let upstreams = proxies().flat_map(|proxy| &proxy.pools).map(|pool| pool.upstreams.len()).sum();
     format!(
         "{}, {}, {}",

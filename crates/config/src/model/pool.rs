@@ -5,8 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Transport;
-use super::UpstreamAddress;
+use super::{IdleConnections, Timeouts, Transport, UpstreamAddress};
 
 /// Upstream entries that share a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +39,10 @@ pub struct PoolSettings {
     pub concurrency: Concurrency,
     /// Waiting for an endpoint below its `max_conns`, or for a place under `concurrency`.
     pub queue: Queue,
+    /// How long each step of talking to an upstream may take.
+    pub timeout: Timeouts,
+    /// Idle upstream connections.
+    pub idle: IdleConnections,
 }
 
 /// Which endpoints are asked when none is usable, instead of answering 503.
@@ -66,6 +69,8 @@ impl Default for PoolSettings {
             breaker: None,
             concurrency: Concurrency::default(),
             queue: Queue::default(),
+            timeout: Timeouts::default(),
+            idle: IdleConnections::default(),
         }
     }
 }
@@ -101,6 +106,8 @@ pub struct Upstream {
     pub fail_timeout: Duration,
     /// What is spoken to it.
     pub transport: Transport,
+    /// Send it the client's Host, or its own; `None`: as the route says.
+    pub preserve_host: Option<bool>,
 }
 
 /// Whether an upstream entry takes requests.

@@ -32,7 +32,7 @@ pub(super) static CACHE: Section = Section {
 /// Decodes the file keys of a site; `None` without `static_dir`.
 pub(super) fn decode(site: &Table<'_>) -> Option<Files> {
     let context = site.context();
-    let root = site.text("static_dir").and_then(|text| root(context, text));
+    let root = site.text("static_dir").and_then(|text| root(context, "static_dir", text));
     let index = site.texts("index_files").unwrap_or_default();
     let index: Vec<String> =
         index.into_iter().filter_map(|text| below(context, "index_files", text)).collect();
@@ -67,9 +67,62 @@ pub(super) fn decode(site: &Table<'_>) -> Option<Files> {
     Some(files)
 }
 
-fn root(context: &Context<'_>, text: Spanned<&str>) -> Option<PathBuf> {
+/// The files of a route with `root`: as those of its site but for what it says itself.
+pub(super) fn of_a_route(route: &Table<'_>, site: Option<&Files>) -> Option<Files> {
+    let context = route.context();
+    let root = route.text("root");
+    let index = route.texts("index_files").unwrap_or_default();
+    let index: Vec<String> =
+        index.into_iter().filter_map(|text| below(context, "index_files", text)).collect();
+    let spa = route.text("spa_fallback");
+    let spa_fallback = spa.and_then(|text| below(context, "spa_fallback", text));
+    let cache_control = route.text("cache_control").and_then(|text| said(context, text));
+    if root.is_none() {
+        for key in ["index_files", "spa_fallback", "cache_control"] {
+            if let Some(entry) = route.peek(key).filter(|_| !route.has("root")) {
+                context.push(
+                    Diagnostic::warning(
+                        Code::Unused,
+                        entry.key_span,
+                        format!("`{key}` does nothing without `root`"),
+                    )
+                    .label("there are no files to serve"),
+                );
+            }
+        }
+        return None;
+    }
+    let root = self::root(context, "root", root?)?;
+    Some(Files {
+        root,
+        index: match (index.is_empty(), site) {
+            (false, _) => index,
+            (true, Some(site)) => site.index.clone(),
+            (true, None) => vec!["index.html".into(), "index.htm".into()],
+        },
+        error_pages: BTreeMap::new(),
+        spa_fallback,
+        follow_symlinks: site.is_some_and(|site| site.follow_symlinks),
+        cache_control: cache_control.or_else(|| site.and_then(|site| site.cache_control.clone())),
+        etag: site.is_none_or(|site| site.etag),
+        last_modified: site.is_none_or(|site| site.last_modified),
+    })
+}
+
+/// A value of `Cache-Control`.
+fn said(context: &Context<'_>, text: Spanned<&str>) -> Option<String> {
+    match field_value(text.value) {
+        Ok(value) => Some(value.to_owned()).filter(|value| !value.is_empty()),
+        Err(reason) => {
+            context.push(context.bad("cache_control", text.span, &reason));
+            None
+        }
+    }
+}
+
+fn root(context: &Context<'_>, key: &str, text: Spanned<&str>) -> Option<PathBuf> {
     if text.value.is_empty() || text.value.contains('\0') {
-        context.push(context.bad("static_dir", text.span, "expected the path of a directory"));
+        context.push(context.bad(key, text.span, "expected the path of a directory"));
         return None;
     }
     let root = PathBuf::from(text.value);
@@ -140,13 +193,7 @@ fn cache(site: &Table<'_>, files: &mut Files) {
     let enabled = table.boolean("enabled").unwrap_or(true);
     let etag = table.boolean("etag_enabled").unwrap_or(true);
     let last_modified = table.boolean("last_modified_enabled").unwrap_or(true);
-    let control = table.text("cache_control").and_then(|text| match field_value(text.value) {
-        Ok(value) => Some(value.to_owned()).filter(|value| !value.is_empty()),
-        Err(reason) => {
-            table.context().push(table.context().bad("cache_control", text.span, &reason));
-            None
-        }
-    });
+    let control = table.text("cache_control").and_then(|text| said(table.context(), text));
     files.cache_control = control.filter(|_| enabled);
     files.etag = etag && enabled;
     files.last_modified = last_modified && enabled;

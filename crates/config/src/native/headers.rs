@@ -12,41 +12,50 @@ pub(super) static HEADERS: Section = Section {
     path: "sites.proxy.headers",
     list: false,
     about: "Changes to messages on their way through. Removal happens first, then setting.",
-    keys: &[
-        now(
-            "preserve_host",
-            Kind::Bool,
-            "true",
-            "Send the client's `Host` to the upstream (else the upstream's own).",
-        ),
-        now(
-            "add_x_forwarded",
-            Kind::Bool,
-            "true",
-            "Send `X-Forwarded-For` (appended), `-Proto`, `-Host` and `-Port`.",
-        ),
-        now(
-            "add_x_real_ip",
-            Kind::Bool,
-            "false",
-            "Send `X-Real-IP`, the client's address, in the place of what the client sent under that name.",
-        ),
-        now("add_forwarded", Kind::Bool, "true", "Send `Forwarded` (RFC 7239), appended."),
-        now("via", Kind::Bool, "false", "Send `Via`, both ways."),
-        now(
-            "add",
-            Kind::Map,
-            "empty",
-            "Fields set on the request to the upstream and on the response to the client. `\"X-Request-ID\" = \"auto\"` is the id of the request.",
-        ),
-        now(
-            "remove",
-            Kind::Names,
-            "empty",
-            "Fields removed from the request and from the response: a list of names, or a table of booleans in which `false` keeps the field.",
-        ),
-    ],
+    keys: KEYS,
 };
+
+pub(super) static OF_A_ROUTE: Section = Section {
+    path: "sites.routes.headers",
+    list: false,
+    about: "Changes to messages of one route, after those of `[sites.proxy.headers]`, whose switches hold where nothing is written.",
+    keys: KEYS,
+};
+
+const KEYS: &[crate::schema::Key] = &[
+    now(
+        "preserve_host",
+        Kind::Bool,
+        "true",
+        "Send the client's `Host` to the upstream (else the upstream's own).",
+    ),
+    now(
+        "add_x_forwarded",
+        Kind::Bool,
+        "true",
+        "Send `X-Forwarded-For` (appended), `-Proto`, `-Host` and `-Port`.",
+    ),
+    now(
+        "add_x_real_ip",
+        Kind::Bool,
+        "false",
+        "Send `X-Real-IP`, the client's address, in the place of what the client sent under that name.",
+    ),
+    now("add_forwarded", Kind::Bool, "true", "Send `Forwarded` (RFC 7239), appended."),
+    now("via", Kind::Bool, "false", "Send `Via`, both ways."),
+    now(
+        "add",
+        Kind::Map,
+        "empty",
+        "Fields set on the request to the upstream and on the response to the client. `\"X-Request-ID\" = \"auto\"` is the id of the request.",
+    ),
+    now(
+        "remove",
+        Kind::Names,
+        "empty",
+        "Fields removed from the request and from the response: a list of names, or a table of booleans in which `false` keeps the field.",
+    ),
+];
 
 pub(super) static REQUEST: Section = Section {
     path: "sites.proxy.request_headers",
@@ -62,6 +71,20 @@ pub(super) static RESPONSE: Section = Section {
     keys: RULES,
 };
 
+pub(super) static REQUEST_OF_A_ROUTE: Section = Section {
+    path: "sites.routes.request_headers",
+    list: false,
+    about: "Changes to the request to the upstream only, after those of `[sites.routes.headers]`.",
+    keys: RULES,
+};
+
+pub(super) static RESPONSE_OF_A_ROUTE: Section = Section {
+    path: "sites.routes.response_headers",
+    list: false,
+    about: "Changes to the response to the client only, after those of `[sites.routes.headers]`.",
+    keys: RULES,
+};
+
 const RULES: &[crate::schema::Key] = &[
     now(
         "set",
@@ -69,6 +92,7 @@ const RULES: &[crate::schema::Key] = &[
         "empty",
         "Fields to set, as `name = \"value\"`; an existing field is replaced.",
     ),
+    now("append", Kind::Map, "empty", "Fields to add beside those of that name that are there."),
     now(
         "remove",
         Kind::Names,
@@ -85,33 +109,49 @@ enum Direction {
     Both,
 }
 
+/// What holds without any of these tables.
+pub(super) const DEFAULT: Headers = Headers {
+    preserve_host: true,
+    x_forwarded: true,
+    x_real_ip: false,
+    forwarded: true,
+    via: false,
+    request: NO_RULES,
+    response: NO_RULES,
+};
+
+const NO_RULES: HeaderRules =
+    HeaderRules { remove: Vec::new(), set: Vec::new(), append: Vec::new() };
+
 /// Decodes the three tables of a proxy that change fields.
 pub(super) fn decode(proxy: &Table<'_>) -> Headers {
-    let mut headers = Headers {
-        preserve_host: true,
-        x_forwarded: true,
-        x_real_ip: false,
-        forwarded: true,
-        via: false,
-        request: HeaderRules::default(),
-        response: HeaderRules::default(),
-    };
-    if let Some(table) = proxy.table("headers") {
-        headers.preserve_host = table.boolean("preserve_host").unwrap_or(true);
-        headers.x_forwarded = table.boolean("add_x_forwarded").unwrap_or(true);
-        headers.x_real_ip = table.boolean("add_x_real_ip").unwrap_or(false);
-        headers.forwarded = table.boolean("add_forwarded").unwrap_or(true);
-        headers.via = table.boolean("via").unwrap_or(false);
+    over(proxy, DEFAULT)
+}
+
+/// Decodes the same tables of a route, which come after those of the proxy.
+pub(super) fn of_a_route(route: &Table<'_>, proxy: &Headers) -> Headers {
+    over(route, proxy.clone())
+}
+
+fn over(parent: &Table<'_>, mut headers: Headers) -> Headers {
+    if let Some(table) = parent.table("headers") {
+        let switch = |key, default| table.boolean(key).unwrap_or(default);
+        headers.preserve_host = switch("preserve_host", headers.preserve_host);
+        headers.x_forwarded = switch("add_x_forwarded", headers.x_forwarded);
+        headers.x_real_ip = switch("add_x_real_ip", headers.x_real_ip);
+        headers.forwarded = switch("add_forwarded", headers.forwarded);
+        headers.via = switch("via", headers.via);
         let set = assignments(&table, "add", Direction::Both);
         let remove = names(&table, "remove");
-        headers.request = HeaderRules { remove: remove.clone(), set: set.clone() };
-        headers.response = HeaderRules { remove, set };
+        for rules in [&mut headers.request, &mut headers.response] {
+            extend_by(rules, HeaderRules { remove: remove.clone(), set: set.clone(), ..NO_RULES });
+        }
         table.finish();
     }
-    if let Some(table) = proxy.table("request_headers") {
+    if let Some(table) = parent.table("request_headers") {
         extend(&mut headers.request, table, Direction::Request);
     }
-    if let Some(table) = proxy.table("response_headers") {
+    if let Some(table) = parent.table("response_headers") {
         extend(&mut headers.response, table, Direction::Response);
     }
     headers
@@ -127,12 +167,24 @@ pub(super) fn plain(table: &Table<'_>, name: &'static str) -> Vec<(String, Strin
 }
 
 fn extend(rules: &mut HeaderRules, table: Table<'_>, direction: Direction) {
-    for (name, value) in assignments(&table, "set", direction) {
-        rules.set.retain(|(other, _)| !other.eq_ignore_ascii_case(&name));
-        rules.set.push((name, value));
-    }
-    rules.remove.extend(names(&table, "remove"));
+    let set = assignments(&table, "set", direction);
+    let append = assignments(&table, "append", direction);
+    let remove = names(&table, "remove");
+    extend_by(rules, HeaderRules { remove, set, append });
     table.finish();
+}
+
+/// A field that is removed later is not set or added; one that is set later is only that.
+fn extend_by(rules: &mut HeaderRules, later: HeaderRules) {
+    let gone = |name: &str| {
+        let set = later.set.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
+        set || later.remove.iter().any(|other| other.eq_ignore_ascii_case(name))
+    };
+    rules.set.retain(|(name, _)| !gone(name));
+    rules.append.retain(|(name, _)| !gone(name));
+    rules.remove.extend(later.remove);
+    rules.set.extend(later.set);
+    rules.append.extend(later.append);
 }
 
 fn assignments(

@@ -10,11 +10,15 @@ use crate::schema::{Kind, Section, now};
 use crate::source::Span;
 use crate::tree::Node;
 
+mod access;
 mod acme;
+mod auth;
 mod balancing;
 mod breaker;
 mod buffering;
 mod capacity;
+mod conditions;
+mod cors;
 mod dns;
 mod files;
 mod headers;
@@ -27,13 +31,17 @@ mod outlier;
 mod performance;
 mod pools;
 mod proxy;
+mod rate_limit;
 mod retry;
+mod routes;
 mod security;
 mod server;
 mod site;
+mod split;
 mod ssl;
 mod sticky;
 mod upstreams;
+mod websocket;
 
 /// The top level; every other section is below it.
 pub static ROOT: Section = Section {

@@ -7,8 +7,8 @@ use std::collections::hash_map::Entry;
 use crate::decode::{Context, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{
-    Balance, Breaker, Concurrency, Outlier, Pool, PoolSettings, Queue, Retry, Sticky, StickyMode,
-    Upstream, UpstreamState,
+    Balance, Breaker, Concurrency, IdleConnections, Outlier, Pool, PoolSettings, Queue, Retry,
+    Sticky, StickyMode, Timeouts, Upstream, UpstreamState,
 };
 use crate::schema::{Kind, Section, now};
 use crate::source::Span;
@@ -16,9 +16,9 @@ use crate::source::Span;
 use super::balancing::{self, Balancing};
 use super::capacity;
 use super::health_check::{self, Checks};
-use super::proxy::unknown_upstream;
+use super::routes::unknown_upstream;
 use super::upstreams::{Pools, Written};
-use super::{breaker, outlier, retry};
+use super::{breaker, outlier, proxy as whole, retry};
 
 pub(super) static SECTION: Section = Section {
     path: "sites.proxy.pools",
@@ -43,6 +43,13 @@ pub(super) static SECTION: Section = Section {
         ),
         now("concurrency", Kind::Table(&capacity::CONCURRENCY_OF_A_POOL), "", "Requests at once."),
         now("queue", Kind::Table(&capacity::QUEUE_OF_A_POOL), "", "Requests that wait."),
+        now("timeout", Kind::Table(&whole::TIMEOUT_OF_A_POOL), "", "How long each step may take."),
+        now(
+            "idle_connections",
+            Kind::Table(&whole::IDLE_OF_A_POOL),
+            "",
+            "Idle upstream connections.",
+        ),
     ],
 };
 
@@ -56,6 +63,8 @@ struct Tables {
     breaker: Option<Option<Breaker>>,
     concurrency: Option<Concurrency>,
     queue: Option<(Queue, Span)>,
+    timeout: Option<Timeouts>,
+    idle: Option<IdleConnections>,
 }
 
 impl Tables {
@@ -68,6 +77,8 @@ impl Tables {
             breaker: breaker::decode(parent),
             concurrency: capacity::concurrency(parent),
             queue: capacity::queue(parent),
+            timeout: whole::timeouts(parent),
+            idle: whole::idle(parent),
         }
     }
 
@@ -82,6 +93,8 @@ impl Tables {
             breaker: self.breaker.or(proxy.breaker),
             concurrency: self.concurrency.or(proxy.concurrency),
             queue: self.queue.or(proxy.queue),
+            timeout: self.timeout.or(proxy.timeout),
+            idle: self.idle.or(proxy.idle),
         }
     }
 
@@ -98,6 +111,8 @@ impl Tables {
             breaker: self.breaker.clone().flatten(),
             concurrency: self.concurrency.clone().unwrap_or_default(),
             queue: self.queue.clone().map_or(default.queue, |(queue, _)| queue),
+            timeout: self.timeout.unwrap_or_default(),
+            idle: self.idle.unwrap_or_default(),
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::decode::{Context, Spanned, Switch, Table};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{HostPattern, Listen, Site};
+use crate::model::{HostPattern, Listen, RouteOrder, Site};
 use crate::schema::{Kind, Section, later, now};
 use crate::source::Span;
 use crate::syntax::{host_pattern, listen};
 
 use super::ssl::{self, Ssl};
-use super::{files, headers, later as not_yet, proxy};
+use super::{files, headers, later as not_yet, proxy, routes};
 
 /// HSTS (RFC 6797).
 const TRANSPORT_SECURITY: &str = "Strict-Transport-Security";
@@ -98,6 +98,24 @@ pub(super) static SITES: Section = Section {
             "false",
             "Connections begin with a PROXY protocol header, version 1 or 2, which only `security.trusted_proxies` may send; others are closed.",
         ),
+        now(
+            "routes",
+            Kind::Tables(&routes::ROUTES),
+            "none",
+            "Which requests are taken by what; files of `static_dir` have the others.",
+        ),
+        now(
+            "route_order",
+            Kind::Choice(&["longest", "declared"], &[]),
+            "\"longest\"",
+            "Which of the routes that match takes a request: an exact path, then the longest prefix if it has `before_regex`, then regular expressions as declared, then the longest prefix; or the first that is declared.",
+        ),
+        now(
+            "mismatch",
+            Kind::Integer(400, 400),
+            "none",
+            "`400`: answer requests so that a route would take but for its conditions on fields and query; without it they are treated as if the route were not there.",
+        ),
         now("cache", Kind::Table(&files::CACHE), "", "What responses say about caching."),
         now("proxy", Kind::Table(&proxy::PROXY), "", "The proxy part."),
         now("ssl", Kind::Table(&ssl::SSL), "", "TLS."),
@@ -146,6 +164,23 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
         not_twice(&table, policy.span);
         response_headers.push((TRANSPORT_SECURITY.to_owned(), policy.value));
     }
+    let files = files::decode(&table);
+    let mut proxy = proxy::decode(&table);
+    let route_order = match table.choice("route_order") {
+        Some("declared") => RouteOrder::Declared,
+        _ => RouteOrder::Longest,
+    };
+    let mut tables = std::mem::take(&mut proxy.routes);
+    tables.extend(table.tables("routes"));
+    let refers = routes::Site {
+        pools: &proxy.pools,
+        headers: &proxy.headers,
+        files: files.as_ref(),
+        order: route_order,
+        proxies: proxy.proxy.is_some(),
+    };
+    let mut routes = routes::decode(tables, &refers);
+    proxy.complete(&table, &mut routes);
     let site = Site {
         hosts,
         listen: listeners,
@@ -154,13 +189,17 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
         http2_cleartext,
         proxy_protocol: proxy_protocol.is_some(),
         redirect_to_https: redirect_to_https(&table),
-        files: files::decode(&table),
+        files,
         response_headers,
-        proxy: proxy::decode(&table),
+        routes,
+        route_order,
+        mismatch_is_error: table.integer("mismatch").is_some(),
+        proxy: proxy.finish(),
         name,
     };
     if !table.has_or_means("static_dir")
         && !table.has_or_means("proxy")
+        && !table.has_or_means("routes")
         && table.peek("redirect_to_https").is_none_or(|entry| entry.node.value.is_off())
     {
         context.push(

@@ -86,6 +86,12 @@ pub(super) static UPSTREAMS: Section = Section {
             "So many failed attempts within `fail_timeout` make it unusable for `fail_timeout`; 0 turns that off.",
         ),
         now("fail_timeout", Kind::Duration(false), "10", "See `max_fails`."),
+        now(
+            "preserve_host",
+            Kind::Bool,
+            "as `sites.proxy.headers`",
+            "Send it the client's `Host` (else its own).",
+        ),
     ],
 };
 
@@ -118,6 +124,7 @@ static TLS: Section = Section {
 };
 
 /// Pools in the order of their first entries, and where those are.
+#[derive(Default)]
 pub(super) struct Pools {
     pub(super) pools: Vec<Pool>,
     pub(super) places: Vec<Span>,
@@ -314,6 +321,7 @@ fn entry(
         max_fails,
         fail_timeout,
         transport,
+        preserve_host: table.boolean("preserve_host"),
     })
 }
 

@@ -41,6 +41,8 @@ pub struct Member {
     pub max_fails: u32,
     /// See `max_fails`.
     pub fail_timeout: Duration,
+    /// Send it the client's Host, or its own; `None`: as the route says.
+    pub preserve_host: Option<bool>,
 }
 
 /// What is known of a member; it outlives the configuration in force.

@@ -12,6 +12,8 @@ pub struct Edits {
     drop_known: FieldSet,
     drop_other: Vec<String>,
     set: Vec<(String, HeaderValue)>,
+    /// Added beside what is there.
+    append: Vec<(String, HeaderValue)>,
     /// Every set with a fixed value as "Name: value\r\n".
     fixed_lines: Vec<u8>,
     /// Names whose value is the request's id.
@@ -32,10 +34,12 @@ impl Edits {
         for name in &rules.remove {
             self.drop(name);
             self.set.retain(|(set, _)| !set.eq_ignore_ascii_case(name));
+            self.append.retain(|(set, _)| !set.eq_ignore_ascii_case(name));
         }
         for (name, value) in &rules.set {
             self.set(name, value.clone());
         }
+        self.append.extend(rules.append.iter().cloned());
         self.prepare();
     }
 
@@ -99,13 +103,14 @@ impl Edits {
     fn set(&mut self, name: &str, value: HeaderValue) {
         self.drop(name);
         self.set.retain(|(set, _)| !set.eq_ignore_ascii_case(name));
+        self.append.retain(|(set, _)| !set.eq_ignore_ascii_case(name));
         self.set.push((name.to_owned(), value));
     }
 
     fn prepare(&mut self) {
         self.fixed_lines.clear();
         self.id_names.clear();
-        for (name, value) in &self.set {
+        for (name, value) in self.set.iter().chain(&self.append) {
             match value {
                 HeaderValue::Text(text) => {
                     self.fixed_lines.extend_from_slice(format!("{name}: {text}\r\n").as_bytes());

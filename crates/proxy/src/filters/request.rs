@@ -9,8 +9,7 @@ use wire::head::{Framing, RequestHead, Version};
 
 use super::edits::FieldSet;
 use crate::connection::ClientAddress;
-use crate::routes::Target;
-use crate::snapshot::ProxySite;
+use crate::routes::Route;
 use crate::sticky::Sticky;
 
 /// What a forwarded request head is made of.
@@ -25,9 +24,9 @@ pub struct RequestHeadParts<'a> {
     /// Query as received, without "?".
     pub query: Option<&'a [u8]>,
     /// The route that took it.
-    pub route: &'a Target,
-    /// The site's rules.
-    pub proxy: &'a ProxySite,
+    pub route: &'a Route,
+    /// Send Host as the client sent it, else the endpoint's.
+    pub preserve_host: bool,
     /// Put before the path.
     pub base_path: &'a str,
     /// Host and port as the client named them; empty if it did not.
@@ -88,18 +87,20 @@ const X_FORWARDED: FieldSet = FieldSet::of(&[
 /// Appends the head to forward to `out`.
 pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
     write_request_line(parts, out);
-    let forwarding = &parts.proxy.forwarding;
+    let forwarding = &parts.route.forwarding;
     // HTTP/1.0 may come without Host, HTTP/1.1 may not go without it (RFC 9112 §3.2).
     let has_host = !parts.authority.is_empty();
-    let keep_host = forwarding.preserve_host && has_host && !parts.absolute_form;
+    let set_host = parts.route.set_host.as_deref();
+    let keep_host = set_host.is_none() && parts.preserve_host && has_host && !parts.absolute_form;
     if !keep_host {
-        let host = match forwarding.preserve_host && has_host {
-            true => parts.authority,
-            false => parts.endpoint_host.as_bytes(),
+        let host = match (set_host, parts.preserve_host && has_host) {
+            (Some(host), _) => host.as_bytes(),
+            (None, true) => parts.authority,
+            (None, false) => parts.endpoint_host.as_bytes(),
         };
         field(out, b"Host", &[host]);
     }
-    let mut dropped = CONNECTION_FIELDS.union(parts.proxy.request.dropped());
+    let mut dropped = CONNECTION_FIELDS.union(parts.route.request.dropped());
     for (drop, ids) in [
         (!keep_host, &[FieldId::Host][..]),
         (forwarding.forwarded, &[FieldId::Forwarded]),
@@ -121,7 +122,7 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
     copy_fields(out, parts.bytes, &parts.head.fields, |field| {
         !dropped.contains(field.id)
             && (field.id != FieldId::Other
-                || !(parts.proxy.request.drops(field, parts.bytes)
+                || !(parts.route.request.drops(field, parts.bytes)
                     || is_alias(field.name.of(parts.bytes), dropped)))
             && (NEVER_NOMINATED.contains(field.id)
                 || !parts.head.nominated(parts.bytes, field.name.of(parts.bytes)))
@@ -136,7 +137,7 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
         }
     }
     if let Some(sticky) = parts.sticky
-        && !parts.proxy.request.dropped().contains(FieldId::Cookie)
+        && !parts.route.request.dropped().contains(FieldId::Cookie)
     {
         for cookies in parts.head.fields.iter().filter(|field| field.id == FieldId::Cookie) {
             sticky.write_cookie_line(cookies.value.of(parts.bytes), out);
@@ -161,7 +162,7 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
         appended(parts, out, b"Via", FieldId::Via, |out| out.extend_from_slice(b"1.1 ravelin"));
     }
     out.extend_from_slice(parts.certificate_lines);
-    parts.proxy.request.write(parts.request_id, out);
+    parts.route.request.write(parts.request_id, out);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -215,12 +216,20 @@ pub(super) fn field(out: &mut Vec<u8>, name: &[u8], value: &[&[u8]]) {
 }
 
 fn write_request_line(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(parts.head.method.of(parts.bytes));
+    let method = parts.head.method.of(parts.bytes);
+    out.extend_from_slice(match &parts.route.set_method {
+        // A response to HEAD has no body whatever it says, so this one must not change.
+        Some(method_set) if method != b"HEAD" => method_set.as_bytes(),
+        _ => method,
+    });
     out.push(b' ');
     out.extend_from_slice(parts.base_path.as_bytes());
-    parts.route.write_path(parts.path, out);
+    let path = out.len();
+    parts.route.rewrite.write(parts.path, out);
     if let Some(query) = parts.query {
-        out.push(b'?');
+        // What was written in the place of the path may bring a query of its own.
+        let has_query = out.get(path..).unwrap_or_default().contains(&b'?');
+        out.push(if has_query { b'&' } else { b'?' });
         out.extend_from_slice(query);
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");

@@ -99,7 +99,7 @@ pub async fn forward<'a>(
         let response = local::respond(inbound, reply, &mut heads.out, request_id, record);
         return Box::pin(response).await;
     }
-    if matched.proxy.wants_request_id {
+    if matched.route.wants_request_id {
         inbound.ensure_id(request_id);
     }
     match serve(inbound, matched, heads, request_id, record).await {
@@ -127,7 +127,7 @@ async fn serve<'a>(
     record: &mut Record<'a>,
 ) -> Result<Done, GivenUp> {
     let limits = &inbound.snapshot.limits;
-    let mut patience = Patience::new(inbound.connection, limits, &matched.proxy.timeout);
+    let mut patience = Patience::new(inbound.connection, limits, &matched.pool.settings.timeout);
     let taken = buffering::take_request(inbound, matched, &mut patience).await;
     taken.map_err(|broken| GivenUp { broken, rest: Rest::of(Left::TooMuch) })?;
     let attempts = Attempts::new(inbound, matched);
@@ -383,7 +383,7 @@ async fn give_up<'a>(
 
 /// An error in place of the upstream's response.
 fn reply<'a>(matched: &Matched<'a>, status: u16, rest: Rest) -> Reply<'a> {
-    let edits = &matched.proxy.response;
+    let edits = &matched.route.response;
     Reply { answer: Answer::error(status), site: Some(matched.site), edits, rest }
 }
 

@@ -46,7 +46,7 @@ pub(super) async fn connection_to(
     }
     // Few requests open one, so its many steps are no part of every request's memory.
     let opening = Box::pin(open(inbound, matched, member, &greeting));
-    in_time(inbound, matched.proxy.timeout.connect, work, opening).await
+    in_time(inbound, matched.pool.settings.timeout.connect, work, opening).await
 }
 
 /// A connection that is there already, and has room.
@@ -72,7 +72,7 @@ async fn open(
         UpstreamHttp::Http1 => open().await.map(UpstreamConnection::new),
         UpstreamHttp::Http2 => {
             let scheme = if member.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-            let idle = matched.proxy.idle;
+            let idle = matched.pool.settings.idle;
             let place = match greeting.is_empty() {
                 true => {
                     let pool = &inbound.connection.worker.http2;

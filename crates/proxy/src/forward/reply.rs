@@ -93,7 +93,7 @@ pub(super) fn release(call: Call<'_, '_>, reached: Reached<'_>, reusable: bool) 
     if reusable && !own {
         let id = reached.member.endpoint.id;
         let idle = &inbound.connection.worker.idle;
-        idle.borrow_mut().put(id, reached.connection, matched.proxy.idle);
+        idle.borrow_mut().put(id, reached.connection, matched.pool.settings.idle);
     }
 }
 
@@ -161,8 +161,8 @@ pub(super) fn response_lead(
     let parts = ResponseHeadParts {
         head,
         bytes,
-        edits: &matched.proxy.response,
-        via: matched.proxy.forwarding.via,
+        edits: &matched.route.response,
+        via: matched.route.forwarding.via,
         public_path: None,
         hides_buffering: buffering::hides_field(matched, head, bytes),
         chunked: goes_out_chunked(inbound, head),

@@ -161,7 +161,7 @@ fn request_head(
         path: &inbound.target.path,
         query: inbound.target.query,
         route: matched.route,
-        proxy: matched.proxy,
+        preserve_host: member.preserve_host.unwrap_or(matched.route.forwarding.preserve_host),
         base_path: &member.base_path,
         authority: inbound.authority(),
         absolute_form: inbound.target.authority.is_some(),

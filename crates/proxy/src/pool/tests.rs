@@ -46,6 +46,7 @@ impl Scene {
                 slow_start: Duration::ZERO,
                 max_fails: 1,
                 fail_timeout: Duration::from_millis(50),
+                preserve_host: None,
             }
         });
         let (state, epoch) = (self.live.pool("site", name), Arc::clone(self.live.epoch()));

@@ -206,6 +206,7 @@ mod tests {
         assert_eq!(model.sites[0].files.as_ref().unwrap().root, files);
         let proxy = model.sites[0].proxy.as_ref().unwrap();
         assert_eq!(proxy.pools[0].upstreams.len(), 2);
-        assert!(proxy.routes.iter().any(|route| route.path == "/ws" && route.websocket));
+        let mut routes = model.sites[0].routes.iter();
+        assert!(routes.any(|route| route.path.text() == "/ws" && route.websocket));
     }
 }

@@ -174,6 +174,7 @@ fn pool(live: &Live, name: &str, plan: &PoolPlan, endpoints: &[Arc<Endpoint>]) -
             slow_start: plan.slow_start,
             max_fails: plan.max_fails,
             fail_timeout: plan.fail_timeout,
+            preserve_host: None,
         }
     };
     let members = plan.members.iter().map(member).collect();

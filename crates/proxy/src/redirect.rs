@@ -1,0 +1,130 @@
+//! Where a redirect leads: the target of a route, with what it takes from the request.
+//!
+//! What always holds: what comes from the request is its canonical path, its query as received (which
+//! has no control byte and no space), its parsed host, or a group of a regular expression found in
+//! one of those, so nothing a client sends can end the field.
+
+use regex_automata::meta::Regex;
+
+use crate::routes::Path;
+
+/// Longest URL made here, in bytes: groups can repeat what a client sent.
+const URL_MAX: usize = 16 << 10;
+
+/// What a target may take from a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parts<'a> {
+    /// "http" or "https".
+    pub(crate) scheme: &'a str,
+    /// The host, with its port if the client named one.
+    pub(crate) authority: &'a [u8],
+    /// Canonical.
+    pub(crate) path: &'a [u8],
+    /// Without "?".
+    pub(crate) query: Option<&'a [u8]>,
+}
+
+/// The URL for a target such as `https://$host$uri`; `None` if it would be too long. The query is kept
+/// if the target names none.
+pub(crate) fn location(to: &str, path: &Path, parts: &Parts<'_>) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut rest = to;
+    let mut names_query = false;
+    while let Some((before, behind)) = rest.split_once('$') {
+        out.extend_from_slice(before.as_bytes());
+        let (name, after) = name(behind);
+        match name {
+            "host" => out.extend_from_slice(parts.authority),
+            "scheme" => out.extend_from_slice(parts.scheme.as_bytes()),
+            "path" => out.extend_from_slice(parts.path),
+            "query" => {
+                names_query = true;
+                out.extend_from_slice(parts.query.unwrap_or_default());
+            }
+            "uri" | "request_uri" => {
+                names_query = true;
+                out.extend_from_slice(parts.path);
+                push_query(&mut out, parts.query);
+            }
+            "" => out.push(b'$'),
+            name => match (name.parse::<usize>(), path) {
+                (Ok(group), Path::Regex(regex)) => {
+                    out.extend_from_slice(self::group(regex, parts.path, group));
+                }
+                _ => {
+                    out.push(b'$');
+                    out.extend_from_slice(name.as_bytes());
+                }
+            },
+        }
+        rest = after;
+    }
+    out.extend_from_slice(rest.as_bytes());
+    if !names_query && !to.contains('?') {
+        push_query(&mut out, parts.query);
+    }
+    (out.len() <= URL_MAX).then_some(out)
+}
+
+/// A placeholder's name, without braces if it has some, and what comes behind it.
+fn name(text: &str) -> (&str, &str) {
+    if let Some((name, after)) = text.strip_prefix('{').and_then(|text| text.split_once('}')) {
+        return (name, after);
+    }
+    let digits = text.starts_with(|c: char| c.is_ascii_digit());
+    let part = |c: char| match digits {
+        true => c.is_ascii_digit(),
+        false => c.is_ascii_alphabetic() || c == '_',
+    };
+    let end = text.find(|c| !part(c)).unwrap_or(text.len());
+    text.split_at(end)
+}
+
+fn group<'p>(regex: &Regex, path: &'p [u8], group: usize) -> &'p [u8] {
+    let mut captures = regex.create_captures();
+    regex.captures(path, &mut captures);
+    let span = captures.get_group(group);
+    span.and_then(|span| path.get(span.range())).unwrap_or_default()
+}
+
+fn push_query(out: &mut Vec<u8>, query: Option<&[u8]>) {
+    if let Some(query) = query {
+        out.push(b'?');
+        out.extend_from_slice(query);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use config::model::PathMatch;
+
+    use super::*;
+
+    fn made(to: &str, pattern: &str) -> String {
+        let parts = Parts {
+            scheme: "http",
+            authority: b"example.com:8080",
+            path: b"/old/a%20b",
+            query: Some(b"x=1"),
+        };
+        let path = PathMatch::Regex { pattern: pattern.to_owned(), ignore_case: false };
+        String::from_utf8(location(to, &Path::compile(&path), &parts).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn placeholders_are_filled_and_the_query_is_kept() {
+        for (to, expected) in [
+            ("/new", "/new?x=1"),
+            ("/new?y=2", "/new?y=2"),
+            ("https://$host$uri", "https://example.com:8080/old/a%20b?x=1"),
+            ("$scheme://other$path", "http://other/old/a%20b?x=1"),
+            ("/new/$1", "/new/a%20b?x=1"),
+            ("/new/${1}0", "/new/a%20b0?x=1"),
+            ("/search?$query&z", "/search?x=1&z"),
+            ("/$", "/$?x=1"),
+            ("/$other/$9", "/$other/?x=1"),
+        ] {
+            assert_eq!(made(to, "^/old/(.*)"), expected, "{to}");
+        }
+    }
+}

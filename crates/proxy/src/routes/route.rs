@@ -1,0 +1,191 @@
+//! A route as the exchange uses it.
+
+use std::sync::Arc;
+
+use config::model::{self, Bound, PathMatch};
+use regex_automata::meta::Regex;
+
+use super::{Conditions, PathRewrite};
+use crate::files::FileServer;
+use crate::filters::Edits;
+use crate::snapshot::Forwarding;
+
+/// One route.
+#[derive(Debug)]
+pub struct Route {
+    /// The path or regular expression as it is configured, for logs.
+    pub name: String,
+    /// The paths it takes.
+    pub path: Path,
+    /// If it has the longest prefix, regular expressions are not asked.
+    pub before_regex: bool,
+    /// What else a request has to be like, if anything.
+    pub conditions: Option<Conditions>,
+    /// What becomes of the requests it takes.
+    pub action: RouteAction,
+    /// The path that is forwarded, or looked up.
+    pub rewrite: PathRewrite,
+    /// The method that is sent in the place of the client's.
+    pub set_method: Option<String>,
+    /// The Host that is sent in the place of any other.
+    pub set_host: Option<String>,
+    /// Takes WebSocket upgrades.
+    pub websocket: bool,
+    /// A request for the path without its final "/" is redirected to it.
+    pub redirect_slash: bool,
+    /// URLs of the upstream in responses become those that clients see.
+    pub rewrite_location: bool,
+    /// Longest request body.
+    pub max_request_size: Bound,
+    /// Longest body of an upstream's response.
+    pub max_response_size: Option<u64>,
+    /// Which fields about the client go upstream.
+    pub forwarding: Forwarding,
+    /// Edits of the request to the upstream.
+    pub request: Edits,
+    /// Edits of the response, whoever made it.
+    pub response: Edits,
+    /// A rule asks for the request's id, so every request of the route has one.
+    pub wants_request_id: bool,
+}
+
+/// What becomes of the requests a route takes.
+#[derive(Debug)]
+pub enum RouteAction {
+    /// They go to the pool of this index.
+    Pool(usize),
+    /// They are answered here.
+    Local(LocalAction),
+}
+
+/// How a route answers itself.
+#[derive(Debug)]
+pub enum LocalAction {
+    /// From files.
+    Files(Arc<FileServer>),
+    /// By sending the client elsewhere; the target may have placeholders.
+    Redirect {
+        /// Where.
+        to: String,
+        /// The status.
+        status: u16,
+    },
+    /// With this.
+    Respond {
+        /// The status.
+        status: u16,
+        /// The content, if any.
+        body: Option<String>,
+        /// Its type.
+        content_type: String,
+    },
+}
+
+/// The paths a route takes.
+#[derive(Debug)]
+pub enum Path {
+    /// What begins with these whole segments.
+    Prefix(String),
+    /// This one.
+    Exact(String),
+    /// What begins with these characters.
+    StartsWith(String),
+    /// What this is found in.
+    Regex(Regex),
+    /// None.
+    Never,
+}
+
+impl Path {
+    /// Compiles what is configured; a regular expression that does not compile takes nothing, and
+    /// configurations with one are not accepted.
+    pub fn compile(path: &PathMatch) -> Self {
+        match path {
+            PathMatch::Prefix(path) => Self::Prefix(path.clone()),
+            PathMatch::Exact(path) => Self::Exact(path.clone()),
+            PathMatch::StartsWith(path) => Self::StartsWith(path.clone()),
+            PathMatch::Regex { pattern, ignore_case } => {
+                let pattern = match ignore_case {
+                    true => format!("(?i){pattern}"),
+                    false => pattern.clone(),
+                };
+                config::pattern::compile(&pattern).map_or(Self::Never, Self::Regex)
+            }
+            PathMatch::Never => Self::Never,
+        }
+    }
+
+    /// It takes this canonical path.
+    #[inline]
+    pub fn takes(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Prefix(prefix) => match path.strip_prefix(prefix.as_bytes()) {
+                Some(rest) => rest.is_empty() || prefix.ends_with('/') || rest.starts_with(b"/"),
+                None => false,
+            },
+            Self::Exact(exact) => path == exact.as_bytes(),
+            Self::StartsWith(prefix) => path.starts_with(prefix.as_bytes()),
+            Self::Regex(regex) => regex.is_match(path),
+            Self::Never => false,
+        }
+    }
+
+    /// The characters that all its paths begin with.
+    pub fn prefix(&self) -> Option<&str> {
+        match self {
+            Self::Prefix(prefix) | Self::StartsWith(prefix) => Some(prefix),
+            Self::Exact(_) | Self::Regex(_) | Self::Never => None,
+        }
+    }
+
+    pub(super) fn exact(&self) -> Option<&str> {
+        match self {
+            Self::Exact(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_pattern(&self) -> bool {
+        matches!(self, Self::Regex(_))
+    }
+}
+
+impl Route {
+    /// Compiles a route, without what the site has to add: `action`, and the edits in `response` that
+    /// come before the route's.
+    pub fn compile(route: &model::Route, action: RouteAction, base: (Edits, Edits)) -> Self {
+        let headers = &route.headers;
+        let (mut request, mut response) = base;
+        request.apply(&headers.request);
+        response.apply(&headers.response);
+        let path = Path::compile(&route.path);
+        Self {
+            name: match (&route.path, &route.name) {
+                (PathMatch::Never, Some(name)) => name.clone(),
+                (path, _) => path.text().to_owned(),
+            },
+            before_regex: route.before_regex,
+            conditions: Conditions::compile(&route.hosts, &route.methods, &route.when),
+            action,
+            rewrite: PathRewrite::compile(route, path.prefix()),
+            path,
+            set_method: route.set_method.clone(),
+            set_host: route.set_host.clone(),
+            websocket: route.websocket,
+            redirect_slash: route.redirect_slash,
+            rewrite_location: route.rewrite_location,
+            max_request_size: route.max_request_size,
+            max_response_size: route.max_response_size,
+            forwarding: Forwarding {
+                preserve_host: headers.preserve_host,
+                x_forwarded: headers.x_forwarded,
+                x_real_ip: headers.x_real_ip,
+                forwarded: headers.forwarded,
+                via: headers.via,
+            },
+            wants_request_id: request.uses_request_id() || response.uses_request_id(),
+            request,
+            response,
+        }
+    }
+}
