@@ -50,6 +50,21 @@ impl TableNode {
         TableNode { entries: Vec::new(), span }
     }
 
+    /// A table with these entries.
+    pub(crate) fn of(entries: Vec<Entry>, span: Span) -> TableNode {
+        TableNode { entries, span }
+    }
+
+    /// The place of what it stands for.
+    pub(crate) fn span(&self) -> Span {
+        self.span
+    }
+
+    /// What has been put in.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     /// Whether nothing has been put in.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()

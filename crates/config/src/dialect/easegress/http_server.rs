@@ -1,12 +1,13 @@
 //! `kind: HTTPServer`: one listener with rules becomes one native site.
 
 use crate::decode::{Context, Spanned, Table};
-use crate::dialect::build::{TableNode, boolean, list, number, text};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::dialect::build::{TableNode, boolean, list, number, text};
 use crate::schema::{Key, Kind, Section, now};
 use crate::source::Span;
 use crate::tree::Node;
 
+use super::certificates::Manager;
 use super::notes::{Note, not_in_effect};
 use super::pipeline::{Pipeline, Pipelines};
 use super::rules::{self, IP_FILTER, RULES};
@@ -59,6 +60,7 @@ pub(super) fn translate<'n>(
     table: Table<'n>,
     name: Option<Spanned<&'n str>>,
     pipelines: &Pipelines<'n>,
+    manager: Option<&Manager>,
 ) -> Node {
     let place = table.span;
     let named = name.map_or("server", |name| name.value);
@@ -69,7 +71,7 @@ pub(super) fn translate<'n>(
     site.put("route_order", text("declared", place));
     site.put("mismatch", number(400, place));
     connections(&table, &mut site);
-    certificates::server(&table, &mut site);
+    certificates::server(&table, manager, &mut site);
     if let Some(filter) = table.table("ipFilter") {
         site.put("access", rules::ip_filter(filter));
     }
@@ -113,6 +115,8 @@ pub(super) fn around<'n>(context: &'n Context<'n>, pipeline: &Pipeline<'n>) -> N
 #[derive(Default)]
 struct Content<'p> {
     pipelines: Vec<&'p str>,
+    /// How many paths there have been.
+    paths: usize,
     upstreams: Vec<Node>,
     pools: Vec<Node>,
 }
@@ -131,7 +135,8 @@ impl<'p> Content<'p> {
             routes.extend(match pipelines.find(context, path.backend, server) {
                 Some(pipeline) => {
                     self.add(pipeline);
-                    let label = format!(" {}", self.pipelines.len() + routes.len());
+                    self.paths += 1;
+                    let label = format!(" {}", self.paths);
                     flow::expand(context, pipeline, base, &label)
                 }
                 None => vec![unavailable(base, path.span)],

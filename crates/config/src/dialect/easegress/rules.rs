@@ -1,8 +1,8 @@
 //! `rules` of an HTTPServer: hosts, paths and conditions, each pair of rule and path a native route.
 
 use crate::decode::{Context, Spanned, Table};
-use crate::dialect::build::{TableNode, boolean, list, text, texts};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::dialect::build::{TableNode, boolean, list, text, texts};
 use crate::pattern;
 use crate::schema::{Kind, Section, now};
 use crate::source::Span;
@@ -159,7 +159,7 @@ fn hosts(rule: &Table<'_>) -> Hosts {
 impl Hosts {
     /// A host, with one `*` at its beginning or end perhaps.
     fn name(&mut self, host: Spanned<&str>) {
-        let text = |value: &str| crate::dialect::build::text(value, host.span);
+        let text = |value: &str| text(value, host.span);
         let value = host.value;
         if value.is_empty() {
             return; // as if it were not there
@@ -168,7 +168,7 @@ impl Hosts {
         if whole_labels.is_some_and(|rest| !rest.contains('*')) || !value.contains('*') {
             self.names.push(text(value));
         } else if value != "*" {
-            let parts: Vec<String> = value.split('*').map(pattern::escape).collect();
+            let parts: Vec<String> = value.split('*').map(escape).collect();
             self.patterns.push(text(&format!("^{}$", parts.join(".*"))));
         } else {
             self.names.push(text("*"));
@@ -180,6 +180,18 @@ impl Hosts {
             self.patterns.push(text(host.value, host.span));
         }
     }
+}
+
+/// A regular expression for a text.
+fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in text.chars() {
+        if !c.is_alphanumeric() {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
 }
 
 /// Checks a regular expression.
@@ -194,7 +206,6 @@ pub(super) fn regexp(context: &Context<'_>, key: &str, text: Spanned<&str>) -> O
 }
 
 fn path<'n>(table: Table<'n>, hosts: &Hosts, filter: Option<&Node>, body: &BodySize) -> Path<'n> {
-    let context = table.context();
     let place = table.span;
     let mut matchers = TableNode::at(place);
     for (key, found) in [("hosts", &hosts.names), ("hosts_regex", &hosts.patterns)] {
@@ -226,7 +237,6 @@ fn path<'n>(table: Table<'n>, hosts: &Hosts, filter: Option<&Node>, body: &BodyS
     let bases = bases(&table, &matchers, &request);
     let backend = backend(&table);
     table.finish();
-    _ = context;
     Path { bases, backend, span: place }
 }
 
@@ -305,11 +315,11 @@ fn bases(table: &Table<'_>, matchers: &TableNode, request: &TableNode) -> Vec<Ba
             }
         } else if !path.value.starts_with('/') {
             let instead = format!("/{}", path.value);
-            context.push(
-                context
-                    .bad(key, path.span, "a path starts with \"/\"")
-                    .suggest(path.span, instead, "start it with a slash"),
-            );
+            context.push(context.bad(key, path.span, "a path starts with \"/\"").suggest(
+                path.span,
+                instead,
+                "start it with a slash",
+            ));
             continue;
         }
         matchers.put_at("path", path.span, text(path.value, path.span));
