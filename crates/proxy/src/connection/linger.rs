@@ -7,9 +7,11 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use net::timer::Tick;
+use net::timer::{Deadline, Tick};
+use net::worker::WorkerContext;
 
 use super::Connection;
+use crate::carrier::Carrier;
 
 /// How long a client may be silent after the last response.
 const QUIET_TIME: Duration = Duration::from_secs(2);
@@ -22,16 +24,21 @@ const LINGER_BYTES: usize = 256 * 1024 * 1024;
 /// Says that nothing more comes, then drops what the client sends until it closes, is silent, time is
 /// up or it has sent too much.
 pub(crate) async fn linger(connection: &Connection) {
-    if connection.carrier.shutdown_write().is_err() {
+    linger_on(&connection.carrier, &connection.deadline, &connection.worker.context).await;
+}
+
+/// The same for any connection, by a deadline of the same task.
+pub(crate) async fn linger_on(carrier: &Carrier, deadline: &Deadline, context: &WorkerContext) {
+    if carrier.shutdown_write().is_err() {
         return;
     }
     let since = Tick::now();
-    connection.deadline.set(QUIET_TIME);
-    let mut buffer = connection.worker.context.buffers.get();
+    deadline.set(QUIET_TIME);
+    let mut buffer = context.buffers.get();
     let mut dropped = 0;
     poll_fn(|cx| {
-        while dropped < LINGER_BYTES && !connection.deadline.expired() {
-            match connection.carrier.poll_read(cx, buffer.spare_mut()) {
+        while dropped < LINGER_BYTES && !deadline.expired() {
+            match carrier.poll_read(cx, buffer.spare_mut()) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(count)) => {
                     dropped += count;
@@ -39,7 +46,7 @@ pub(crate) async fn linger(connection: &Connection) {
                     if left.is_zero() {
                         return Poll::Ready(());
                     }
-                    connection.deadline.set(left.min(QUIET_TIME));
+                    deadline.set(left.min(QUIET_TIME));
                 }
                 Poll::Pending => return Poll::Pending,
             }

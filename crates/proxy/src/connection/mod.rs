@@ -12,6 +12,7 @@ mod proxy_protocol;
 
 pub use client_address::ClientAddress;
 pub use handshakes::Handshakes;
+pub(crate) use linger::linger_on;
 pub use open::serve;
 
 use std::rc::Rc;

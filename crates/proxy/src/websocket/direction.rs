@@ -1,0 +1,415 @@
+//! One direction of a WebSocket: frames from one side to the other as they come, and now and then a
+//! control frame of Ravelin's own between two of them.
+//!
+//! What always holds: bytes are read into a buffer, looked at there and written from it, never copied;
+//! a message is never held back to be whole, only a header or a control frame that has not come as a
+//! whole; nothing of a frame that breaks the rules is passed on; nothing follows a close frame; a
+//! direction that waits with nothing in hand holds no buffer.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use net::buffer::{BUFFER_SIZE, Buffer, Pool};
+use net::timer::Tick;
+use wire::websocket::{ControlFrame, Fault, Opcode, Payload, Scanner, Step};
+
+use super::rate::Bucket;
+use crate::carrier::Carrier;
+use crate::log::Cause;
+
+/// What tells Ravelin's pings from others.
+pub(super) type Token = [u8; 8];
+
+/// One direction.
+pub(super) struct Direction {
+    scanner: Scanner,
+    /// How many messages may come.
+    bucket: Option<Bucket>,
+    /// A pong of the source with this payload answers a ping of Ravelin's.
+    token: Token,
+    /// What is written before any frame: the head of the handshake's answer.
+    lead: Vec<u8>,
+    lead_written: usize,
+    buffer: Option<Buffer>,
+    buffers: Pool,
+    /// How many bytes at the front of the buffer are to be written.
+    passable: usize,
+    /// A close frame ends them.
+    passes_close: bool,
+    /// The source's close frame goes no further: another one will be sent.
+    holds_close: bool,
+    /// A frame of Ravelin's own, to be written between two frames of the source.
+    own: Option<Box<Own>>,
+    /// The last such frame.
+    close: Option<Box<ControlFrame>>,
+    source: Source,
+    sink: Sink,
+    read: u64,
+    written: u64,
+    passed: u64,
+    /// How many times in a row at least an ordinary buffer's worth came at once.
+    long_reads: u32,
+}
+
+struct Own {
+    frame: ControlFrame,
+    written: usize,
+    closes: bool,
+}
+
+/// What still comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Frames.
+    Open,
+    /// Nothing: a close frame has come.
+    Closed,
+    /// Nothing that is looked at: a frame broke the rules.
+    Faulty,
+    /// Nothing: the connection has ended without a close frame.
+    Ended,
+}
+
+/// What may still be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sink {
+    /// Frames.
+    Open,
+    /// Nothing: a close frame was sent.
+    Closed,
+    /// Nothing: the connection has ended, or nobody is left to send to.
+    Lost,
+}
+
+/// What happened to a direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    /// The source has sent a close frame.
+    Closed,
+    /// The source has broken the rules.
+    Fault(Fault),
+    /// The source has ended without a close frame, or broken off.
+    Ended(Option<Cause>),
+    /// The sink takes no more.
+    SinkLost(Cause),
+}
+
+impl Direction {
+    /// A direction that `scanner` follows, and `bucket` limits.
+    pub(super) fn new(
+        scanner: Scanner,
+        bucket: Option<Bucket>,
+        token: Token,
+        lead: Vec<u8>,
+        buffer: Option<Buffer>,
+        buffers: &Pool,
+    ) -> Self {
+        Self {
+            scanner,
+            bucket,
+            token,
+            lead,
+            lead_written: 0,
+            buffer,
+            buffers: buffers.clone(),
+            passable: 0,
+            passes_close: false,
+            holds_close: false,
+            own: None,
+            close: None,
+            source: Source::Open,
+            sink: Sink::Open,
+            read: 0,
+            written: 0,
+            passed: 0,
+            long_reads: 0,
+        }
+    }
+
+    /// Moves what can be moved, until something happens that concerns both directions.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Carrier,
+        to: &Carrier,
+    ) -> Poll<Event> {
+        loop {
+            if let Err(error) = ready!(self.poll_write(cx, to)) {
+                self.lose_sink();
+                return Poll::Ready(Event::SinkLost(Cause::of(&error)));
+            }
+            if self.source != Source::Open {
+                self.buffer = None;
+                return Poll::Pending;
+            }
+            if let Some(event) = self.scan() {
+                return Poll::Ready(event);
+            }
+            if self.passable == 0
+                && let Some(ended) = ready!(self.poll_read(cx, from))
+            {
+                return Poll::Ready(ended);
+            }
+        }
+    }
+
+    /// What still comes.
+    pub(super) fn source(&self) -> Source {
+        self.source
+    }
+
+    /// What may still be sent.
+    pub(super) fn sink(&self) -> Sink {
+        self.sink
+    }
+
+    /// Nothing more will be sent.
+    pub(super) fn is_sent(&self) -> bool {
+        let nothing_due = self.close.is_none() && self.own.is_none() && self.passable == 0;
+        self.sink != Sink::Open || self.source == Source::Ended && nothing_due
+    }
+
+    /// The source has ended inside a frame, so that no other can follow.
+    pub(super) fn is_inside_frame(&self) -> bool {
+        !self.scanner.between_frames()
+    }
+
+    /// Bytes that came from the source.
+    pub(super) fn read(&self) -> u64 {
+        self.read
+    }
+
+    /// Bytes that the sink took.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Bytes of the source's frames that were passed on.
+    pub(super) fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    /// The payload of a ping to the source.
+    pub(super) fn token(&self) -> Token {
+        self.token
+    }
+
+    /// A ping has not been written yet.
+    pub(super) fn ping_waits(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Sends a ping to the sink when there is a place for it.
+    pub(super) fn send_ping(&mut self, frame: ControlFrame) {
+        if self.own.is_none() && self.close.is_none() {
+            self.own = Some(Box::new(Own { frame, written: 0, closes: false }));
+        }
+    }
+
+    /// Sends a close frame to the sink when there is a place for it, unless one was or is being sent.
+    pub(super) fn send_close(&mut self, frame: ControlFrame) {
+        if self.sink == Sink::Open && !self.passes_close && self.close.is_none() {
+            self.close = Some(Box::new(frame));
+        }
+    }
+
+    /// From now on a close frame of the source goes no further.
+    pub(super) fn hold_close(&mut self) {
+        self.holds_close = true;
+    }
+
+    /// Nobody is left to send to.
+    pub(super) fn lose_sink(&mut self) {
+        if self.sink == Sink::Open {
+            self.sink = Sink::Lost;
+        }
+        self.own = None;
+        self.close = None;
+        self.lead.clear();
+        self.use_up();
+    }
+
+    /// Nothing more comes.
+    pub(super) fn end_source(&mut self) {
+        if self.source == Source::Open {
+            self.source = Source::Ended;
+        }
+    }
+
+    /// Gives back the memory of the lead.
+    pub(super) fn into_lead(self) -> Vec<u8> {
+        self.lead
+    }
+
+    /// Says what the next bytes in the buffer are, and what follows from that.
+    fn scan(&mut self) -> Option<Event> {
+        let buffer = self.buffer.as_ref().filter(|buffer| !buffer.is_empty())?;
+        let allowed = self.bucket.as_mut().map(|bucket| bucket.available(Tick::now()));
+        if let Some(allowed) = allowed {
+            self.scanner.allow(allowed);
+        }
+        let step = self.scanner.scan(buffer.filled());
+        if let (Some(bucket), Some(allowed)) = (&mut self.bucket, allowed) {
+            bucket.take(allowed.saturating_sub(self.scanner.allowed()));
+        }
+        match step {
+            Ok(Step::Pass(count)) => self.pass(count),
+            Ok(Step::Control(header, count)) => {
+                let frame = buffer.filled().get(..count).unwrap_or_default();
+                let payload = match header.opcode {
+                    Opcode::Close => {
+                        self.source = Source::Closed;
+                        if self.holds_close || self.close.is_some() {
+                            self.skip(count);
+                        } else {
+                            self.passes_close = self.sink == Sink::Open;
+                            self.pass(count);
+                        }
+                        return Some(Event::Closed);
+                    }
+                    Opcode::Pong => Some(Payload::of(&header, frame)),
+                    _ => None,
+                };
+                match payload.is_some_and(|payload| payload.bytes() == self.token) {
+                    true => self.skip(count),
+                    false => self.pass(count),
+                }
+            }
+            Ok(Step::Drop(count)) => self.skip(count),
+            Ok(Step::More) => {}
+            Err(fault) => {
+                self.source = Source::Faulty;
+                return Some(Event::Fault(fault));
+            }
+        }
+        None
+    }
+
+    /// The first `count` bytes in the buffer are to be written, if anything is.
+    fn pass(&mut self, count: usize) {
+        match self.sink {
+            Sink::Open => {
+                self.passable = count;
+                self.passed += count as u64;
+            }
+            Sink::Closed | Sink::Lost => self.skip(count),
+        }
+    }
+
+    fn skip(&mut self, count: usize) {
+        if let Some(buffer) = &mut self.buffer {
+            buffer.consume(count);
+        }
+    }
+
+    fn use_up(&mut self) {
+        let count = std::mem::take(&mut self.passable);
+        self.skip(count);
+    }
+
+    /// Ready when all that may be written now is.
+    fn poll_write(&mut self, cx: &mut Context<'_>, to: &Carrier) -> Poll<io::Result<()>> {
+        loop {
+            if self.passable > 0 && self.lead.is_empty() {
+                let filled = self.buffer.as_ref().map(|buffer| buffer.filled());
+                let bytes = filled.and_then(|filled| filled.get(..self.passable));
+                let count = written(ready!(to.poll_write(cx, bytes.unwrap_or_default()))?)?;
+                self.written += count as u64;
+                self.passable = self.passable.saturating_sub(count);
+                self.skip(count);
+                if self.passes_close && self.passable == 0 {
+                    self.sink = Sink::Closed;
+                }
+                continue;
+            }
+            if !self.lead.is_empty() {
+                let rest = self.lead.get(self.lead_written..).unwrap_or_default();
+                self.lead_written += written(ready!(to.poll_write(cx, rest))?)?;
+                if self.lead_written >= self.lead.len() {
+                    self.lead.clear();
+                }
+                continue;
+            }
+            if (self.own.is_none() && self.close.is_none())
+                || self.sink != Sink::Open
+                || !self.scanner.between_frames()
+            {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_write_own(cx, to))?;
+        }
+    }
+
+    /// Writes a frame of Ravelin's own; there is one, and a place for it.
+    fn poll_write_own(&mut self, cx: &mut Context<'_>, to: &Carrier) -> Poll<io::Result<()>> {
+        if let Some(frame) =
+            self.close.take_if(|_| self.own.as_ref().is_none_or(|own| own.written == 0))
+        {
+            self.own = Some(Box::new(Own { frame: *frame, written: 0, closes: true }));
+        }
+        let Some(own) = &mut self.own else { return Poll::Ready(Ok(())) };
+        let rest = own.frame.bytes().get(own.written..).unwrap_or_default();
+        let count = written(ready!(to.poll_write(cx, rest))?)?;
+        self.written += count as u64;
+        own.written += count;
+        if own.written >= own.frame.bytes().len() {
+            if own.closes {
+                self.sink = Sink::Closed;
+            }
+            self.own = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads more; ready with an event if nothing more comes.
+    fn poll_read(&mut self, cx: &mut Context<'_>, from: &Carrier) -> Poll<Option<Event>> {
+        loop {
+            match from.poll_read_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(self.ended(Some(&error)))),
+                Poll::Pending => {
+                    if self.buffer.as_ref().is_some_and(|buffer| buffer.is_empty()) {
+                        self.buffer = None;
+                    }
+                    return Poll::Pending;
+                }
+            }
+            let mut buffer = match self.buffer.take() {
+                Some(buffer) if !(buffer.is_empty() && self.wants_bulk(&buffer)) => buffer,
+                None if self.long_reads == 0 => self.buffers.get(),
+                _ => self.buffers.get_bulk(),
+            };
+            buffer.make_room();
+            let room = buffer.spare_mut().len();
+            let result = from.try_read(buffer.spare_mut());
+            let count = *result.as_ref().unwrap_or(&0);
+            buffer.advance(count);
+            self.buffer = Some(buffer);
+            match result {
+                Ok(0) => return Poll::Ready(Some(self.ended(None))),
+                Ok(_) => {
+                    self.read += count as u64;
+                    let long = count == room || count >= BUFFER_SIZE;
+                    self.long_reads = if long { self.long_reads.saturating_add(1) } else { 0 };
+                    return Poll::Ready(None);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Some(self.ended(Some(&error)))),
+            }
+        }
+    }
+
+    fn ended(&mut self, error: Option<&io::Error>) -> Event {
+        self.source = Source::Ended;
+        Event::Ended(error.map(Cause::of))
+    }
+
+    /// A source that filled the last buffer to the brim gets a larger one.
+    fn wants_bulk(&self, current: &Buffer) -> bool {
+        current.capacity() == BUFFER_SIZE && self.long_reads > 0
+    }
+}
+
+fn written(count: usize) -> io::Result<usize> {
+    if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) }
+}

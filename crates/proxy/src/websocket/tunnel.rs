@@ -1,0 +1,485 @@
+//! A WebSocket from its handshake to its end: two directions, and what concerns both.
+//!
+//! How it ends:
+//!
+//! | what happens | the client gets | the upstream gets |
+//! |---|---|---|
+//! | one side sends a close frame | that of the upstream | that of the client |
+//! | the client breaks a rule | 1002, 1007, 1008 or 1009 | 1011 |
+//! | the upstream breaks a rule | 1011 | 1002, 1007 or 1009 |
+//! | the client's connection ends without a close frame | | 1001 |
+//! | the upstream's connection does | 1011 | |
+//! | idle or old | 1001 | 1001 |
+//! | Ravelin stops | 1012 | 1012 |
+//! | a side does not answer a ping | 1011 | 1011 |
+//!
+//! What always holds: of a side that breaks a rule the other is told first, and what that still has to
+//! say arrives before the close frame, as it would without Ravelin; after a close frame each side has
+//! a bounded time for its own; where a connection ends inside a frame the other cannot be told and
+//! just ends, too.
+
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use config::model::Level;
+use net::buffer::{BUFFER_SIZE, Buffer};
+use net::timer::Tick;
+use net::worker::WorkerContext;
+use wire::field::FieldId;
+use wire::head::ResponseHead;
+use wire::websocket::{ControlFrame, Fault, Reserved, Rules, Scanner, Sender};
+
+use super::direction::{Direction, Event, Sink, Source};
+use super::rate::Bucket;
+use super::watch::{Look, Seen, SideSeen, Watch, Why};
+use super::{Settings, Side};
+use crate::carrier::Carrier;
+use crate::connection::{Connection, linger_on};
+use crate::exchange::{After, Done, Inbound, failed};
+use crate::log::{Cause, Ended, Party, Phase, Record};
+use crate::upstream::UpstreamConnection;
+use crate::worker::{Heads, Worker};
+
+/// How long a side has for its close frame, and to take ours, when Ravelin ends the WebSocket.
+const CLOSE_TIME: Duration = Duration::from_secs(5);
+/// How long one side has to say what it still has to say before the other is told that it broke a
+/// rule.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long a side may be silent that owes the other an answer to its close frame.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+
+/// What a WebSocket begins with.
+pub(crate) struct Taken {
+    /// The connection to the upstream.
+    pub(crate) connection: UpstreamConnection,
+    /// The bytes of its 101 and what came behind it.
+    pub(crate) buffer: Buffer,
+    /// The 101 as the client gets it.
+    pub(crate) lead: Vec<u8>,
+}
+
+/// Passes frames both ways until both sides are done.
+pub(crate) async fn tunnel(
+    inbound: &Inbound<'_>,
+    taken: Taken,
+    (settings, idle): (&Settings, Duration),
+    heads: &mut Heads,
+    record: &mut Record<'_>,
+    request_id: &[u8],
+) -> Done {
+    let Taken { connection, buffer, lead } = taken;
+    let worker = &*inbound.connection.worker;
+    let (client, upstream) = (&inbound.connection.carrier, &connection.carrier);
+    let directions = directions(inbound, settings, (buffer, lead), &heads.response);
+    let idle = settings.model.idle_timeout.unwrap_or(idle);
+    let watch = Watch::new(&settings.model, idle, Tick::now(), worker.next_random());
+    let mut tunnel = Tunnel::new(inbound.connection, settings, directions, watch);
+    poll_fn(|cx| tunnel.poll(cx, client, upstream)).await;
+    tunnel.explain(worker, request_id);
+    record.ended = tunnel.ended.unwrap_or_default();
+    record.request_bytes = tunnel.up.passed();
+    record.response_bytes = tunnel.down.passed();
+    let after = tunnel.after();
+    let upstream_may_talk = tunnel.upstream_may_talk();
+    heads.spare = tunnel.down.into_lead();
+    if client.delimits() && after != After::Reset {
+        // It may be gone already.
+        let _ = client.shutdown_write();
+    }
+    if upstream_may_talk {
+        linger_on(upstream, &inbound.connection.deadline, &worker.context).await;
+    } else {
+        let _ = upstream.shutdown_write();
+    }
+    Done { after, consumed: inbound.head.len + inbound.early.len(), excess: None }
+}
+
+/// The direction of the client's frames, and that of the upstream's.
+fn directions(
+    inbound: &Inbound<'_>,
+    settings: &Settings,
+    (mut buffer, lead): (Buffer, Vec<u8>),
+    head: &ResponseHead,
+) -> (Direction, Direction) {
+    let worker = &*inbound.connection.worker;
+    let buffers = &worker.context.buffers;
+    let model = &settings.model;
+    let extensions = head.fields.iter().filter(|f| f.id == FieldId::SecWebSocketExtensions);
+    let reserved = Reserved::of(extensions.map(|field| field.value.of(&buffer)));
+    buffer.consume(head.len);
+    let scanner = |sender, max: Option<u64>| {
+        Scanner::new(Rules { sender, reserved, message_max: max.unwrap_or(u64::MAX) })
+    };
+    let early = (!inbound.early.is_empty()).then(|| {
+        let mut buffer = match inbound.early.len() > BUFFER_SIZE {
+            true => buffers.get_bulk(),
+            false => buffers.get(),
+        };
+        // What came with one read fits into the largest buffer there is.
+        buffer.append(inbound.early);
+        buffer
+    });
+    let bucket = model.messages.as_ref().map(|rate| Bucket::new(rate, Tick::now()));
+    let up = Direction::new(
+        scanner(Sender::Client, model.client_message_max),
+        bucket,
+        worker.next_random().to_le_bytes(),
+        Vec::new(),
+        early,
+        buffers,
+    );
+    let down = Direction::new(
+        scanner(Sender::Server, model.server_message_max),
+        None,
+        worker.next_random().to_le_bytes(),
+        lead,
+        Some(buffer),
+        buffers,
+    );
+    (up, down)
+}
+
+/// A WebSocket.
+struct Tunnel<'a> {
+    connection: &'a Connection,
+    settings: &'a Settings,
+    /// From the client to the upstream.
+    up: Direction,
+    /// From the upstream to the client.
+    down: Direction,
+    watch: Watch,
+    stage: Stage,
+    /// The side that broke a rule and has not been told yet.
+    offender: Option<(Side, Fault)>,
+    /// How it ended, if not well.
+    ended: Option<Ended>,
+    /// Words for that.
+    why: &'static str,
+    /// Nothing more can be done.
+    is_cut: bool,
+    begun: bool,
+}
+
+/// How far its end has come.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// It is open.
+    Open,
+    /// A side has sent a close frame, and the other owes its answer; so many bytes had moved when the
+    /// deadline was set.
+    Answer(u64),
+    /// Ravelin ends it; the deadline is for all that is left.
+    Closing,
+}
+
+impl<'a> Tunnel<'a> {
+    fn new(
+        connection: &'a Connection,
+        settings: &'a Settings,
+        (up, down): (Direction, Direction),
+        watch: Watch,
+    ) -> Self {
+        Self {
+            connection,
+            settings,
+            up,
+            down,
+            watch,
+            stage: Stage::Open,
+            offender: None,
+            ended: None,
+            why: "",
+            is_cut: false,
+            begun: false,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, client: &Carrier, upstream: &Carrier) -> Poll<()> {
+        if !self.begun {
+            self.begun = true;
+            // Once is enough for the deadline to wake this task.
+            let _ = self.connection.deadline.poll_expired(cx);
+            self.look();
+        }
+        loop {
+            if let Poll::Ready(event) = self.up.poll(cx, client, upstream) {
+                self.happened(Side::Client, event);
+                continue;
+            }
+            if let Poll::Ready(event) = self.down.poll(cx, upstream, client) {
+                self.happened(Side::Upstream, event);
+                continue;
+            }
+            if self.is_over() {
+                return Poll::Ready(());
+            }
+            let open = matches!(self.stage, Stage::Open);
+            let stops = open && self.context().stopping() && !self.watch.is_draining();
+            if !(stops || self.connection.deadline.expired()) {
+                return Poll::Pending;
+            }
+            match self.stage {
+                Stage::Open => self.look(),
+                Stage::Answer(_) | Stage::Closing => self.late(),
+            }
+        }
+    }
+
+    fn context(&self) -> &WorkerContext {
+        &self.connection.worker.context
+    }
+
+    /// Nothing more comes from either side, and nothing more is to be sent to either.
+    fn is_over(&self) -> bool {
+        let done = |one: &Direction| one.source() != Source::Open && one.is_sent();
+        self.is_cut || done(&self.up) && done(&self.down)
+    }
+
+    /// The direction of a side's frames, and that of the frames for it.
+    fn of(&mut self, side: Side) -> (&mut Direction, &mut Direction) {
+        match side {
+            Side::Client => (&mut self.up, &mut self.down),
+            Side::Upstream => (&mut self.down, &mut self.up),
+        }
+    }
+
+    /// Something came of the frames of `side`.
+    fn happened(&mut self, side: Side, event: Event) {
+        match event {
+            Event::Closed => self.closed(side),
+            Event::Fault(fault) => self.faulty(side, fault),
+            Event::Ended(cause) => self.gone(side, cause),
+            Event::SinkLost(cause) => {
+                let other = side.other();
+                let (from_it, _) = self.of(other);
+                let had_closed = from_it.source() != Source::Open;
+                from_it.end_source();
+                if !had_closed {
+                    self.gone(other, Some(cause));
+                }
+            }
+        }
+    }
+
+    /// `side` has sent a close frame.
+    fn closed(&mut self, side: Side) {
+        if self.offender.is_some_and(|(offender, _)| offender != side) {
+            return self.tell_offender();
+        }
+        if matches!(self.stage, Stage::Open) {
+            self.stage = Stage::Answer(self.moved());
+            self.connection.deadline.set(ANSWER_TIME);
+        }
+    }
+
+    /// `side` has sent what it must not.
+    fn faulty(&mut self, side: Side, fault: Fault) {
+        let (_, for_it) = self.of(side);
+        if for_it.sink() != Sink::Open {
+            return; // it has its close frame already, and nothing of it is passed on
+        }
+        for_it.hold_close();
+        let answered = for_it.source() != Source::Open;
+        let cause = match fault {
+            Fault::TooLong | Fault::TooMany => Cause::Limit,
+            _ => Cause::Malformed,
+        };
+        self.failed(side.party(), cause, fault.reason());
+        self.offender = Some((side, fault));
+        if answered {
+            return self.tell_offender();
+        }
+        let reason = match fault {
+            Fault::TooLong => "the other side sent a message that is too large",
+            Fault::TooMany => "the other side sent too many messages",
+            _ => "the other side broke the WebSocket protocol",
+        };
+        self.send_close(side.other(), 1011, reason);
+        self.stage = Stage::Closing;
+        self.connection.deadline.set(LAST_WORDS);
+    }
+
+    /// Tells the side that broke a rule so. What the other had to say is on its way.
+    fn tell_offender(&mut self) {
+        let Some((side, fault)) = self.offender.take() else { return };
+        let model = &self.settings.model;
+        let max = match side {
+            Side::Client => model.client_message_max,
+            Side::Upstream => model.server_message_max,
+        };
+        let reason: Cow<'_, str> = match (fault, max) {
+            (Fault::TooLong, Some(max)) => format!("message larger than {max} bytes").into(),
+            _ => fault.reason().into(),
+        };
+        self.send_close(side, fault.status(), &reason);
+        self.stage = Stage::Closing;
+        self.connection.deadline.set(CLOSE_TIME);
+    }
+
+    /// The connection of `side` has ended without a close frame.
+    fn gone(&mut self, side: Side, cause: Option<Cause>) {
+        let in_order = match self.stage {
+            // That clients just go away is daily life.
+            Stage::Open => side == Side::Client && cause.is_none(),
+            Stage::Answer(_) | Stage::Closing => true,
+        };
+        if !in_order {
+            let words = "its connection ended without a close frame";
+            self.failed(side.party(), cause.unwrap_or(Cause::Closed), words);
+        }
+        let (from_it, for_it) = self.of(side);
+        // A client that only says that it sends nothing more can still be told something.
+        if side == Side::Upstream || cause.is_some() {
+            for_it.lose_sink();
+        }
+        let told_by_itself = for_it.source() != Source::Open;
+        let inside_frame = from_it.is_inside_frame() && from_it.sink() == Sink::Open;
+        if inside_frame {
+            self.is_cut = true;
+            return;
+        }
+        if self.offender.is_some_and(|(offender, _)| offender != side) {
+            return self.tell_offender();
+        }
+        if told_by_itself {
+            return; // it has sent its own close frame, or is gone as well
+        }
+        match side {
+            Side::Client => self.send_close(Side::Upstream, 1001, "the client is gone"),
+            Side::Upstream => self.send_close(Side::Client, 1011, "the upstream is gone"),
+        }
+        self.stage = Stage::Closing;
+        self.connection.deadline.set(CLOSE_TIME);
+    }
+
+    /// Has a look at the times while it is open.
+    fn look(&mut self) {
+        let side = |from_it: &Direction, for_it: &Direction| SideSeen {
+            read: from_it.read(),
+            written: for_it.written(),
+            ping_waits: for_it.ping_waits(),
+        };
+        let seen = Seen {
+            passed: self.moved(),
+            client: side(&self.up, &self.down),
+            upstream: side(&self.down, &self.up),
+            stopping: self.context().stopping(),
+        };
+        let Look { ping_client, ping_upstream, close, next } = self.watch.look(Tick::now(), &seen);
+        if let Some(why) = close {
+            return self.close_both(why);
+        }
+        if ping_client {
+            let ping = ControlFrame::ping(&self.up.token(), None);
+            self.down.send_ping(ping);
+        }
+        if ping_upstream {
+            let ping = ControlFrame::ping(&self.down.token(), Some(self.mask()));
+            self.up.send_ping(ping);
+        }
+        self.connection.deadline.set(next);
+    }
+
+    fn close_both(&mut self, why: Why) {
+        let (by, cause) = match why {
+            Why::Idle => (Party::Proxy, Cause::Timeout),
+            Why::Age => (Party::Proxy, Cause::Limit),
+            Why::Stop => (Party::Proxy, Cause::Aborted),
+            Why::Silent(side) => (side.party(), Cause::Timeout),
+        };
+        self.failed(by, cause, why.reason());
+        self.send_close(Side::Client, why.status(), why.reason());
+        self.send_close(Side::Upstream, why.status(), why.reason());
+        self.stage = Stage::Closing;
+        self.connection.deadline.set(CLOSE_TIME);
+    }
+
+    /// The time for something that was to come is over.
+    fn late(&mut self) {
+        if self.offender.is_some() {
+            return self.tell_offender();
+        }
+        if let Stage::Answer(moved) = self.stage {
+            let now = self.moved();
+            if moved != now {
+                self.stage = Stage::Answer(now);
+                return self.connection.deadline.set(ANSWER_TIME);
+            }
+            let waited_for = match self.up.source() {
+                Source::Open => Party::Client,
+                _ => Party::Upstream,
+            };
+            self.failed(waited_for, Cause::Timeout, "no answer to a close frame");
+        }
+        self.is_cut = true;
+    }
+
+    fn send_close(&mut self, side: Side, status: u16, reason: &str) {
+        let mask = (side == Side::Upstream).then(|| self.mask());
+        let frame = ControlFrame::close(status, reason, mask);
+        self.of(side).1.send_close(frame);
+    }
+
+    /// A key that masks a frame for the upstream. It need not be a secret: masks are there so that
+    /// nobody can choose what is on the wire (RFC 6455 §10.3), and these frames are Ravelin's.
+    fn mask(&self) -> [u8; 4] {
+        (self.connection.worker.next_random() as u32).to_le_bytes()
+    }
+
+    /// Bytes of frames passed on so far.
+    fn moved(&self) -> u64 {
+        self.up.passed().saturating_add(self.down.passed())
+    }
+
+    fn failed(&mut self, by: Party, cause: Cause, why: &'static str) {
+        if self.ended.is_none() {
+            self.ended = Some(failed(by, Phase::Tunnel, cause));
+            self.why = why;
+        }
+    }
+
+    /// Tells those who look for a fault why it ended.
+    fn explain(&self, worker: &Worker, request_id: &[u8]) {
+        let Some(Ended::Failed { by, .. }) = self.ended else { return };
+        let log = &worker.error_log;
+        if log.enabled(Level::Debug) {
+            let id = String::from_utf8_lossy(request_id);
+            let (by, why) = (by.as_str(), self.why);
+            log.debug(format_args!("WebSocket ended by {by}: {why} id={id}"));
+        }
+    }
+
+    /// What becomes of the client's connection.
+    fn after(&self) -> After {
+        match (self.down.sink(), self.up.source()) {
+            // It was cut inside a frame or before its close frame: there is nothing to lose.
+            (Sink::Open | Sink::Lost, _) | (_, Source::Ended) => After::Close,
+            (Sink::Closed, _) => After::Linger,
+        }
+    }
+
+    /// The upstream was sent a close frame and may still be sending, so that to close at once could
+    /// lose it.
+    fn upstream_may_talk(&self) -> bool {
+        let talks = matches!(self.down.source(), Source::Open | Source::Faulty);
+        talks && self.up.sink() == Sink::Closed
+    }
+}
+
+impl Side {
+    fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Upstream,
+            Self::Upstream => Self::Client,
+        }
+    }
+
+    fn party(self) -> Party {
+        match self {
+            Self::Client => Party::Client,
+            Self::Upstream => Party::Upstream,
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! When a WebSocket is pinged and when it is closed for its age, its silence or a stop of Ravelin:
+//! decided at a few looks, never for a frame.
+//!
+//! What always holds: no clock and no I/O here; each look says when the next one is due at the latest.
+
+use std::time::Duration;
+
+use config::model::WebSocket;
+use net::timer::Tick;
+
+use super::Side;
+
+/// The idle time is watched in so many parts: a socket is closed at most one part late.
+const IDLE_PARTS: u32 = 8;
+/// The same for the time after which a silent side is sent a ping.
+const PING_PARTS: u32 = 4;
+/// A look comes at the latest after this.
+const LOOK_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The times of one WebSocket.
+#[derive(Debug)]
+pub(super) struct Watch {
+    idle: Duration,
+    /// Bytes of the peers' frames that had passed at the last look, and since when it is so many.
+    passed: u64,
+    passed_at: Tick,
+    expires: Option<Tick>,
+    drain_window: Duration,
+    /// When it is closed because Ravelin stops.
+    drains: Option<Tick>,
+    pings: Option<Pings>,
+    random: u64,
+}
+
+#[derive(Debug)]
+struct Pings {
+    interval: Duration,
+    timeout: Duration,
+    client: Pinged,
+    upstream: Pinged,
+}
+
+/// What is known of one side.
+#[derive(Debug)]
+struct Pinged {
+    read: u64,
+    read_at: Tick,
+    written: u64,
+    /// A ping was made for it then, and it has sent nothing since.
+    pinged_at: Option<Tick>,
+}
+
+/// What has happened on a WebSocket so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seen {
+    /// Bytes of the peers' frames that were passed on.
+    pub(super) passed: u64,
+    /// At the client's side.
+    pub(super) client: SideSeen,
+    /// At the upstream's side.
+    pub(super) upstream: SideSeen,
+    /// Ravelin is to end.
+    pub(super) stopping: bool,
+}
+
+/// What has happened at one side.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SideSeen {
+    /// Bytes that came from it.
+    pub(super) read: u64,
+    /// Bytes that its system took.
+    pub(super) written: u64,
+    /// A ping for it has not been written yet.
+    pub(super) ping_waits: bool,
+}
+
+/// What a look asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Look {
+    /// Send the client a ping.
+    pub(super) ping_client: bool,
+    /// Send the upstream a ping.
+    pub(super) ping_upstream: bool,
+    /// Close it.
+    pub(super) close: Option<Why>,
+    /// Look again after this at the latest.
+    pub(super) next: Duration,
+}
+
+/// Why Ravelin closes a WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// No frame passed for the idle time.
+    Idle,
+    /// It is as old as one may become.
+    Age,
+    /// Ravelin is to end.
+    Stop,
+    /// This side has not answered a ping.
+    Silent(Side),
+}
+
+impl Why {
+    /// The status to close with.
+    pub(super) fn status(self) -> u16 {
+        match self {
+            Self::Idle | Self::Age => 1001,
+            Self::Stop => 1012,
+            Self::Silent(_) => 1011,
+        }
+    }
+
+    /// The reason to close with.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Idle => "idle for too long",
+            Self::Age => "maximum age reached",
+            Self::Stop => "service restart",
+            Self::Silent(Side::Client) => "no answer from the client",
+            Self::Silent(Side::Upstream) => "no answer from the upstream",
+        }
+    }
+}
+
+impl Watch {
+    /// Of a WebSocket that begins `now`. `idle` is its idle time; `random` spreads what is to be spread.
+    pub(super) fn new(settings: &WebSocket, idle: Duration, now: Tick, random: u64) -> Self {
+        let expires = settings.max_age.map(|age| {
+            let most = age / 100 * settings.max_age_jitter;
+            after(now, age.saturating_sub(share(most, random)))
+        });
+        let pinged = || Pinged { read: 0, read_at: now, written: 0, pinged_at: None };
+        let pings = settings.ping_interval.map(|interval| Pings {
+            interval,
+            timeout: settings.pong_timeout,
+            client: pinged(),
+            upstream: pinged(),
+        });
+        Self {
+            idle,
+            passed: 0,
+            passed_at: now,
+            expires,
+            drain_window: settings.drain_window.unwrap_or(WebSocket::DRAIN_WINDOW),
+            drains: None,
+            pings,
+            random,
+        }
+    }
+
+    /// Knows that Ravelin is to end.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drains.is_some()
+    }
+
+    /// What is due `now`.
+    pub(super) fn look(&mut self, now: Tick, seen: &Seen) -> Look {
+        let mut look =
+            Look { ping_client: false, ping_upstream: false, close: None, next: LOOK_MAX };
+        if seen.stopping && self.drains.is_none() {
+            self.drains = Some(after(now, share(self.drain_window, self.random >> 32)));
+        }
+        if self.passed != seen.passed {
+            (self.passed, self.passed_at) = (seen.passed, now);
+        }
+        for (due, why) in [
+            (self.drains, Why::Stop),
+            (self.expires, Why::Age),
+            (Some(after(self.passed_at, self.idle)), Why::Idle),
+        ] {
+            let Some(left) = due.map(|due| due.since(now)) else { continue };
+            match left.is_zero() {
+                true => look.close = look.close.or(Some(why)),
+                false => look.next = look.next.min(left),
+            }
+        }
+        look.next = look.next.min((self.idle / IDLE_PARTS).max(Duration::from_millis(1)));
+        if let Some(pings) = &mut self.pings {
+            for (side, known, seen, ping) in [
+                (Side::Client, &mut pings.client, seen.client, &mut look.ping_client),
+                (Side::Upstream, &mut pings.upstream, seen.upstream, &mut look.ping_upstream),
+            ] {
+                match known.look(now, &seen, pings.interval, pings.timeout) {
+                    Due::In(left) => look.next = look.next.min(left),
+                    Due::Ping => {
+                        *ping = true;
+                        look.next = look.next.min(pings.timeout);
+                    }
+                    Due::Close => look.close = look.close.or(Some(Why::Silent(side))),
+                }
+            }
+        }
+        look
+    }
+}
+
+enum Due {
+    In(Duration),
+    Ping,
+    Close,
+}
+
+impl Pinged {
+    fn look(&mut self, now: Tick, seen: &SideSeen, interval: Duration, timeout: Duration) -> Due {
+        if self.read != seen.read {
+            (self.read, self.read_at, self.pinged_at) = (seen.read, now, None);
+        }
+        // A ping that waits behind a long frame of which the side takes some is not answered yet.
+        if seen.ping_waits && self.written != seen.written {
+            self.pinged_at = Some(now);
+        }
+        self.written = seen.written;
+        let part = (interval / PING_PARTS).max(Duration::from_millis(1));
+        match self.pinged_at {
+            Some(at) => match after(at, timeout).since(now) {
+                Duration::ZERO => Due::Close,
+                // Any byte is an answer, so there is no hurry to see it.
+                left => Due::In(left),
+            },
+            None => match after(self.read_at, interval).since(now) {
+                Duration::ZERO => {
+                    self.pinged_at = Some(now);
+                    Due::Ping
+                }
+                left => Due::In(left.min(part)),
+            },
+        }
+    }
+}
+
+fn after(tick: Tick, time: Duration) -> Tick {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Tick::from(tick.as_millis().saturating_add(millis))
+}
+
+/// A part of `whole`, by the lower half of `random`.
+fn share(whole: Duration, random: u64) -> Duration {
+    let millis = u128::from(random & 0xffff_ffff) * whole.as_millis() >> 32;
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn at(millis: u64) -> Tick {
+        Tick::from(5_000_000 + millis)
+    }
+
+    fn seconds(seconds: u64) -> Option<Duration> {
+        Some(Duration::from_secs(seconds))
+    }
+
+    fn watch(settings: WebSocket, idle: Duration) -> Watch {
+        Watch::new(&settings, idle, at(0), 0x8000_0000_8000_0000)
+    }
+
+    /// Looks whenever a look is due, until something has to be done or `until` is over.
+    fn run(watch: &mut Watch, from: u64, until: u64, seen: Seen) -> (u64, Look) {
+        let mut now = from;
+        loop {
+            let look = watch.look(at(now), &seen);
+            if now >= until || look.close.is_some() || look.ping_client || look.ping_upstream {
+                return (now, look);
+            }
+            assert!(!look.next.is_zero(), "a look that asks for itself");
+            now += look.next.as_millis() as u64;
+        }
+    }
+
+    #[test]
+    fn it_is_idle_when_no_frame_passes() {
+        let mut watch = watch(WebSocket::default(), Duration::from_secs(8));
+        let (now, look) = run(&mut watch, 0, 100_000, Seen::default());
+        assert_eq!((now, look.close), (8000, Some(Why::Idle)));
+        // What moved just after a look is seen at the next one.
+        let moved = Seen { passed: 1, ..Seen::default() };
+        let (now, look) = run(&mut watch, 7900, 100_000, moved);
+        assert_eq!((now, look.close), (15_900, Some(Why::Idle)));
+    }
+
+    #[test]
+    fn its_age_is_at_most_what_was_said_and_a_jitter_less_at_least() {
+        let settings = WebSocket { max_age: seconds(100), ..WebSocket::default() };
+        for (random, jitter, due) in [
+            (0, 10, 100_000),
+            (0x8000_0000, 10, 95_000),
+            (0xffff_ffff, 10, 90_001),
+            (u64::MAX, 0, 100_000),
+            (u64::MAX, 100, 1),
+        ] {
+            let settings = WebSocket { max_age_jitter: jitter, ..settings.clone() };
+            let mut watch = Watch::new(&settings, HOUR, at(0), random);
+            let (now, look) = run(&mut watch, 0, 200_000, Seen::default());
+            assert_eq!((now, look.close), (due, Some(Why::Age)), "{random:x} {jitter}");
+        }
+    }
+
+    #[test]
+    fn a_stop_closes_it_within_the_window() {
+        let mut stopped = watch(WebSocket::default(), HOUR);
+        assert_eq!(run(&mut stopped, 0, 50_000, Seen::default()).1.close, None);
+        assert!(!stopped.is_draining());
+        let seen = Seen { stopping: true, ..Seen::default() };
+        let (now, look) = run(&mut stopped, 60_000, 100_000, seen);
+        assert_eq!((now, look.close), (65_000, Some(Why::Stop)));
+        assert!(stopped.is_draining());
+        let at_once = WebSocket { drain_window: seconds(0), ..WebSocket::default() };
+        assert_eq!(watch(at_once, HOUR).look(at(1), &seen).close, Some(Why::Stop));
+    }
+
+    #[test]
+    fn a_side_that_sends_nothing_is_pinged_and_then_given_up() {
+        let settings = WebSocket {
+            ping_interval: seconds(20),
+            pong_timeout: Duration::from_secs(5),
+            ..WebSocket::default()
+        };
+        let mut watch = watch(settings, HOUR);
+        let (now, look) = run(&mut watch, 0, 100_000, Seen::default());
+        assert_eq!((now, look.ping_client, look.ping_upstream), (20_000, true, true));
+        // The upstream answers, with whatever.
+        let upstream = SideSeen { read: 1, ..SideSeen::default() };
+        let seen = Seen { upstream, ..Seen::default() };
+        let (now, look) = run(&mut watch, 20_100, 100_000, seen);
+        assert_eq!((now, look.close), (25_000, Some(Why::Silent(Side::Client))));
+        // The client does as well, late.
+        let seen = Seen { client: SideSeen { read: 2, ..SideSeen::default() }, ..seen };
+        let (now, look) = run(&mut watch, 25_000, 100_000, seen);
+        assert_eq!((look.close, look.ping_client, look.ping_upstream), (None, false, true));
+        assert_eq!(now, 40_100);
+    }
+
+    #[test]
+    fn a_ping_that_waits_behind_a_long_frame_is_not_unanswered() {
+        let settings = WebSocket {
+            ping_interval: seconds(20),
+            pong_timeout: Duration::from_secs(5),
+            ..WebSocket::default()
+        };
+        let mut watch = watch(settings, HOUR);
+        assert!(watch.look(at(20_000), &Seen::default()).ping_client);
+        let waits = |written| {
+            let client = SideSeen { written, ping_waits: true, ..SideSeen::default() };
+            let upstream = SideSeen { read: written, ..SideSeen::default() };
+            Seen { client, upstream, ..Seen::default() }
+        };
+        assert_eq!(watch.look(at(24_000), &waits(1000)).close, None);
+        assert_eq!(watch.look(at(28_000), &waits(2000)).close, None);
+        assert_eq!(watch.look(at(32_999), &waits(2000)).close, None);
+        let close = watch.look(at(33_000), &waits(2000)).close;
+        assert_eq!(close, Some(Why::Silent(Side::Client)));
+    }
+}
