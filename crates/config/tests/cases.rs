@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use config::model::{
     Buffering, HeaderRules, Model, PathMatch, PoolSettings, Proxy, Route, RouteAction, RouteOrder,
-    Site, Transport, Upstream, UpstreamState, When,
+    Site, Transport, Upstream, UpstreamState, WebSocket, When,
 };
 use config::{Dialect, Loaded, Options, convert, load};
 use std::time::Duration;
@@ -241,7 +241,7 @@ fn describe_route(out: &mut String, site: &Site, route: &Route) {
     for (on, word) in [
         (route.before_regex, "before_regex"),
         (route.strip_prefix, "strip_prefix"),
-        (route.websocket, "websocket"),
+        (route.websocket.is_some(), "websocket"),
         (route.redirect_slash, "redirect_slash"),
         (route.rewrite_location, "rewrite_location"),
     ] {
@@ -268,6 +268,8 @@ fn describe_route(out: &mut String, site: &Site, route: &Route) {
             _ = writeln!(out, "    {name} {value}");
         }
     };
+    let websocket = route.websocket.clone().unwrap_or_default();
+    more("websocket", format!("{websocket:?}"), format!("{:?}", WebSocket::default()));
     more("hosts", format!("{:?}", route.hosts), "[]".to_owned());
     more("methods", format!("{:?}", route.methods), "[]".to_owned());
     more("when", format!("{:?}", route.when), format!("{:?}", When::default()));

@@ -158,7 +158,7 @@ pub fn taken<'s>(site: &'s Site, route: &'s Route, request: &Request<'_>) -> Act
     let proxy = site.proxy.as_ref();
     match proxy.and_then(|proxy| Some((proxy, proxy.pools.get(pool)?))) {
         Some((proxy, pool)) => {
-            let upgrade = route.websocket && request.upgrade == Upgrade::WebSocket;
+            let upgrade = route.websocket.is_some() && request.upgrade == Upgrade::WebSocket;
             Action::Proxy(Matched { site, proxy, route, pool, upgrade })
         }
         None => Action::Refuse(502),

@@ -88,7 +88,7 @@ fn about_routes(site: &Site) -> String {
         match &route.action {
             RouteAction::Upstream(pool) => {
                 let pool = pools.get(*pool).map_or_else(String::new, about_pool);
-                let websocket = if route.websocket { " with WebSocket" } else { "" };
+                let websocket = if route.websocket.is_some() { " with WebSocket" } else { "" };
                 format!("proxies {path} to upstream {pool}{websocket}")
             }
             RouteAction::Files(files) => format!("{path} from files in {}", files.root.display()),

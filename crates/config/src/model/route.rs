@@ -1,6 +1,6 @@
 //! Routes: which requests are taken, and what becomes of them.
 
-use super::{Files, Headers, HostPattern};
+use super::{Files, Guards, Headers, HostPattern, WebSocket};
 
 /// One route of a site.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,8 +32,8 @@ pub struct Route {
     /// What is added to and removed from messages: what holds for the site's proxy, and what the route
     /// says after that.
     pub headers: Headers,
-    /// The route may take `Upgrade: websocket`.
-    pub websocket: bool,
+    /// What holds for WebSockets; `None`: the route takes none.
+    pub websocket: Option<WebSocket>,
     /// 301 a request for `/x` to `/x/` when the path is `/x/`. Default false.
     pub redirect_slash: bool,
     /// Make URLs of the upstream in `Location` and its like those that clients see. Default false.
@@ -42,6 +42,8 @@ pub struct Route {
     pub max_request_size: Bound,
     /// Longest body of an upstream's response.
     pub max_response_size: Option<u64>,
+    /// What is asked of every request that it takes, beside what its site asks.
+    pub guards: Guards,
     /// Redirects that are looked at before the action, in order.
     pub redirects: Vec<Redirect>,
     /// Pools that get some of the requests in the place of the action's, in order.
@@ -70,11 +72,12 @@ impl Route {
             set_method: None,
             set_host: None,
             headers: headers.clone(),
-            websocket: false,
+            websocket: None,
             redirect_slash: false,
             rewrite_location: false,
             max_request_size: Bound::Inherited,
             max_response_size: None,
+            guards: Guards::default(),
             redirects: Vec::new(),
             split: Vec::new(),
             mirror: None,

@@ -2,11 +2,13 @@
 
 use crate::decode::{Context, Table};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{Headers, IdleConnections, Proxy, Route, Timeouts};
+use crate::model::{Headers, IdleConnections, Proxy, Route, Timeouts, WebSocket};
 use crate::schema::{Kind, Section, now};
 
 use super::upstreams::{self, Pools};
-use super::{balancing, breaker, buffering, capacity, health_check, outlier, pools, retry};
+use super::{
+    balancing, breaker, buffering, capacity, health_check, outlier, pools, retry, websocket,
+};
 
 /// More idle connections to one endpoint than a worker could use.
 const IDLE_MAX: i64 = 65_536;
@@ -63,6 +65,12 @@ pub(super) static PROXY: Section = Section {
         now("concurrency", Kind::Table(&capacity::CONCURRENCY), "", "Requests of a pool at once."),
         now("queue", Kind::Table(&capacity::QUEUE), "", "Requests that wait."),
         now("pools", Kind::Tables(&pools::SECTION), "", "What holds for one pool."),
+        now(
+            "websocket",
+            Kind::Table(&websocket::SECTION),
+            "",
+            "What holds for the WebSockets of routes that say nothing themselves.",
+        ),
     ],
 };
 
@@ -135,6 +143,8 @@ pub(super) struct Decoded<'n> {
     pub(super) routes: Vec<Table<'n>>,
     /// What it does to fields.
     pub(super) headers: Headers,
+    /// What holds for WebSockets of routes that say nothing themselves.
+    pub(super) websocket: WebSocket,
     table: Option<Table<'n>>,
 }
 
@@ -143,7 +153,8 @@ pub(super) fn decode<'n>(site: &Table<'n>) -> Decoded<'n> {
     let Some(table) = site.table("proxy") else {
         let pools = Pools::default();
         let headers = super::headers::DEFAULT;
-        return Decoded { proxy: None, pools, routes: Vec::new(), headers, table: None };
+        let websocket = WebSocket::default();
+        return Decoded { proxy: None, pools, routes: Vec::new(), headers, websocket, table: None };
     };
     let context = table.context();
     let enabled = table.boolean("enabled");
@@ -152,6 +163,7 @@ pub(super) fn decode<'n>(site: &Table<'n>) -> Decoded<'n> {
     let routes = table.tables("routes");
     pools::decode(&table, &mut pools);
     let headers = super::headers::decode(&table);
+    let websocket = websocket::decode(&table).unwrap_or_default();
     let proxy = Proxy {
         buffering: buffering::decode(&table),
         headers: headers.clone(),
@@ -171,7 +183,7 @@ pub(super) fn decode<'n>(site: &Table<'n>) -> Decoded<'n> {
         );
     }
     let proxy = (enabled == Some(true)).then_some(proxy);
-    Decoded { proxy, pools, routes, headers, table: Some(table) }
+    Decoded { proxy, pools, routes, headers, websocket, table: Some(table) }
 }
 
 impl Decoded<'_> {

@@ -8,7 +8,7 @@ use crate::decode::{Context, Spanned, Table, nearest};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{
     Bound, Files, Headers, Outcome, PathMatch, Redirect, Rewrite, Route, RouteAction, RouteOrder,
-    UpstreamHttp, UrlPart,
+    UpstreamHttp, UrlPart, WebSocket,
 };
 use crate::pattern;
 use crate::schema::{Kind, Section, now};
@@ -16,9 +16,9 @@ use crate::source::Span;
 use crate::syntax::{authority, path, quoted, request_target};
 
 use super::conditions::{self, host_matches, methods, when};
-use super::headers;
 use super::upstreams::Pools;
-use super::{files, split};
+use super::{access, cors, guards, headers, rate_limit};
+use super::{files, split, websocket};
 
 /// Statuses of redirects, the default first.
 const REDIRECTS: &[u16] = &[302, 301, 303, 307, 308];
@@ -134,9 +134,9 @@ const KEYS: &[crate::schema::Key] = &[
     ),
     now(
         "websocket",
-        Kind::Bool,
+        Kind::BoolOrTable(&websocket::OF_A_ROUTE),
         "false",
-        "Allow `Upgrade: websocket`; other routes answer it as plain HTTP.",
+        "Allow `Upgrade: websocket`; other routes answer it as plain HTTP. A table allows it, too, and takes the place of `[sites.proxy.websocket]`.",
     ),
     now(
         "rewrite_location",
@@ -161,6 +161,25 @@ const KEYS: &[crate::schema::Key] = &[
         Kind::Bound,
         "\"unlimited\"",
         "Longest body of an upstream's response.",
+    ),
+    now(
+        "access",
+        Kind::TableOrTables(&access::OF_A_ROUTE),
+        "everybody whom the site admits",
+        "Who may use it, by the client's address.",
+    ),
+    now(
+        "access_control",
+        Kind::Table(&cors::OF_A_ROUTE),
+        "as for the site",
+        "Requests that pages of other origins make (CORS).",
+    )
+    .or(&["cors"]),
+    now(
+        "rate_limit",
+        Kind::TableOrTables(&rate_limit::OF_A_ROUTE),
+        "none",
+        "How many requests it takes in a time, beside what the site says.",
     ),
     now(
         "redirects",
@@ -232,6 +251,8 @@ pub(super) struct Site<'t> {
     pub(super) pools: &'t Pools,
     /// What its proxy does to fields.
     pub(super) headers: &'t Headers,
+    /// What holds for WebSockets of routes that say nothing themselves.
+    pub(super) websocket: &'t WebSocket,
     /// How its files are served.
     pub(super) files: Option<&'t Files>,
     /// In which order its routes are asked.
@@ -274,7 +295,7 @@ fn route<'n>(context: &'n Context<'n>, table: Table<'n>, site: &Site<'_>) -> Opt
     let name = table.text("name");
     let path = path_match(&table, name.is_some());
     let action = action(&table, site);
-    let websocket = websocket(&table, site, action.as_ref());
+    let websocket = takes_websockets(&table, site, action.as_ref());
     let route = Route {
         name: name.map(|name| name.value.to_owned()),
         path: PathMatch::Never,
@@ -299,6 +320,7 @@ fn route<'n>(context: &'n Context<'n>, table: Table<'n>, site: &Site<'_>) -> Opt
             Bound::Bytes(bytes) => Some(bytes),
             Bound::Inherited | Bound::Unlimited => None,
         },
+        guards: guards::decode(&table),
         redirects: table.tables("redirects").into_iter().filter_map(redirect).collect(),
         split: table
             .tables("split")
@@ -454,8 +476,12 @@ fn pool(context: &Context<'_>, name: Spanned<&str>, pools: &Pools) -> Option<usi
     pool
 }
 
-fn websocket(table: &Table<'_>, site: &Site<'_>, action: Option<&RouteAction>) -> bool {
-    let websocket = table.boolean("websocket").unwrap_or(false);
+fn takes_websockets(
+    table: &Table<'_>,
+    site: &Site<'_>,
+    action: Option<&RouteAction>,
+) -> Option<WebSocket> {
+    let (websocket, own) = websocket::of_route(table);
     if let (true, Some(entry), Some(RouteAction::Upstream(index))) =
         (websocket, table.peek("websocket"), action)
     {
@@ -473,7 +499,7 @@ fn websocket(table: &Table<'_>, site: &Site<'_>, action: Option<&RouteAction>) -
             );
         }
     }
-    websocket
+    websocket.then(|| own.unwrap_or_else(|| site.websocket.clone()))
 }
 
 fn rewrite(table: Table<'_>) -> Option<Rewrite> {

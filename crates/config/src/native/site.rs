@@ -8,7 +8,7 @@ use crate::source::Span;
 use crate::syntax::{host_pattern, listen};
 
 use super::ssl::{self, Ssl};
-use super::{files, headers, later as not_yet, proxy, routes};
+use super::{access, cors, files, guards, headers, later as not_yet, proxy, rate_limit, routes};
 
 /// HSTS (RFC 6797).
 const TRANSPORT_SECURITY: &str = "Strict-Transport-Security";
@@ -116,17 +116,36 @@ pub(super) static SITES: Section = Section {
             "none",
             "`400`: answer requests so that a route would take but for its conditions on fields and query; without it they are treated as if the route were not there.",
         ),
+        now(
+            "health",
+            Kind::Bool,
+            "true",
+            "Answer `/api/health` and the pages below it. Off, those paths are like any other.",
+        ),
+        now(
+            "access",
+            Kind::TableOrTables(&access::SECTION),
+            "everybody",
+            "Who may come in, by the client's address.",
+        ),
+        now(
+            "access_control",
+            Kind::Table(&cors::SECTION),
+            "",
+            "Requests that pages of other origins make (CORS).",
+        )
+        .or(&["cors"]),
+        now(
+            "rate_limit",
+            Kind::TableOrTables(&rate_limit::SECTION),
+            "none",
+            "How many requests are taken in a time.",
+        ),
         now("cache", Kind::Table(&files::CACHE), "", "What responses say about caching."),
         now("proxy", Kind::Table(&proxy::PROXY), "", "The proxy part."),
         now("ssl", Kind::Table(&ssl::SSL), "", "TLS."),
         later("api_only", Kind::Bool, "false", "The site has no pages."),
         later("compression", Kind::Table(&not_yet::COMPRESSION), "", "Compression."),
-        later(
-            "access_control",
-            Kind::Table(&not_yet::ACCESS_CONTROL),
-            "",
-            "Cross-origin requests.",
-        ),
     ],
 };
 
@@ -175,6 +194,7 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
     let refers = routes::Site {
         pools: &proxy.pools,
         headers: &proxy.headers,
+        websocket: &proxy.websocket,
         files: files.as_ref(),
         order: route_order,
         proxies: proxy.proxy.is_some(),
@@ -189,7 +209,9 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
         http2_cleartext,
         proxy_protocol: proxy_protocol.is_some(),
         redirect_to_https: redirect_to_https(&table),
+        guards: guards::decode(&table),
         files,
+        health: table.boolean("health").unwrap_or(true),
         response_headers,
         routes,
         route_order,

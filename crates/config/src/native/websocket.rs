@@ -147,7 +147,6 @@ pub(super) fn decode(proxy: &Table<'_>) -> Option<WebSocket> {
 
 /// Decodes the key of a route: whether it takes WebSockets, and what holds for them if it says so
 /// itself.
-#[allow(dead_code, reason = "until routes have the table")]
 pub(super) fn of_route(route: &Table<'_>) -> (bool, Option<WebSocket>) {
     match route.switch_table("websocket") {
         None => (false, None),

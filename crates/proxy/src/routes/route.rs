@@ -29,12 +29,13 @@ pub struct Route {
     pub set_method: Option<String>,
     /// The Host that is sent in the place of any other.
     pub set_host: Option<String>,
-    /// Takes WebSocket upgrades.
-    pub websocket: bool,
+    /// What holds for WebSockets; `None`: it takes none.
+    pub websocket: Option<model::WebSocket>,
     /// A request for the path without its final "/" is redirected to it.
     pub redirect_slash: bool,
-    /// URLs of the upstream in responses become those that clients see.
-    pub rewrite_location: bool,
+    /// URLs of the upstream in responses become those that clients see: what stands before its paths
+    /// then, without a final slash.
+    pub public_prefix: Option<String>,
     /// Longest request body.
     pub max_request_size: Bound,
     /// Longest body of an upstream's response.
@@ -171,9 +172,9 @@ impl Route {
             path,
             set_method: route.set_method.clone(),
             set_host: route.set_host.clone(),
-            websocket: route.websocket,
+            websocket: route.websocket.clone(),
             redirect_slash: route.redirect_slash,
-            rewrite_location: route.rewrite_location,
+            public_prefix: public_prefix(route),
             max_request_size: route.max_request_size,
             max_response_size: route.max_response_size,
             forwarding: Forwarding {
@@ -188,4 +189,18 @@ impl Route {
             response,
         }
     }
+}
+
+/// What stands before an upstream's paths in public; `None` if its URLs are left alone, as they are
+/// where other changes of the path cannot be taken back.
+fn public_prefix(route: &model::Route) -> Option<String> {
+    if !route.rewrite_location || !route.rewrite.is_empty() {
+        return None;
+    }
+    let prefix = match (&route.rewrite_target, &route.path) {
+        (Some(target), path) => path.text().strip_suffix(target.as_str()).unwrap_or(""),
+        (None, PathMatch::Prefix(path) | PathMatch::StartsWith(path)) if route.strip_prefix => path,
+        (None, _) => "",
+    };
+    Some(prefix.trim_end_matches('/').to_owned())
 }

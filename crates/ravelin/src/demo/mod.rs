@@ -207,6 +207,6 @@ mod tests {
         let proxy = model.sites[0].proxy.as_ref().unwrap();
         assert_eq!(proxy.pools[0].upstreams.len(), 2);
         let mut routes = model.sites[0].routes.iter();
-        assert!(routes.any(|route| route.path.text() == "/ws" && route.websocket));
+        assert!(routes.any(|route| route.path.text() == "/ws" && route.websocket.is_some()));
     }
 }
