@@ -187,6 +187,7 @@ fn describe_site(out: &mut String, site: &Site) {
         (site.redirect_to_https == Some(301), "redirect_to_https"),
         (site.redirect_to_https == Some(308), "redirect_to_https 308"),
         (site.http2_cleartext, "h2c"),
+        (!site.health, "without health"),
         (site.proxy_protocol, "proxy_protocol"),
     ] {
         if on {

@@ -48,12 +48,14 @@ pub(super) fn key(name: &str) -> String {
 
 /// A text as a string: in single quotes if that saves escapes, over several lines if it has them and may.
 pub(super) fn quoted(text: &str, lines: bool) -> String {
-    let controls = text.chars().any(char::is_control);
-    if text.contains(['\\', '"']) && !text.contains('\'') && !controls {
-        return format!("'{text}'");
+    let lines = lines && text.trim_end_matches('\n').contains('\n') && !text.contains('\r');
+    let plain = !text.chars().any(|c| c.is_control() && !(lines && c == '\n'));
+    if text.contains(['\\', '"']) && !text.contains('\'') && plain {
+        return match lines {
+            true => format!("'''\n{text}'''"),
+            false => format!("'{text}'"),
+        };
     }
-    let inner = text.trim_end_matches('\n');
-    let lines = lines && inner.contains('\n') && !text.contains('\r');
     let mut quoted = String::from(if lines { "\"\"\"\n" } else { "\"" });
     for c in text.chars() {
         match c {
@@ -86,13 +88,15 @@ mod tests {
             ("a\nb\n", "\"\"\"\na\nb\n\"\"\""),
             ("a\n", "\"a\\n\""),
             ("a\r\nb", "\"a\\r\\nb\""),
-            ("a\n\"\"\"\"b\\", "\"\"\"\na\n\\\"\\\"\\\"\\\"b\\\\\"\"\""),
+            ("a\n\"\"\"\"b\\", "'''\na\n\"\"\"\"b\\'''"),
+            ("'\n\"\"\"b\\", "\"\"\"\n'\n\\\"\\\"\\\"b\\\\\"\"\""),
             ("\na\nb", "\"\"\"\n\na\nb\"\"\""),
         ] {
             let written = quoted(text, true);
             assert_eq!(written, expected);
-            let read: toml::Table = format!("a = {written}").parse().unwrap();
-            assert_eq!(read["a"].as_str(), Some(text));
+            let written = format!("a = {written}");
+            let read = toml::de::DeTable::parse(&written).unwrap().into_inner();
+            assert_eq!(read["a"].get_ref().as_str(), Some(text));
         }
     }
 
