@@ -88,8 +88,12 @@ pub struct Site {
     pub proxy_protocol: bool,
     /// Redirect every plain request to the same URL under `https`, with this status (301 or 308).
     pub redirect_to_https: Option<u16>,
+    /// What is asked of every request.
+    pub guards: Guards,
     /// Files to serve for paths that no route takes.
     pub files: Option<Files>,
+    /// `/api/health` and the pages below it are answered by Ravelin. Default true.
+    pub health: bool,
     /// Fields set on every response of the site.
     pub response_headers: Vec<(String, String)>,
     /// Routes in declared order. One that leads to a pool is only there with `proxy`.
@@ -523,6 +527,10 @@ pub struct Security {
     pub hide_server_header: bool,
     /// Longest request body in bytes; more is 413. `None`: no limit.
     pub max_request_size: Option<u64>,
+    /// Origins that may make cross-origin requests where a site's rules name none.
+    pub allowed_origins: AllowedOrigins,
+    /// How many requests of one address are taken in a time, over all sites.
+    pub rate_limit: Option<RateLimit>,
     /// Fields set on every response.
     pub security_headers: Vec<(String, String)>,
     /// Peers whose `X-Forwarded-For` is believed. Default none.

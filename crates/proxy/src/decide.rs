@@ -125,7 +125,7 @@ fn action<'s>(site: &'s Site, request: &Request<'_>, trace: &mut Trace) -> Actio
         _ => {}
     }
     let found = site.routes.find(request, trace);
-    if let Some(health) = health(request.path) {
+    if let Some(health) = health(request.path).filter(|_| site.health) {
         let shadowed = matches!(&found, Found::Route(route)
             if route.name.as_bytes().starts_with(HEALTH_PATH));
         if !shadowed {

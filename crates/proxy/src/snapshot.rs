@@ -85,6 +85,8 @@ pub struct Site {
     pub routes: RouteTable,
     /// What a route would take but for its conditions is answered 400.
     pub mismatch_is_error: bool,
+    /// Ravelin answers the pages of health.
+    pub health: bool,
     /// Static files for what no route takes, if the site has a directory.
     pub files: Option<Arc<FileServer>>,
     /// Edits of responses that Ravelin makes itself.
@@ -408,7 +410,8 @@ impl Site {
         let routes = RouteTable::new(routes.collect(), site.route_order);
         let name = site.name.clone();
         let mismatch_is_error = site.mismatch_is_error;
-        Ok(Self { name, redirect_to_https, routes, mismatch_is_error, files, response, proxy })
+        let health = site.health;
+        Ok(Self { name, redirect_to_https, routes, mismatch_is_error, health, files, response, proxy })
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) async fn relay_buffered<'r>(
     let Call { inbound, matched, .. } = call;
     let worker = &inbound.connection.worker;
     let client = &inbound.connection.carrier;
-    let (outlet, lead) = begin_reply(call, sending, work.heads, &mut buffer);
+    let (outlet, lead) = begin_reply(call, reached.member, sending, work.heads, &mut buffer);
     let Work { heads, patience, record, .. } = work;
     let framing = heads.response.framing;
     let may_keep = heads.response.keep_alive && !heads.interim_at_fault;

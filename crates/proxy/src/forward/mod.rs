@@ -35,7 +35,7 @@ use self::attempt::{Answered, Call, Lost, Work, attempt};
 use self::attempts::{Attempts, Reason, wait_out};
 use self::buffered::relay_buffered;
 use self::hedge::{hedged, hedges_after};
-use self::reply::{Relayed, relay, response_lead};
+use self::reply::{Leads, Relayed, relay, response_lead};
 use self::sending::Sending;
 use crate::balance::Member;
 use crate::buffering;
@@ -268,7 +268,7 @@ async fn pass_on<'r, 'a>(
             let broken = Broken::new(Party::Upstream, Phase::FirstByte, Cause::Malformed);
             return Err(GivenUp { broken, rest: sending.rest(inbound, work.heads) });
         }
-        let lead = response_lead(call, work.heads, &buffer, false, true);
+        let lead = response_lead(call, member, work.heads, &buffer, Leads::Tunnel);
         let taken = tunnel::Taken { connection: reached.connection, buffer, lead };
         let tunnel = tunnel::tunnel(inbound, taken, work.patience, work.heads, work.record);
         return Ok(Some(Box::pin(tunnel).await));

@@ -7,6 +7,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use config::model::UpstreamAddress;
 use net::buffer::Buffer;
 use wire::head::{Framing, ResponseHead, Version};
 
@@ -15,9 +16,11 @@ use super::reach::Reached;
 use super::sending::Sending;
 use super::wait::ClientWatch;
 use super::{Blocked, Pump, PumpError, Waiting};
+use crate::balance::Member;
 use crate::buffering;
+use crate::decide::Matched;
 use crate::exchange::{After, Inbound};
-use crate::filters::{ConnectionSays, ResponseHeadParts, write_response_head};
+use crate::filters::{ConnectionSays, PublicPath, ResponseHeadParts, write_response_head};
 use crate::log::{Cause, Party};
 use crate::worker::Heads;
 
@@ -31,7 +34,7 @@ pub(super) async fn relay<'r>(
 ) -> Relayed {
     let inbound = call.inbound;
     let framing = work.heads.response.framing;
-    let (outlet, lead) = begin_reply(call, sending, work.heads, &mut buffer);
+    let (outlet, lead) = begin_reply(call, reached.member, sending, work.heads, &mut buffer);
     let context = &inbound.connection.worker.context;
     let mut reply = Pump::new(framing, outlet.chunked, lead, &[], context).with_buffer(buffer);
     let client = &inbound.connection.carrier;
@@ -111,12 +114,13 @@ pub(super) struct Outlet {
 /// How the response goes out, and its head; `buffer` holds the body's first bytes afterwards.
 pub(super) fn begin_reply(
     call: Call<'_, '_>,
+    member: &Member,
     sending: &Sending<'_>,
     heads: &mut Heads,
     buffer: &mut Buffer,
 ) -> (Outlet, Vec<u8>) {
     let outlet = outlet(call, &heads.response, sending);
-    let lead = response_lead(call, heads, buffer, outlet.persist, false);
+    let lead = response_lead(call, member, heads, buffer, Leads::Body(&outlet));
     buffer.consume(heads.response.len);
     (outlet, lead)
 }
@@ -146,13 +150,21 @@ impl Outlet {
     }
 }
 
+/// What comes behind a response head.
+pub(super) enum Leads<'o> {
+    /// The body.
+    Body(&'o Outlet),
+    /// Bytes both ways.
+    Tunnel,
+}
+
 /// The response head as the client gets it.
 pub(super) fn response_lead(
     call: Call<'_, '_>,
+    member: &Member,
     heads: &mut Heads,
     bytes: &[u8],
-    persist: bool,
-    upgraded: bool,
+    to: Leads<'_>,
 ) -> Vec<u8> {
     let Call { inbound, matched, request_id, .. } = call;
     let head = &heads.response;
@@ -163,12 +175,12 @@ pub(super) fn response_lead(
         bytes,
         edits: &matched.route.response,
         via: matched.route.forwarding.via,
-        public_path: None,
+        public_path: public_path(matched, member),
         hides_buffering: buffering::hides_field(matched, head, bytes),
         chunked: goes_out_chunked(inbound, head),
-        connection: match upgraded {
-            true => ConnectionSays::Upgrade,
-            false => inbound.says(persist),
+        connection: match to {
+            Leads::Tunnel => ConnectionSays::Upgrade,
+            Leads::Body(outlet) => inbound.says(outlet.persist),
         },
         date_line: &inbound.connection.worker.date_line(),
         cookie_line: &heads.cookie,
@@ -176,6 +188,22 @@ pub(super) fn response_lead(
     };
     write_response_head(&parts, &mut lead);
     lead
+}
+
+/// Where the upstream's URLs are in public, on a route that tells its clients so.
+fn public_path<'a>(matched: &'a Matched<'_>, member: &'a Member) -> Option<PublicPath<'a>> {
+    let prefix = matched.route.public_prefix.as_deref()?;
+    let port = match &member.endpoint.address {
+        UpstreamAddress::Tcp { port, .. } => *port,
+        UpstreamAddress::Unix(_) => 0,
+    };
+    Some(PublicPath {
+        prefix,
+        base_path: &member.base_path,
+        host: member.endpoint.host(),
+        port,
+        secure: member.endpoint.transport.tls.is_some(),
+    })
 }
 
 fn goes_out_chunked(inbound: &Inbound<'_>, head: &ResponseHead) -> bool {

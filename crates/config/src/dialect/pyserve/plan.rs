@@ -1,0 +1,305 @@
+//! The routes of a PyServe server before they are native ones: what takes which paths, in PyServe's
+//! terms, so that a path which asks for a password can do what it would do without one.
+
+use regex_automata::meta::Regex;
+
+use crate::dialect::build::{self, TableNode};
+use crate::source::Span;
+use crate::tree::Node;
+
+/// Paths that a route takes.
+pub(super) enum Takes {
+    /// This one.
+    Exact(String),
+    /// What begins with these whole segments.
+    Prefix(String),
+    /// What begins with these characters.
+    StartsWith(String),
+    /// What a regular expression is found in.
+    Regex { pattern: String, ignore_case: bool, compiled: Regex },
+}
+
+/// What becomes of the requests that a route takes.
+#[derive(Clone)]
+pub(super) enum Does {
+    /// They go to a backend, an index into [`Plan::backends`].
+    Proxy { backend: usize, path: Path },
+    /// They are answered from files.
+    Files { root: String, index: Option<String>, spa: bool, path: Path },
+    /// They are sent elsewhere.
+    Redirect { to: String, status: u16 },
+    /// They are answered with this.
+    Respond { status: u16, body: String, content_type: Option<String> },
+}
+
+/// What a backend gets of a path, or is looked up.
+#[derive(Clone)]
+pub(super) enum Path {
+    /// All of it.
+    Kept,
+    /// What is behind the route's prefix.
+    Stripped,
+    /// This.
+    Replaced(String),
+}
+
+impl Path {
+    fn put(&self, span: Span, route: &mut TableNode) {
+        match self {
+            Path::Kept => {}
+            Path::Stripped => route.put("strip_prefix", build::boolean(true, span)),
+            Path::Replaced(path) => route.put("rewrite_target", build::text(path.as_str(), span)),
+        }
+    }
+}
+
+/// A field to set.
+#[derive(Clone)]
+pub(super) struct Field {
+    pub(super) name: String,
+    pub(super) value: String,
+    pub(super) span: Span,
+}
+
+/// Who may come in.
+#[derive(Clone)]
+pub(super) struct Auth {
+    pub(super) username: String,
+    pub(super) password: String,
+    pub(super) span: Span,
+}
+
+/// A route.
+pub(super) struct Planned {
+    pub(super) takes: Takes,
+    pub(super) does: Does,
+    /// Set on requests to a backend.
+    pub(super) request: Vec<Field>,
+    /// Set on responses.
+    pub(super) response: Vec<Field>,
+    pub(super) cache_control: Option<Field>,
+    pub(super) auth: Option<Auth>,
+    /// It is for what nothing else takes.
+    pub(super) takes_the_rest: bool,
+    /// What it comes from.
+    pub(super) span: Span,
+}
+
+/// Where requests may be sent.
+pub(super) struct Backend {
+    pub(super) url: String,
+    pub(super) name: String,
+    pub(super) span: Span,
+}
+
+/// All routes.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub(super) routes: Vec<Planned>,
+    pub(super) backends: Vec<Backend>,
+    /// Directory of the files that answer where no route does.
+    pub(super) files: Option<String>,
+}
+
+impl Takes {
+    fn takes(&self, path: &str) -> bool {
+        match self {
+            Takes::Exact(own) => own == path,
+            Takes::Prefix(prefix) => covers(prefix, path),
+            Takes::StartsWith(start) => path.starts_with(start.as_str()),
+            Takes::Regex { compiled, .. } => compiled.is_match(path),
+        }
+    }
+}
+
+/// Whether a path is below a prefix, by whole segments.
+pub(super) fn covers(prefix: &str, path: &str) -> bool {
+    let rest = path.strip_prefix(prefix);
+    rest.is_some_and(|rest| rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'))
+}
+
+impl Planned {
+    pub(super) fn new(takes: Takes, does: Does, span: Span) -> Planned {
+        let (request, response) = (Vec::new(), Vec::new());
+        Planned {
+            takes,
+            does,
+            request,
+            response,
+            cache_control: None,
+            auth: None,
+            takes_the_rest: false,
+            span,
+        }
+    }
+}
+
+impl Plan {
+    /// The backend at a URL, which is added if it is new.
+    pub(super) fn backend(&mut self, url: String, name: &str, span: Span) -> usize {
+        if let Some(known) = self.backends.iter().position(|backend| backend.url == url) {
+            return known;
+        }
+        // Two that differ in the scheme or in the path behind the port get names that differ too.
+        let taken = self.backends.iter().any(|backend| backend.name == name);
+        let name = if taken { url.clone() } else { name.to_owned() };
+        self.backends.push(Backend { url, name, span });
+        self.backends.len() - 1
+    }
+
+    /// The prefix route for exactly these paths.
+    pub(super) fn prefix(&self, path: &str) -> Option<&Planned> {
+        let same = |route: &&Planned| matches!(&route.takes, Takes::Prefix(own) if own == path);
+        self.routes.iter().find(same)
+    }
+
+    /// The route for exactly this path.
+    pub(super) fn exact(&mut self, path: &str) -> Option<&mut Planned> {
+        let same = |route: &&mut Planned| matches!(&route.takes, Takes::Exact(own) if own == path);
+        self.routes.iter_mut().find(same)
+    }
+
+    /// The route that takes a path, in the order in which native routes are asked.
+    pub(super) fn find(&self, path: &str) -> Option<&Planned> {
+        let taking = || self.routes.iter().filter(|route| route.takes.takes(path));
+        let exact = taking().find(|route| matches!(route.takes, Takes::Exact(_)));
+        let regex = || taking().find(|route| matches!(route.takes, Takes::Regex { .. }));
+        let length = |route: &&Planned| match &route.takes {
+            Takes::Prefix(text) | Takes::StartsWith(text) => text.len(),
+            Takes::Exact(_) | Takes::Regex { .. } => 0,
+        };
+        exact.or_else(regex).or_else(|| taking().max_by_key(length))
+    }
+
+    /// What becomes of one path: as the route that takes it says, which is `prefix` if it is one.
+    pub(super) fn does_at(&self, path: &str) -> Option<Does> {
+        let route = self.find(path)?;
+        let behind = |prefix: &str| {
+            let rest = path.strip_prefix(prefix).unwrap_or(path);
+            if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") }
+        };
+        let mut does = route.does.clone();
+        if let (
+            Takes::Prefix(prefix),
+            Does::Proxy { path: sent, .. } | Does::Files { path: sent, .. },
+        ) = (&route.takes, &mut does)
+            && matches!(sent, Path::Stripped)
+        {
+            *sent = Path::Replaced(behind(prefix));
+        }
+        Some(does)
+    }
+
+    /// The native routes, in the order in which they are asked.
+    pub(super) fn build(&self) -> Vec<Node> {
+        self.routes.iter().map(|route| self.route(route)).collect()
+    }
+
+    fn route(&self, route: &Planned) -> Node {
+        let span = route.span;
+        let mut node = TableNode::at(span);
+        let (path, kind) = match &route.takes {
+            Takes::Exact(path) => (path, Some("exact")),
+            Takes::Prefix(path) => (path, None),
+            Takes::StartsWith(path) => (path, Some("starts_with")),
+            Takes::Regex { pattern, ignore_case: false, .. } => (pattern, Some("regex")),
+            Takes::Regex { pattern, ignore_case: true, .. } => (pattern, Some("regex_ignore_case")),
+        };
+        node.put("path", build::text(path.as_str(), span));
+        node.put_some("match", kind.map(|kind| build::text(kind, span)));
+        self.action(route, &mut node);
+        for (table, fields) in
+            [("request_headers", &route.request), ("response_headers", &route.response)]
+        {
+            if let Some(first) = fields.first() {
+                node.within(table, first.span, |table| {
+                    table.within("set", first.span, |set| {
+                        for field in fields {
+                            set.put(
+                                field.name.as_str(),
+                                build::text(field.value.as_str(), field.span),
+                            );
+                        }
+                    });
+                });
+            }
+        }
+        if let Some(auth) = &route.auth {
+            node.put("auth", auth.build());
+        }
+        node.build()
+    }
+
+    fn action(&self, route: &Planned, node: &mut TableNode) {
+        let span = route.span;
+        let yes = || build::boolean(true, span);
+        match &route.does {
+            Does::Proxy { backend, path } => {
+                let name = self.backends.get(*backend).map_or("", |backend| backend.name.as_str());
+                node.put("upstream", build::text(name, span));
+                path.put(span, node);
+                node.put("websocket", yes());
+                node.put("rewrite_location", yes());
+            }
+            Does::Files { root, index, spa, path } => {
+                node.put("root", build::text(root.as_str(), span));
+                let index = index.as_deref();
+                node.put_some("index_files", index.map(|name| build::texts([name], span)));
+                if *spa {
+                    node.put("spa_fallback", build::text(index.unwrap_or("index.html"), span));
+                }
+                path.put(span, node);
+                let field = route.cache_control.as_ref();
+                node.put_some(
+                    "cache_control",
+                    field.map(|field| build::text(field.value.as_str(), field.span)),
+                );
+            }
+            Does::Redirect { to, status } => {
+                // A dollar sign stands for itself in PyServe.
+                node.put("redirect", build::text(to.replace('$', "${}"), span));
+                if *status != 302 {
+                    node.put("status", build::number(*status, span));
+                }
+            }
+            Does::Respond { status, body, content_type } => {
+                node.put("status", build::number(*status, span));
+                if !body.is_empty() {
+                    node.put("body", build::text(body.as_str(), span));
+                    node.put_some(
+                        "content_type",
+                        content_type
+                            .as_ref()
+                            .map(|media_type| build::text(media_type.as_str(), span)),
+                    );
+                }
+            }
+        }
+    }
+
+    /// The native upstreams.
+    pub(super) fn upstreams(&self) -> Vec<Node> {
+        let upstream = |backend: &Backend| {
+            let mut node = TableNode::at(backend.span);
+            node.put("name", build::text(backend.name.as_str(), backend.span));
+            node.put("url", build::text(backend.url.as_str(), backend.span));
+            // There is no other one to go to: each request is tried, and its failure is a 502.
+            node.put("max_fails", build::number(0, backend.span));
+            node.build()
+        };
+        self.backends.iter().map(upstream).collect()
+    }
+}
+
+impl Auth {
+    fn build(&self) -> Node {
+        let span = self.span;
+        let mut users = TableNode::at(span);
+        users.put(self.username.as_str(), build::text(format!("plain:{}", self.password), span));
+        let mut auth = TableNode::at(span);
+        auth.put("type", build::text("basic", span));
+        auth.put("realm", build::text("Restricted Area", span));
+        auth.put("users", users);
+        auth.build()
+    }
+}
