@@ -121,18 +121,24 @@ fn assemble<T: AsRef<[u8]>>(files: &[(PathBuf, T)], options: &Options<'_>) -> As
         found.extend(context.into_diagnostics());
     }
     let notes = found.iter().filter(|found| found.severity != Severity::Error).cloned().collect();
+    let mistaken = Mistaken::of(&found, &dialects, &sources);
     let context = Context::new(&sources, Dialect::Native, options);
     let model = native::decode(&context, &roots);
     concealed.extend(context.concealed());
-    found.extend(context.into_diagnostics());
+    let native = context.into_diagnostics().into_iter();
+    found.extend(native.filter(|found| mistaken.leaves_true(found, &sources)));
     for diagnostic in found {
         if unread.leaves_true(&diagnostic, &sources) {
             out.push(diagnostic);
         }
     }
     sources.conceal(&concealed);
-    let diagnostics = out.into_sorted();
-    let refused = diagnostics.iter().any(|found| found.severity == Severity::Error);
+    let is_error = |found: &Diagnostic| found.severity == Severity::Error;
+    let mut diagnostics = out.into_sorted();
+    if model.is_none() && !diagnostics.iter().any(is_error) {
+        diagnostics.push(nothing_to_serve());
+    }
+    let refused = diagnostics.iter().any(is_error);
     let loaded = Loaded { model: model.filter(|_| !refused), diagnostics, sources };
     Assembled { loaded, roots, dialects, notes }
 }
@@ -219,10 +225,44 @@ impl Unread {
             Code::UnknownUpstream => !self.tables && !self.files,
             _ => true,
         };
-        let line = |span: Span| Some((span.file, sources.get(span.file)?.line_of(span.start)));
-        let broken = found.span.and_then(line).is_some_and(|line| self.lines.contains(&line));
+        let line = found.span.and_then(|span| line(span, sources));
+        let broken = line.is_some_and(|line| self.lines.contains(&line));
         about_what_is_there && !broken
     }
+}
+
+/// What front ends could not translate because it is wrong.
+struct Mistaken {
+    /// Files in dialects of front ends that found mistakes.
+    files: HashSet<usize>,
+    /// Lines with mistakes, by file and zero-based number.
+    lines: HashSet<(usize, usize)>,
+}
+
+impl Mistaken {
+    fn of(found: &[Diagnostic], dialects: &[(usize, Dialect)], sources: &Sources) -> Mistaken {
+        let errors = found.iter().filter(|found| found.severity == Severity::Error);
+        let places: Vec<Span> = errors.filter_map(|found| found.span).collect();
+        let of = |span: &Span| dialects.iter().find(|(file, _)| *file == span.file);
+        let wrong: Vec<Dialect> = places.iter().filter_map(of).map(|(_, it)| *it).collect();
+        let lines = places.iter().filter_map(|span| line(*span, sources)).collect();
+        let files = dialects.iter().filter(|(_, dialect)| wrong.contains(dialect));
+        Mistaken { files: files.map(|(file, _)| *file).collect(), lines }
+    }
+
+    /// Whether a finding about the translation is more than a consequence of a mistake that the front
+    /// end has reported in words of the dialect.
+    fn leaves_true(&self, found: &Diagnostic, sources: &Sources) -> bool {
+        let Some(span) = found.span else { return true };
+        let misses = matches!(found.code, Code::MissingKey | Code::Unused | Code::UnknownUpstream);
+        let reported = line(span, sources).is_some_and(|line| self.lines.contains(&line));
+        !self.files.contains(&span.file) || !misses && !reported
+    }
+}
+
+/// The file and the zero-based number of the line that a place begins in.
+fn line(span: Span, sources: &Sources) -> Option<(usize, usize)> {
+    Some((span.file, sources.get(span.file)?.line_of(span.start)))
 }
 
 fn not_utf8(source: &Source, file: usize, at: usize) -> Diagnostic {
@@ -231,6 +271,13 @@ fn not_utf8(source: &Source, file: usize, at: usize) -> Diagnostic {
     Diagnostic::error(Code::Syntax, span, "the file is not UTF-8 text")
         .label("the first byte that is not")
         .help("save it as UTF-8")
+}
+
+/// Front ends made nothing of the files and had no other error.
+fn nothing_to_serve() -> Diagnostic {
+    let span = Span { file: 0, start: 0, end: 0 };
+    Diagnostic::error(Code::MissingKey, span, "the configuration has no site")
+        .help("there is nothing in it that could be served")
 }
 
 fn unknown_dialect(path: &Path, file: usize) -> Diagnostic {

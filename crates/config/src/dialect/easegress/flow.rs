@@ -58,7 +58,7 @@ pub(super) fn expand(
         at += 1;
         if at == ROUTES_MAX {
             let message = format!("more than {ROUTES_MAX} ways through the flow");
-            context.push(Diagnostic::error(Code::BadValue, pipeline.place, message));
+            pipeline.say(context, Diagnostic::error(Code::BadValue, pipeline.place, message));
             break;
         }
     }
@@ -84,6 +84,7 @@ struct End {
 impl<'n> Ways<'_, 'n> {
     /// Adds what happens from a step on to a route.
     fn route(&mut self, context: &Context<'_>, start: Start, route: &mut TableNode) {
+        let first = self.starts.first() == Some(&start);
         let Start { step, mut changes } = start;
         let mut ends = Ends::default();
         let mut next = Some(step);
@@ -91,14 +92,14 @@ impl<'n> Ways<'_, 'n> {
         while let Some((at, step)) = next.and_then(|at| Some((at, self.step(at)?))) {
             let Some(filter) = self.filter(step) else { break };
             if filter.part.role == Role::Answer && answered {
-                second(context, step, filter);
+                self.pipeline.say(context, second(step, filter));
                 break;
             }
             next = self.after(at, step);
             self.ends(context, filter, step, &changes, answered, &mut ends);
             match filter.part.role {
                 Role::Guard => merge(route, &filter.part.route),
-                Role::Request if answered => late(context, step),
+                Role::Request if answered => self.pipeline.say(context, late(step)),
                 Role::Request => {
                     merge(route, &filter.part.route);
                     changes.extend(step.filter);
@@ -109,7 +110,7 @@ impl<'n> Ways<'_, 'n> {
                     let to = next.map(|step| Start { step, changes: changes.clone() });
                     ends.0.insert(ANSWERED, End { to, span: step.span });
                 }
-                Role::Response if !answered => early(context, step),
+                Role::Response if first && !answered => self.pipeline.say(context, early(step)),
                 Role::Response => {}
             }
         }
@@ -150,7 +151,10 @@ impl<'n> Ways<'_, 'n> {
             let to =
                 jump.and_then(|jump| jump.to).map(|step| Start { step, changes: changes.to_vec() });
             for word in *words {
-                ends.add(context, word, End { to: to.clone(), span: span(jump, step) }, answered);
+                let end = End { to: to.clone(), span: span(jump, step) };
+                if let Some(conflict) = ends.add(word, end).filter(|_| !answered) {
+                    self.pipeline.say(context, conflict);
+                }
             }
         }
     }
@@ -225,48 +229,40 @@ fn span(jump: Option<&Jump<'_>>, step: &Step<'_>) -> Span {
 
 impl Ends {
     /// A native route has one way on for each way to end, whichever step it was.
-    fn add(&mut self, context: &Context<'_>, word: &'static str, end: End, answered: bool) {
-        match self.0.get(word) {
-            Some(first) if first.to != end.to && !answered => {
-                let message = "two filters of one kind that lead on in different ways";
-                context.push(
-                    Diagnostic::error(Code::Conflict, end.span, message)
-                        .label("leads elsewhere")
-                        .also(first.span, "than this one does")
-                        .help("a route of Ravelin has one way on for each result: let both lead to the same step"),
-                );
-            }
-            Some(_) => {}
-            None => _ = self.0.insert(word, end),
-        }
+    fn add(&mut self, word: &'static str, end: End) -> Option<Diagnostic> {
+        let Some(first) = self.0.get(word) else {
+            self.0.insert(word, end);
+            return None;
+        };
+        let message = "two filters of one kind that lead on in different ways";
+        (first.to != end.to).then(|| {
+            Diagnostic::error(Code::Conflict, end.span, message)
+                .label("leads elsewhere")
+                .also(first.span, "than this one does")
+                .help("a route has one way on for each result: let both lead to the same step")
+        })
     }
 }
 
-fn second(context: &Context<'_>, step: &Step<'_>, filter: &Filter<'_>) {
+fn second(step: &Step<'_>, filter: &Filter<'_>) -> Diagnostic {
     let message = format!("`{}` comes after a filter that has answered", step.name);
-    context.push(
-        Diagnostic::error(Code::Conflict, step.span, message)
-            .label(format!("a {} answers too", filter.kind.name))
-            .help("a request has one answer: end the flow before this step with `jumpIf: {\"\": END}`, and lead to it by a result"),
-    );
+    Diagnostic::error(Code::Conflict, step.span, message)
+        .label(format!("a {} answers too", filter.kind.name))
+        .help("a request has one answer: end the flow before this step with `jumpIf: {\"\": END}`, and lead to it by a result")
 }
 
-fn late(context: &Context<'_>, step: &Step<'_>) {
+fn late(step: &Step<'_>) -> Diagnostic {
     let message = format!("`{}` comes after the request was sent", step.name);
-    context.push(
-        Diagnostic::warning(Code::Unused, step.span, message)
-            .label("changes nothing")
-            .help("write it before the Proxy"),
-    );
+    Diagnostic::warning(Code::Unused, step.span, message)
+        .label("changes nothing")
+        .help("write it before the Proxy")
 }
 
-fn early(context: &Context<'_>, step: &Step<'_>) {
+fn early(step: &Step<'_>) -> Diagnostic {
     let message = format!("`{}` comes before there is a response", step.name);
-    context.push(
-        Diagnostic::error(Code::Conflict, step.span, message)
-            .label("Easegress ends here with `responseNotFound`")
-            .help("write it after the Proxy"),
-    );
+    Diagnostic::error(Code::Conflict, step.span, message)
+        .label("Easegress ends here with `responseNotFound`")
+        .help("write it after the Proxy")
 }
 
 /// A flow without a filter that answers.
@@ -274,11 +270,10 @@ fn nobody(context: &Context<'_>, pipeline: &Pipeline<'_>, step: usize, route: &m
     let place = pipeline.flow.get(step).map_or(pipeline.place, |step| step.span);
     if step == 0 && !route.has("redirects") {
         let message = format!("the Pipeline `{}` answers nothing", pipeline.name);
-        context.push(
-            Diagnostic::warning(Code::Unused, place, message)
-                .label("what comes to its end is answered 503")
-                .help("add a `Proxy` or a `WebSocketProxy`"),
-        );
+        let warning = Diagnostic::warning(Code::Unused, place, message)
+            .label("what comes to its end is answered 503")
+            .help("add a `Proxy` or a `WebSocketProxy`");
+        pipeline.say(context, warning);
     }
     route.put("status", number(503, place));
 }

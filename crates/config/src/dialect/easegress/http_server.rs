@@ -11,13 +11,10 @@ use super::certificates::Manager;
 use super::notes::{Note, not_in_effect};
 use super::pipeline::{Pipeline, Pipelines};
 use super::rules::{self, IP_FILTER, RULES};
-use super::{NAME, VERSION, certificates, flow};
+use super::{NAME, VERSION, certificates, copy, flow};
 
 /// What Easegress takes of a request body where nothing is said: 4 MiB.
 const BODY_DEFAULT: i64 = 4 << 20;
-/// What Easegress takes of connections where nothing is said.
-const CONNECTIONS_DEFAULT: i64 = 10_240;
-
 pub(super) static HTTP_SERVER: Section = Section {
     path: "HTTPServer",
     list: false,
@@ -201,22 +198,11 @@ fn listen(table: &Table<'_>, site: &mut TableNode) {
     }
 }
 
+/// What is said about connections; what is not said is the same natively.
 fn connections(table: &Table<'_>, site: &mut TableNode) {
-    let place = table.span;
-    if let Some(entry) = table.peek("keepAlive") {
-        let on = table.boolean("keepAlive").unwrap_or(true);
-        site.put("keep_alive", boolean(on, entry.node.span));
-    } else {
-        table.take("keepAlive");
-    }
-    let timeout = table.peek("keepAliveTimeout").map(|entry| entry.node.clone());
-    match table.duration("keepAliveTimeout").and(timeout) {
-        Some(node) => site.put("keep_alive_timeout", node),
-        None => site.put("keep_alive_timeout", text("60s", place)),
-    }
-    let most = table.integer("maxConnections");
-    let (most, span) = most.map_or((CONNECTIONS_DEFAULT, place), |most| (most.value, most.span));
-    site.put("max_connections", number(most, span));
+    copy(table, "keepAlive", site, "keep_alive");
+    copy(table, "keepAliveTimeout", site, "keep_alive_timeout");
+    copy(table, "maxConnections", site, "max_connections");
 }
 
 /// A bound of request bodies.

@@ -7,7 +7,7 @@ use crate::schema::{Kind, Section, now};
 use crate::source::Span;
 use crate::tree::Value;
 
-use super::rules::{regexp, strings};
+use super::rules::{escape, regexp, strings};
 
 pub(super) static FILTER: Section = Section {
     path: "pools.filter",
@@ -165,46 +165,58 @@ fn empty(table: &Table<'_>) {
     );
 }
 
-/// Methods and paths, one table for each way to match.
+/// Methods and paths.
 fn urls(table: &Table<'_>) -> Vec<TableNode> {
-    table.tables("urls").into_iter().flat_map(url_rule).collect()
+    let rules = table.tables("urls").into_iter().map(|rule| {
+        let found = methods_and_url(&rule);
+        rule.finish();
+        found
+    });
+    rules.collect()
 }
 
-/// One rule with `methods` and `url`, as keys of a native table with `methods`, `path` and `match`.
-fn url_rule(table: Table<'_>) -> Vec<TableNode> {
-    let found = methods_and_url(&table);
-    table.finish();
-    found
-}
-
-/// The same of a table with more keys.
-pub(super) fn methods_and_url(table: &Table<'_>) -> Vec<TableNode> {
+/// `methods` and `url` of a table, as native `methods`, `path` and `match`.
+pub(super) fn methods_and_url(table: &Table<'_>) -> TableNode {
     let place = table.span;
-    let mut methods = TableNode::at(place);
+    let mut native = TableNode::at(place);
     let written = table.texts("methods").unwrap_or_default();
     if !written.is_empty() {
-        methods.put("methods", strings(&written, place));
+        native.put("methods", strings(&written, place));
     }
     table.require("url", "{prefix: /api}");
-    let Some(url) = table.table("url") else { return vec![methods] };
-    let mut found = Vec::new();
-    let mut add = |path: &str, kind: &str, span: Span| {
-        let mut way = methods.clone();
-        way.put("path", text(path, span));
-        way.put("match", text(kind, span));
-        found.push(way);
-    };
+    let Some(url) = table.table("url") else { return native };
+    let mut ways: Vec<(&str, &str, Span)> = Vec::new();
     for (key, kind) in [("exact", "exact"), ("prefix", "starts_with"), ("regex", "regex")] {
         let Some(path) = url.text(key).filter(|path| !path.value.is_empty()) else { continue };
         if kind != "regex" || regexp(url.context(), key, path).is_some() {
-            add(path.value, kind, path.span);
+            ways.push((path.value, kind, path.span));
         }
     }
     // No path is empty.
     let empty = url.boolean("empty").unwrap_or(false);
-    if found.is_empty() && !empty && !url.has("regex") {
+    if ways.is_empty() && !empty && !url.has("regex") {
         self::empty(&url);
     }
     url.finish();
-    found
+    match ways[..] {
+        [] => {}
+        [(path, kind, span)] => {
+            native.put("path", text(path, span));
+            native.put("match", text(kind, span));
+        }
+        [(.., span), ..] => {
+            // One is enough.
+            let patterns: Vec<String> = ways
+                .iter()
+                .map(|(path, kind, _)| match *kind {
+                    "exact" => format!("^{}$", escape(path)),
+                    "starts_with" => format!("^{}", escape(path)),
+                    _ => format!("(?:{path})"),
+                })
+                .collect();
+            native.put("path", text(patterns.join("|"), span));
+            native.put("match", text("regex", span));
+        }
+    }
+    native
 }

@@ -1,6 +1,6 @@
 //! `kind: Pipeline`: filters, their order, and what happens when one of them refuses.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use crate::decode::{Context, Spanned, Table, nearest};
 use crate::diagnostic::{Code, Diagnostic};
@@ -51,6 +51,8 @@ pub(super) struct Pipeline<'n> {
     pub(super) flow: Vec<Step<'n>>,
     /// Some path leads to it.
     pub(super) used: Cell<bool>,
+    /// Places of its flow about which everything is said.
+    pub(super) said: RefCell<Vec<Span>>,
 }
 
 /// One step of a flow.
@@ -74,6 +76,15 @@ pub(super) struct Jump<'n> {
 }
 
 impl Pipeline<'_> {
+    /// Reports something about its flow, once however many paths lead there.
+    pub(super) fn say(&self, context: &Context<'_>, finding: Diagnostic) {
+        let mut said = self.said.borrow_mut();
+        if !finding.span.is_some_and(|span| said.contains(&span)) {
+            said.extend(finding.span);
+            context.push(finding);
+        }
+    }
+
     /// The entries of all its pools.
     pub(super) fn upstreams(&self) -> impl Iterator<Item = Node> + '_ {
         self.used().flat_map(|filter| filter.part.upstreams.iter().cloned())
@@ -150,7 +161,7 @@ pub(super) fn decode<'n>(
     }
     table.finish();
     policies.finish(context);
-    Pipeline { name, place, filters, flow, used: Cell::new(false) }
+    Pipeline { name, place, filters, flow, used: Cell::new(false), said: RefCell::default() }
 }
 
 /// A filter that stands alone, as a pipeline of its own.
@@ -160,7 +171,14 @@ pub(super) fn around<'n>(context: &'n Context<'n>, object: &Object<'n>) -> Optio
     let filter = filter::decode(context, object.node, name, &policies)?;
     let flow = vec![Step { filter: Some(0), name, span: object.node.span, jumps: Vec::new() }];
     let used = Cell::new(false);
-    Some(Pipeline { name, place: object.node.span, filters: vec![filter], flow, used })
+    Some(Pipeline {
+        name,
+        place: object.node.span,
+        filters: vec![filter],
+        flow,
+        used,
+        said: RefCell::default(),
+    })
 }
 
 /// The tables of a list whose sections go by their kinds.

@@ -72,18 +72,15 @@ pub(super) fn decode(table: &Table<'_>, _: &Site<'_>) -> Part {
     let default = table.text("defaultPolicyRef").filter(|name| !name.value.is_empty());
     let mut route = TableNode::at(place);
     for url in table.tables("urls") {
-        let ways = matcher::methods_and_url(&url);
+        let requests = matcher::methods_and_url(&url);
         let own = url.text("policyRef").filter(|name| !name.value.is_empty());
         let span = url.span;
         url.finish();
-        let Some(limit) = find(table, &policies, own.or(default), span) else { continue };
-        for way in ways {
-            let mut limit = limit.clone();
-            way.entries()
-                .iter()
-                .for_each(|entry| limit.put(entry.key.as_str(), entry.node.clone()));
-            route.push("rate_limit", limit);
+        let Some(mut limit) = find(table, &policies, own.or(default), span) else { continue };
+        for entry in requests.entries() {
+            limit.put(entry.key.as_str(), entry.node.clone());
         }
+        route.push("rate_limit", limit);
     }
     Part::new(Role::Guard, route)
 }

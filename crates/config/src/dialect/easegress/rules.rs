@@ -183,7 +183,7 @@ impl Hosts {
 }
 
 /// A regular expression for a text.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {
         if !c.is_alphanumeric() {

@@ -8,7 +8,7 @@ use crate::schema::{Kind, Section, now};
 use crate::tree::{Node, Value};
 
 use super::filter::{Part, Role, Site};
-use super::rules::{regexp, strings};
+use super::rules::{escape, regexp, strings};
 use super::{NAME, copy};
 
 pub(super) static VALIDATOR: Section = Section {
@@ -106,12 +106,19 @@ fn headers(table: &Table<'_>) -> Option<TableNode> {
         let pattern = field.text("regexp").filter(|pattern| !pattern.value.is_empty());
         field.finish();
         let mut native = TableNode::at(place);
-        if !values.is_empty() {
-            native.put("values", strings(&values, place));
-        }
-        if let Some(pattern) = pattern {
-            regexp(context, "regexp", pattern);
-            native.put("regex", text(pattern.value, pattern.span));
+        match pattern {
+            Some(pattern) if values.is_empty() => {
+                regexp(context, "regexp", pattern);
+                native.put("regex", text(pattern.value, pattern.span));
+            }
+            Some(pattern) => {
+                regexp(context, "regexp", pattern);
+                let values: Vec<String> = values.iter().map(|value| escape(value.value)).collect();
+                let either = format!("^(?:{})$|(?:{})", values.join("|"), pattern.value);
+                native.put("regex", text(either, pattern.span));
+            }
+            None if values.is_empty() => {}
+            None => native.put("values", strings(&values, place)),
         }
         if native.is_empty() {
             context.push(
