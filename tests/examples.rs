@@ -10,7 +10,7 @@ fn every_example_checks_and_starts() {
     let mut names: Vec<_> = std::fs::read_dir(&dir)
         .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with(".toml"))
+        .filter(|name| [".toml", ".yaml"].iter().any(|end| name.ends_with(end)))
         .collect();
     names.sort();
     assert!(!names.is_empty(), "no examples in {}", dir.display());
@@ -20,7 +20,11 @@ fn every_example_checks_and_starts() {
         // The authority on the internet is not to be asked.
         let text = text.replace("staging = true", "directory_url = \"https://127.0.0.1:1/\"");
         let pair = Authority::new().server(&["localhost"]);
-        let setup = Setup::new(&on_free_ports(&text))
+        let setup = match name.ends_with(".toml") {
+            true => Setup::new(&on_free_ports(&text)),
+            false => Setup::of("config.yaml", &on_free_ports_in_yaml(&text)),
+        };
+        let setup = setup
             .file("static/index.html", "x")
             .file("site.pem", pair.certificate)
             .file("site.key", pair.key);
@@ -33,6 +37,28 @@ fn every_example_checks_and_starts() {
             false => assert!(ravelin.get("/").status > 0, "{name}"),
         }
     }
+}
+
+/// The same configuration in YAML with every port to listen at replaced by a free one: those that
+/// stand in their line alone.
+fn on_free_ports_in_yaml(yaml: &str) -> String {
+    let mut kind = "";
+    let line = |line: &str| {
+        // Of PyServe's tables `server` has it, of Easegress's objects those of this kind.
+        match line.split_once(':') {
+            Some(("kind", value)) => kind = if value.trim() == "HTTPServer" { "here" } else { "" },
+            Some(("server", _)) => kind = "here",
+            _ => {}
+        }
+        let indent = line.len() - line.trim_start().len();
+        match line.trim_start().strip_prefix("port:") {
+            Some(_) if indent <= 2 && kind == "here" => {
+                format!("{}port: {}\n", &line[..indent], free_port())
+            }
+            _ => format!("{line}\n"),
+        }
+    };
+    yaml.lines().map(line).collect()
 }
 
 /// The status that the first address answers a request over TLS with. What the certificate says is

@@ -20,6 +20,7 @@ mod peers;
 mod process;
 mod proxy_protocol;
 mod ravelin;
+mod same;
 mod temp;
 mod tls_client;
 
@@ -38,6 +39,7 @@ pub use peers::*;
 pub use process::*;
 pub use proxy_protocol::*;
 pub use ravelin::*;
+pub use same::*;
 pub use temp::*;
 pub use tls_client::*;
 

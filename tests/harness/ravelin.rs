@@ -26,6 +26,7 @@ pub struct Setup {
     dir: TempDir,
     listeners: usize,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     open_files: Option<u64>,
 }
 
@@ -35,7 +36,12 @@ impl Setup {
         let dir = TempDir::new();
         dir.write("ravelin.toml", toml);
         let args = ["run", "-c", "ravelin.toml"].map(str::to_owned).to_vec();
-        Setup { dir, listeners: 1, args, open_files: None }
+        Setup { dir, listeners: 1, args, env: Vec::new(), open_files: None }
+    }
+
+    /// The same with a configuration of another name, and so perhaps in another dialect.
+    pub fn of(name: &str, text: &str) -> Setup {
+        Setup::new("").file(name, text).args(&["run", "-c", name])
     }
 
     /// Puts a file into the directory.
@@ -54,6 +60,21 @@ impl Setup {
     pub fn args(mut self, args: &[&str]) -> Setup {
         self.args = args.iter().map(|&a| a.to_owned()).collect();
         self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn env(mut self, name: &str, value: impl ToString) -> Setup {
+        self.env.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Runs another command in the same directory and environment, to its end.
+    #[track_caller]
+    pub fn run(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(binary());
+        command.args(args).current_dir(self.dir()).stdin(Stdio::null());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        run_to_end(command)
     }
 
     /// Limits the descriptors the process may have.
@@ -79,6 +100,7 @@ impl Setup {
             }
         };
         command.args(&self.args).current_dir(self.dir.path());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
         let stdout = Lines::read(child.stdout.take().unwrap());

@@ -258,10 +258,17 @@ impl Output {
     }
 }
 
+/// Opens a file to append to; it and the directories above it are made if they are not there.
 fn open_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path).map_err(|error| {
+    let open = || OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path);
+    let opened = match (open(), path.parent()) {
+        (Err(error), Some(directory)) if error.kind() == ErrorKind::NotFound => {
+            std::fs::create_dir_all(directory).and_then(|()| open())
+        }
+        (opened, _) => opened,
+    };
+    opened.map_err(|error| {
         let hint = match error.kind() {
-            ErrorKind::NotFound => "; create its directory first",
             ErrorKind::PermissionDenied => "; choose a file this user may write",
             _ => "",
         };

@@ -119,11 +119,15 @@ fn files_and_welcome(server: &Table<'_>, start: Span, plan: &mut Plan) {
 fn listen(server: &Table<'_>) -> Node {
     let context = server.context();
     let port = server.integer("port").map_or(8000, |port| port.value);
-    let backlog = server.integer("backlog");
+    if let Some(backlog) = server.integer("backlog") {
+        context.push(
+            Diagnostic::note(Code::NotInEffect, backlog.span, "`backlog` is not used")
+                .label("connections wait in the system's own backlog"),
+        );
+    }
     let Some(host) = server.text("host") else {
         return build::texts([format!("127.0.0.1:{port}")], server.span);
     };
-    _ = backlog;
     let address = match host.value {
         "localhost" => "127.0.0.1".to_owned(),
         "" | "*" => String::new(),
