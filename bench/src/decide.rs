@@ -56,6 +56,7 @@ fn decide_one(snapshot: &Snapshot, host: &str, target: &str) -> bool {
         listener: 0,
         method: b"GET",
         host: host.name(),
+        authority: b"",
         path: &target.path,
         query: target.query,
         fields: Fields::default(),

@@ -147,6 +147,10 @@ impl Request {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.head.get(name)
     }
+
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        self.head.all(name)
+    }
 }
 
 /// A stream socket of either family, or TLS on one.

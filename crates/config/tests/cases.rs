@@ -283,6 +283,8 @@ fn describe_route(out: &mut String, site: &Site, route: &Route) {
     more("redirects", format!("{:?}", route.redirects), "[]".to_owned());
     more("split", format!("{:?}", route.split), "[]".to_owned());
     more("mirror", format!("{:?}", route.mirror), "None".to_owned());
+    more("response_when", format!("{:?}", route.response_when), "[]".to_owned());
+    more("failure_statuses", format!("{:?}", route.failure_statuses), "[(500, 599)]".to_owned());
     more("on_result", format!("{:?}", route.on_result), "[]".to_owned());
 }
 

@@ -67,6 +67,10 @@ fn write_section(text: &mut String, section: &Section) {
         if is_instead_of_another(section, key.name) {
             continue;
         }
+        // The keys of the other types contradict the first one.
+        if section.path.ends_with(".auth") && !AUTH_KEYS.contains(&key.name) {
+            continue;
+        }
         if let Some(sample) = sample(section, key) {
             _ = writeln!(text, "{} = {sample}", key.name);
         }
@@ -89,6 +93,9 @@ fn is_instead_of_another(section: &Section, key: &str) -> bool {
     }
 }
 
+/// Those of `type = "basic"`.
+const AUTH_KEYS: &[&str] = &["type", "realm", "strip", "users", "file", "user_header"];
+
 fn sample(section: &Section, key: &Key) -> Option<String> {
     let specific = match (section.path, key.name) {
         (_, "hostname") => Some("\"a.example\""),
@@ -100,6 +107,7 @@ fn sample(section: &Section, key: &Key) -> Option<String> {
         (_, "email") => Some("\"a@a.example\""),
         (_, "directory_url") => Some("\"https://ca.example\""),
         (_, "path" | "rewrite_target") => Some("\"/x\""),
+        (_, "users") => Some("{ a = \"plain:x\" }"),
         (_, "upstream") => Some("\"x\""),
         // What contradicts no other key.
         ("sites.proxy.upstreams", "backup" | "down" | "drain") => Some("false"),
@@ -114,6 +122,7 @@ fn sample(section: &Section, key: &Key) -> Option<String> {
         (_, "on_result") => Some("{ timeout = \"end\" }"),
         (_, "share") => Some("\"5%\""),
         (_, "by") => Some("\"header:X-A\""),
+        (_, "failure_statuses") => Some("[\"5xx\"]"),
         (_, "mismatch") => Some("400"),
         ("sites.routes.redirects", "status") => Some("302"),
         (_, "error_pages") => Some("{ 404 = \"x\" }"),

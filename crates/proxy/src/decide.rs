@@ -7,11 +7,16 @@ mod trace;
 
 pub use trace::{Step, Trace};
 
+use config::model::Outcome;
 use net::tls::PolicyId;
 use wire::head::Upgrade;
 
+use crate::exchange::Inbound;
+use crate::filters::Edits;
+use crate::guards::cors::Cors;
 use crate::pool::Pool;
-use crate::routes::{Fields, Found, LocalAction, Missed, Route, RouteAction};
+use crate::redirect::Parts;
+use crate::routes::{Fields, Found, LocalAction, Missed, Route, RouteAction, Split};
 use crate::snapshot::{ProxySite, Site, Snapshot, ToHttps};
 
 /// What a decision may depend on.
@@ -23,6 +28,8 @@ pub struct Request<'a> {
     pub method: &'a [u8],
     /// Lower-case host without port; empty if the client sent none.
     pub host: &'a str,
+    /// Host and port as the client named them.
+    pub authority: &'a [u8],
     /// Canonical path; "*" for the asterisk form.
     pub path: &'a [u8],
     /// As received, without "?".
@@ -42,6 +49,8 @@ pub struct Request<'a> {
 pub struct Decision<'s> {
     /// The site that answers.
     pub site: &'s Site,
+    /// The route that takes it, if one does.
+    pub route: Option<&'s Route>,
     /// How.
     pub action: Action<'s>,
 }
@@ -51,6 +60,8 @@ pub struct Decision<'s> {
 pub enum Action<'s> {
     /// Forwarded to an endpoint of a pool.
     Proxy(Matched<'s>),
+    /// Redirected there by the route, with this status.
+    Redirect(&'s Route, Vec<u8>, u16),
     /// Answered by the route itself.
     Local(&'s Route, &'s LocalAction),
     /// Answered from the site's files.
@@ -84,6 +95,20 @@ pub struct Matched<'s> {
     pub upgrade: bool,
 }
 
+impl<'s> Matched<'s> {
+    /// The same with the pool that the route has for some requests, if this is one of them.
+    pub(crate) fn split(self, inbound: &Inbound<'_>, request: &Request<'_>) -> Self {
+        let takes = |split: &&Split| {
+            split.takes(request, inbound.connection.client.text(), || {
+                inbound.connection.worker.next_random()
+            })
+        };
+        let split = self.route.split.iter().find(takes);
+        let pool = split.and_then(|split| self.proxy.pools.get(split.pool));
+        Self { pool: pool.unwrap_or(self.pool), ..self }
+    }
+}
+
 /// The pages below `/api/health`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
@@ -109,43 +134,91 @@ pub fn decide<'s>(
     trace.add(|| Step::Site(site.name.clone()));
     // What one policy let in must not reach what another guards: a connection is bound to the policy
     // of the name it was opened for (RFC 9110 §7.4, §15.5.20).
-    let action = match request.policy != snapshot.policy_of(index) {
-        true => Action::Refuse(421),
+    let (route, action) = match request.policy != snapshot.policy_of(index) {
+        true => (None, Action::Refuse(421)),
         false => action(site, request, trace),
     };
-    Some(Decision { site, action })
+    Some(Decision { site, route, action })
 }
 
-fn action<'s>(site: &'s Site, request: &Request<'_>, trace: &mut Trace) -> Action<'s> {
+impl<'s> Decision<'s> {
+    /// The rules for the head of a response that Ravelin makes itself to a request that ended so.
+    pub fn edits(&self, outcome: Outcome) -> &'s Edits {
+        self.route.map_or(&self.site.response, |route| route.response(outcome))
+    }
+
+    /// What another route does that takes over when the request ends so.
+    pub fn next(&self, outcome: Outcome, request: &Request<'_>) -> Option<Self> {
+        Some(passed_on(self.site, self.route?.next(outcome)?, request))
+    }
+}
+
+fn action<'s>(
+    site: &'s Site,
+    request: &Request<'_>,
+    trace: &mut Trace,
+) -> (Option<&'s Route>, Action<'s>) {
     match request.method {
         // A reverse proxy opens no tunnels for clients, and an echo of a request's fields serves
         // only those who want to read what the browser hides (RFC 9110 §9.3.8).
-        b"CONNECT" | b"TRACE" => return Action::Refuse(405),
-        b"OPTIONS" if request.path == b"*" => return Action::ServerOptions,
+        b"CONNECT" | b"TRACE" => return (None, Action::Refuse(405)),
+        b"OPTIONS" if request.path == b"*" => return (None, Action::ServerOptions),
         _ => {}
     }
-    let found = site.routes.find(request, trace);
+    let found = find(site, request, trace);
     if let Some(health) = health(request.path).filter(|_| site.health) {
         let shadowed = matches!(&found, Found::Route(route)
             if route.name.as_bytes().starts_with(HEALTH_PATH));
         if !shadowed {
-            return Action::Health(health);
+            return (None, Action::Health(health));
         }
     }
     if let Some(to_https) = site.redirect_to_https
         && !request.secure
     {
-        return Action::ToHttps(to_https);
+        return (None, Action::ToHttps(to_https));
     }
     match found {
-        Found::Route(route) => taken(site, route, request),
-        Found::AddSlash => Action::AddSlash,
-        Found::Missed(missed) => missed_by_all(site, request, missed),
+        Found::Route(route) => (Some(route), taken(site, route, request)),
+        Found::AddSlash => (None, Action::AddSlash),
+        Found::Missed(missed) => (None, missed_by_all(site, request, missed)),
     }
 }
 
+/// The route for a request. A preflight asks about another request, so the route that would take that
+/// one answers, if it has rules for other origins.
+fn find<'s>(site: &'s Site, request: &Request<'_>, trace: &mut Trace) -> Found<'s> {
+    if let Some(method) = Cors::asks_for(request.method, request.fields) {
+        let found = site.routes.find(&Request { method, ..*request }, trace);
+        if matches!(&found, Found::Route(route) if route.guards.has_cors()) {
+            return found;
+        }
+    }
+    site.routes.find(request, trace)
+}
+
+/// What the route of this index does with a request that another one passes on to it.
+pub fn passed_on<'s>(site: &'s Site, route: usize, request: &Request<'_>) -> Decision<'s> {
+    let route = site.routes.routes().get(route);
+    let action = route.map_or(Action::Refuse(502), |route| taken(site, route, request));
+    Decision { site, route, action }
+}
+
 /// What the route that takes a request does with it.
-pub fn taken<'s>(site: &'s Site, route: &'s Route, request: &Request<'_>) -> Action<'s> {
+fn taken<'s>(site: &'s Site, route: &'s Route, request: &Request<'_>) -> Action<'s> {
+    if !route.redirects.is_empty() {
+        let parts = Parts {
+            scheme: if request.secure { "https" } else { "http" },
+            authority: request.authority,
+            path: request.path,
+            query: request.query,
+        };
+        let found =
+            route.redirects.iter().find_map(|one| Some((one.location(&parts)?, one.status)));
+        if let Some((location, status)) = found {
+            return Action::Redirect(route, location, status);
+        }
+    }
     let pool = match &route.action {
         RouteAction::Pool(pool) => *pool,
         RouteAction::Local(LocalAction::Files(_))

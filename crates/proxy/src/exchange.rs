@@ -9,10 +9,12 @@
 //! (matching, forwarding, logging) refers to the same bytes; a connection persists only if the whole
 //! request was taken off it.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::net::IpAddr;
+use std::sync::LazyLock;
 use std::time::Instant;
 
+use config::model::Outcome;
 use net::buffer::Buffer;
 use net::timer::unix_millis;
 use wire::field::FieldId;
@@ -20,22 +22,23 @@ use wire::forwarded::client_address;
 use wire::head::{Framing, RequestHead, Version};
 use wire::host::Host;
 use wire::request_id::is_valid_request_id;
-use wire::target::{Form, Target, parse_target};
+use wire::target::{Form, Target, TargetError, parse_target};
 
 use crate::buffering::TakenRequest;
 use crate::carrier::Carrier;
 use crate::connection::Connection;
-use crate::decide::{Action, Request, Trace, decide};
+use crate::decide::{Action, Decision, Request, Trace, decide, passed_on};
 use crate::drain::{Left, body_left};
 use crate::files::Answer;
 use crate::filters::{ConnectionSays, Edits};
-use crate::forward::Kept;
+use crate::forward::{Forwarded, Kept};
+use crate::guards::{Answered, Lines, Stop};
 use crate::local::{Refusal, Reply, Rest};
 use crate::log::{AccessLog, Cause, Ended, Party, Phase, Record};
 use crate::routes::Fields;
-use crate::snapshot::Snapshot;
-use crate::worker::Scratch;
-use crate::{forward, local, respond};
+use crate::snapshot::{Site, Snapshot};
+use crate::worker::{Heads, Scratch};
+use crate::{forward, guards, local, respond};
 
 /// What an exchange leaves behind.
 #[derive(Debug)]
@@ -81,6 +84,8 @@ pub struct Inbound<'a> {
     pub taken: OnceCell<Box<TakenRequest>>,
     /// What attempts have taken of the body, if it may have to be sent again.
     pub kept: OnceCell<Box<Kept>>,
+    /// What its guards have to say in the response, whatever that is.
+    pub lines: RefCell<Lines>,
 }
 
 impl<'a> Inbound<'a> {
@@ -196,6 +201,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         started: worker.access_log.is_on().then(Instant::now),
         taken: OnceCell::new(),
         kept: OnceCell::new(),
+        lines: RefCell::default(),
     };
     request_id.clear();
     let log = snapshot.log_requests.then_some(&worker.access_log);
@@ -207,6 +213,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         listener: connection.listener,
         method,
         host,
+        authority: inbound.authority(),
         path: &inbound.target.path,
         query: inbound.target.query,
         fields: Fields::of(head, bytes),
@@ -216,42 +223,134 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         policy: connection.tls.as_ref().map(|tls| tls.policy),
         upgrade: head.upgrade,
     };
-    let decision = decide(&snapshot, &request, &mut Trace::off());
-    let site = decision.as_ref().map(|decision| decision.site);
+    let trace = &mut Trace::off();
+    let mut met = decide(&snapshot, &request, trace);
+    let site = met.as_ref().map(|met| met.site);
     record.site = site.map_or("", |site| &site.name);
-    let no_edits = Edits::default();
-    let edits = match decision.as_ref().map(|decision| &decision.action) {
-        Some(Action::Local(route, _)) => &route.response,
-        _ => site.map_or(&no_edits, |site| &site.response),
-    };
     // Before any route: an authority asks for it at the path it chose (RFC 8555 §8.3).
     let challenge = worker.challenges.answer(&inbound.target.path);
-    let done = match decision.map(|decision| decision.action) {
-        Some(Action::Proxy(matched)) if fault.is_none() && challenge.is_none() => {
-            record.route = Some(&matched.route.name);
-            forward::forward(&inbound, &matched, heads, request_id, record).await
+    let mut passed = false;
+    let done = loop {
+        let stop = match &met {
+            Some(met) if fault.is_none() && challenge.is_none() => {
+                guards::check(&inbound, &request, met, passed, trace)
+            }
+            _ => None,
+        };
+        match (stop, &met) {
+            (Some(Stop::Answered(answered)), Some(decision)) => {
+                if let Some(next) = decision.next(answered.outcome, &request) {
+                    (met, passed) = (Some(next), true);
+                    continue;
+                }
+                let stopped = stopped(&inbound, answered, decision, heads, request_id, record);
+                break Box::pin(stopped).await;
+            }
+            (Some(Stop::Held(hold)), _) => {
+                if !Box::pin(guards::wait(&inbound, hold)).await {
+                    break left(&inbound, record);
+                }
+            }
+            _ => {}
         }
-        action => {
-            let reply = if let Some(fault) = fault {
-                record.ended = failed(Party::Client, Phase::Head, Cause::Malformed);
-                inbound.ensure_id(request_id);
-                let why = fault.reason();
-                let refusal = Refusal { status: 400, cause: Cause::Malformed, why };
-                local::explain_refusal(worker, &connection.client, &refusal, request_id);
-                Reply { answer: Answer::error(400), site, edits, rest: Rest::of(Left::TooMuch) }
-            } else {
-                let answer = match challenge {
-                    Some(answer) => respond::challenge(answer),
-                    None => local::answer(&inbound, action.as_ref(), site, host),
-                };
-                Reply { answer, site, edits, rest: Rest::of(body_left(&inbound)) }
-            };
-            local::respond(&inbound, reply, &mut heads.out, request_id, record).await
+        match met {
+            Some(Decision { action: Action::Proxy(matched), .. })
+                if fault.is_none() && challenge.is_none() =>
+            {
+                let matched = matched.split(&inbound, &request);
+                record.route = Some(&matched.route.name);
+                match forward::forward(&inbound, &matched, heads, request_id, record).await {
+                    Forwarded::Done(done) => break done,
+                    Forwarded::Next(next) => {
+                        (met, passed) = (Some(passed_on(matched.site, next, &request)), true);
+                    }
+                }
+            }
+            met => {
+                let action = met.as_ref().map(|met| &met.action);
+                let here = Here { action, site, host, fault, challenge };
+                let reply = here.reply(&inbound, request_id, record);
+                break local::respond(&inbound, reply, &mut heads.out, request_id, record).await;
+            }
         }
     };
     line.write(request_id);
     done
 }
+
+/// Answers a request that a guard let go no further.
+async fn stopped<'a>(
+    inbound: &Inbound<'a>,
+    answered: Answered,
+    met: &Decision<'a>,
+    heads: &mut Heads,
+    request_id: &mut Vec<u8>,
+    record: &mut Record<'a>,
+) -> Done {
+    let Answered { answer, cause, outcome, rest } = answered;
+    if let Some(cause) = cause {
+        record.ended = failed(Party::Client, Phase::Decide, cause);
+    }
+    record.route = met.route.map(|route| &*route.name);
+    let reply = Reply { answer, site: Some(met.site), edits: met.edits(outcome), rest };
+    local::respond(inbound, reply, &mut heads.out, request_id, record).await
+}
+
+/// The client has left while its request waited for its time.
+fn left(inbound: &Inbound<'_>, record: &mut Record<'_>) -> Done {
+    record.ended = failed(Party::Client, Phase::Decide, Cause::Closed);
+    record.status = 499;
+    Done { after: After::Close, consumed: inbound.head.len, excess: None }
+}
+
+/// A request that is answered here.
+struct Here<'h, 'a> {
+    action: Option<&'h Action<'a>>,
+    site: Option<&'a Site>,
+    host: &'h str,
+    fault: Option<TargetError>,
+    challenge: Option<String>,
+}
+
+impl<'a> Here<'_, 'a> {
+    fn reply(
+        self,
+        inbound: &Inbound<'a>,
+        request_id: &mut Vec<u8>,
+        record: &mut Record<'a>,
+    ) -> Reply<'a> {
+        let site = self.site;
+        let edits = match self.action {
+            Some(Action::Local(route, _)) => route.response(Outcome::Success),
+            Some(Action::Redirect(route, ..)) => route.response(Outcome::Redirected),
+            _ => site.map_or(&*NO_EDITS, |site| &site.response),
+        };
+        if let Some(Action::Local(route, _) | Action::Redirect(route, ..)) = self.action {
+            record.route = Some(&route.name);
+        }
+        if let Some(fault) = self.fault {
+            record.ended = failed(Party::Client, Phase::Head, Cause::Malformed);
+            inbound.ensure_id(request_id);
+            let refusal = Refusal { status: 400, cause: Cause::Malformed, why: fault.reason() };
+            let connection = inbound.connection;
+            local::explain_refusal(&connection.worker, &connection.client, &refusal, request_id);
+            return Reply {
+                answer: Answer::error(400),
+                site,
+                edits,
+                rest: Rest::of(Left::TooMuch),
+            };
+        }
+        let answer = match self.challenge {
+            Some(answer) => respond::challenge(answer),
+            None => local::answer(inbound, self.action, site, self.host),
+        };
+        Reply { answer, site, edits, rest: inbound.rest() }
+    }
+}
+
+/// For responses of no site.
+static NO_EDITS: LazyLock<Edits> = LazyLock::new(Edits::default);
 
 /// The log line of one request. It is written even if the exchange is cut off in the middle: at the
 /// end of the worker, or by a panic.

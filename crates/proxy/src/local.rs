@@ -52,6 +52,7 @@ pub(crate) fn answer(
         }
         Some(Action::AddSlash) => respond::redirect(301, &respond::slash_location(&inbound.target)),
         Some(Action::ServerOptions) => respond::server_options(),
+        Some(Action::Redirect(_, location, status)) => respond::redirect(*status, location),
         Some(Action::Local(route, action)) => local(inbound, route, action),
         Some(Action::NotAllowed(methods)) => respond::not_allowed(methods),
         Some(Action::Refuse(405)) if site.is_some_and(|site| site.proxy.is_none()) => {
@@ -146,6 +147,7 @@ pub(crate) async fn respond(
         connection: inbound.says(persist),
         edits,
         server_line: &snapshot.server_line,
+        lines: Some(&inbound.lines),
         request_id,
     };
     let timeouts = no_upstream_timeouts();
@@ -233,6 +235,7 @@ pub(crate) async fn refuse(
         connection: ConnectionSays::Close,
         edits: &Edits::default(),
         server_line: &snapshot.server_line,
+        lines: None,
         request_id: &scratch.request_id,
     };
     let timeouts = no_upstream_timeouts();

@@ -1,15 +1,59 @@
-//! Where a redirect leads: the target of a route, with what it takes from the request.
+//! Where a redirect leads: the target of a route, with what it takes from the request; and the
+//! redirects that come before a route's action.
 //!
 //! What always holds: what comes from the request is its canonical path, its query as received (which
 //! has no control byte and no space), its parsed host, or a group of a regular expression found in
 //! one of those, so nothing a client sends can end the field.
 
+use config::model::{self, UrlPart};
 use regex_automata::meta::Regex;
 
-use crate::routes::Path;
+use crate::routes::{Path, replace_all};
 
 /// Longest URL made here, in bytes: groups can repeat what a client sent.
 const URL_MAX: usize = 16 << 10;
+
+/// A redirect of the requests whose URL matches.
+#[derive(Debug)]
+pub struct Redirect {
+    of: UrlPart,
+    regex: Regex,
+    to: String,
+    /// The status that is answered.
+    pub status: u16,
+}
+
+impl Redirect {
+    /// Compiles it; one whose regular expression does not compile is none, and configurations with one
+    /// are not accepted.
+    pub fn compile(redirect: &model::Redirect) -> Option<Self> {
+        let regex = config::pattern::compile(&redirect.regex).ok()?;
+        let model::Redirect { of, to, status, .. } = redirect.clone();
+        Some(Self { of, regex, to, status })
+    }
+
+    /// Where the request is sent, if it is.
+    pub(crate) fn location(&self, parts: &Parts<'_>) -> Option<Vec<u8>> {
+        let mut url = Vec::new();
+        if self.of == UrlPart::Full {
+            url.extend_from_slice(parts.scheme.as_bytes());
+            url.extend_from_slice(b"://");
+            url.extend_from_slice(parts.authority);
+        }
+        url.extend_from_slice(parts.path);
+        if self.of != UrlPart::Path {
+            push_query(&mut url, parts.query);
+        }
+        if !self.regex.is_match(&url) {
+            return None;
+        }
+        replace_all(&self.regex, &self.to, &mut url);
+        if self.of == UrlPart::Path {
+            push_query(&mut url, parts.query);
+        }
+        (url.len() <= URL_MAX).then_some(url)
+    }
+}
 
 /// What a target may take from a request.
 #[derive(Debug, Clone, Copy)]

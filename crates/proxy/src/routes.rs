@@ -11,10 +11,12 @@
 mod conditions;
 mod rewrite;
 mod route;
+mod split;
 
 pub use conditions::{Conditions, Fields};
-pub use rewrite::PathRewrite;
+pub use rewrite::{PathRewrite, replace_all};
 pub use route::{LocalAction, Path, Route, RouteAction};
+pub use split::Split;
 
 use std::collections::HashMap;
 

@@ -1,6 +1,6 @@
 //! Routes: which requests are taken, and what becomes of them.
 
-use super::{Files, Guards, Headers, HostPattern, WebSocket};
+use super::{Files, Guards, HeaderRules, Headers, HostPattern, WebSocket};
 
 /// One route of a site.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,12 +50,19 @@ pub struct Route {
     pub split: Vec<Split>,
     /// A pool that gets a copy of requests, whose responses are dropped.
     pub mirror: Option<Split>,
+    /// Changes of responses to requests that ended in one of these ways, after those of `headers`.
+    pub response_when: Vec<(Vec<Outcome>, HeaderRules)>,
+    /// Statuses of an upstream that stand for failure; each with the last of its range. Default 5xx.
+    pub failure_statuses: Vec<(u16, u16)>,
     /// The route that takes over when a request ends so, by index in the site's routes; `None`: it ends,
     /// which is so for all that are not here.
     pub on_result: Vec<(Outcome, Option<usize>)>,
 }
 
 impl Route {
+    /// Statuses that stand for failure if nothing is said.
+    pub const FAILURES: &[(u16, u16)] = &[(500, 599)];
+
     /// The route to a site's only pool, for every path.
     pub(crate) fn every_path(headers: &Headers) -> Self {
         Self {
@@ -81,6 +88,8 @@ impl Route {
             redirects: Vec::new(),
             split: Vec::new(),
             mirror: None,
+            response_when: Vec::new(),
+            failure_statuses: Self::FAILURES.to_vec(),
             on_result: Vec::new(),
         }
     }
@@ -286,6 +295,8 @@ pub enum Bound {
 /// How a request may end at a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
+    /// Answered as it should be.
+    Success,
     /// Refused by an access list.
     Denied,
     /// Without valid credentials.
@@ -313,6 +324,7 @@ pub enum Outcome {
 impl Outcome {
     /// Every outcome with its word in configurations.
     pub const ALL: &'static [(&'static str, Outcome)] = &[
+        ("success", Outcome::Success),
         ("denied", Outcome::Denied),
         ("unauthorized", Outcome::Unauthorized),
         ("rate_limited", Outcome::RateLimited),

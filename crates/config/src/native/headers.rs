@@ -2,8 +2,8 @@
 
 use crate::decode::{Context, Table};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{HeaderRules, HeaderValue, Headers};
-use crate::schema::{Kind, Section, now};
+use crate::model::{HeaderRules, HeaderValue, Headers, Outcome};
+use crate::schema::{Key, Kind, Section, now};
 use crate::source::Span;
 use crate::syntax::{authority, field_name, field_value, managed_field};
 use crate::tree::{Entry, Value};
@@ -22,7 +22,7 @@ pub(super) static OF_A_ROUTE: Section = Section {
     keys: KEYS,
 };
 
-const KEYS: &[crate::schema::Key] = &[
+const KEYS: &[Key] = &[
     now(
         "preserve_host",
         Kind::Bool,
@@ -81,25 +81,55 @@ pub(super) static REQUEST_OF_A_ROUTE: Section = Section {
 pub(super) static RESPONSE_OF_A_ROUTE: Section = Section {
     path: "sites.routes.response_headers",
     list: false,
-    about: "Changes to the response to the client only, after those of `[sites.routes.headers]`.",
-    keys: RULES,
+    about: "Changes to the response to the client only, after those of `[sites.routes.headers]`. May be a list of tables, each for some ways in which requests end.",
+    keys: RULES_WHEN,
 };
 
-const RULES: &[crate::schema::Key] = &[
+const RULES_WHEN: &[Key] = &[
     now(
-        "set",
-        Kind::Map,
-        "empty",
-        "Fields to set, as `name = \"value\"`; an existing field is replaced.",
+        "when",
+        Kind::Choices(OUTCOMES),
+        "all",
+        "How requests ended whose responses are changed: the words of `on_result`, and `success`.",
     ),
-    now("append", Kind::Map, "empty", "Fields to add beside those of that name that are there."),
-    now(
-        "remove",
-        Kind::Names,
-        "empty",
-        "Fields to remove: a list of names, or a table of booleans.",
-    ),
+    SET,
+    APPEND,
+    REMOVE,
 ];
+
+const OUTCOMES: &[&str] = &[
+    "success",
+    "denied",
+    "unauthorized",
+    "rate_limited",
+    "preflight",
+    "redirected",
+    "unreachable",
+    "timeout",
+    "no_endpoint",
+    "circuit_open",
+    "failure_status",
+    "client_error",
+];
+
+const RULES: &[Key] = &[SET, APPEND, REMOVE];
+
+const SET: Key = now(
+    "set",
+    Kind::Map,
+    "empty",
+    "Fields to set, as `name = \"value\"`; an existing field is replaced.",
+);
+
+const APPEND: Key =
+    now("append", Kind::Map, "empty", "Fields to add beside those of that name that are there.");
+
+const REMOVE: Key = now(
+    "remove",
+    Kind::Names,
+    "empty",
+    "Fields to remove: a list of names, or a table of booleans.",
+);
 
 /// Which messages a rule is for.
 #[derive(Clone, Copy, PartialEq)]
@@ -125,12 +155,39 @@ const NO_RULES: HeaderRules =
 
 /// Decodes the three tables of a proxy that change fields.
 pub(super) fn decode(proxy: &Table<'_>) -> Headers {
-    over(proxy, DEFAULT)
+    let mut headers = over(proxy, DEFAULT);
+    if let Some(table) = proxy.table("request_headers") {
+        extend(&mut headers.request, table, Direction::Request);
+    }
+    if let Some(table) = proxy.table("response_headers") {
+        extend(&mut headers.response, table, Direction::Response);
+    }
+    headers
 }
 
+/// Changes of responses that depend on how a request ended.
+pub(super) type ResponseWhen = Vec<(Vec<Outcome>, HeaderRules)>;
+
 /// Decodes the same tables of a route, which come after those of the proxy.
-pub(super) fn of_a_route(route: &Table<'_>, proxy: &Headers) -> Headers {
-    over(route, proxy.clone())
+pub(super) fn of_a_route(route: &Table<'_>, proxy: &Headers) -> (Headers, ResponseWhen) {
+    let mut headers = over(route, proxy.clone());
+    if let Some(table) = route.table("request_headers") {
+        extend(&mut headers.request, table, Direction::Request);
+    }
+    let mut response_when = Vec::new();
+    for table in route.tables("response_headers") {
+        let words = table.choices("when").unwrap_or_default();
+        let named = |word: &&str| Outcome::ALL.iter().find(|(name, _)| name == word);
+        let outcomes: Vec<Outcome> = words.iter().filter_map(named).map(|(_, one)| *one).collect();
+        if outcomes.is_empty() {
+            extend(&mut headers.response, table, Direction::Response);
+            continue;
+        }
+        let mut rules = HeaderRules::default();
+        extend(&mut rules, table, Direction::Response);
+        response_when.push((outcomes, rules));
+    }
+    (headers, response_when)
 }
 
 fn over(parent: &Table<'_>, mut headers: Headers) -> Headers {
@@ -147,12 +204,6 @@ fn over(parent: &Table<'_>, mut headers: Headers) -> Headers {
             extend_by(rules, HeaderRules { remove: remove.clone(), set: set.clone(), ..NO_RULES });
         }
         table.finish();
-    }
-    if let Some(table) = parent.table("request_headers") {
-        extend(&mut headers.request, table, Direction::Request);
-    }
-    if let Some(table) = parent.table("response_headers") {
-        extend(&mut headers.response, table, Direction::Response);
     }
     headers
 }

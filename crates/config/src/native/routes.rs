@@ -17,7 +17,7 @@ use crate::syntax::{authority, path, quoted, request_target};
 
 use super::conditions::{self, host_matches, methods, when};
 use super::upstreams::Pools;
-use super::{access, cors, guards, headers, rate_limit};
+use super::{access, auth, cors, guards, headers, rate_limit};
 use super::{files, split, websocket};
 
 /// Statuses of redirects, the default first.
@@ -128,7 +128,7 @@ const KEYS: &[crate::schema::Key] = &[
     now("request_headers", Kind::Table(&headers::REQUEST_OF_A_ROUTE), "", "Changes to requests."),
     now(
         "response_headers",
-        Kind::Table(&headers::RESPONSE_OF_A_ROUTE),
+        Kind::TableOrTables(&headers::RESPONSE_OF_A_ROUTE),
         "",
         "Changes to responses.",
     ),
@@ -182,6 +182,12 @@ const KEYS: &[crate::schema::Key] = &[
         "How many requests it takes in a time, beside what the site says.",
     ),
     now(
+        "auth",
+        Kind::TableOrTables(&auth::OF_A_ROUTE),
+        "nothing but what the site asks for",
+        "What its requests have to prove, beside what the site asks for.",
+    ),
+    now(
         "redirects",
         Kind::Tables(&REDIRECTS_OF),
         "none",
@@ -189,6 +195,12 @@ const KEYS: &[crate::schema::Key] = &[
     ),
     now("split", Kind::Tables(&split::SPLIT), "none", "Other pools for some of its requests."),
     now("mirror", Kind::Table(&split::MIRROR), "none", "A pool that gets copies of requests."),
+    now(
+        "failure_statuses",
+        Kind::Statuses,
+        "\"5xx\"",
+        "Statuses of an upstream that stand for failure, in `on_result` and in `when` of response headers.",
+    ),
     now(
         "on_result",
         Kind::Map,
@@ -296,6 +308,7 @@ fn route<'n>(context: &'n Context<'n>, table: Table<'n>, site: &Site<'_>) -> Opt
     let path = path_match(&table, name.is_some());
     let action = action(&table, site);
     let websocket = takes_websockets(&table, site, action.as_ref());
+    let (headers, response_when) = headers::of_a_route(&table, site.headers);
     let route = Route {
         name: name.map(|name| name.value.to_owned()),
         path: PathMatch::Never,
@@ -311,7 +324,7 @@ fn route<'n>(context: &'n Context<'n>, table: Table<'n>, site: &Site<'_>) -> Opt
         rewrite: table.tables("rewrite").into_iter().filter_map(rewrite).collect(),
         set_method: table.text("set_method").and_then(|text| conditions::method(context, text)),
         set_host: table.text("set_host").and_then(|text| set_host(context, text)),
-        headers: headers::of_a_route(&table, site.headers),
+        headers,
         websocket,
         redirect_slash: table.boolean("redirect_slash").unwrap_or(false),
         rewrite_location: table.boolean("rewrite_location").unwrap_or(false),
@@ -328,6 +341,10 @@ fn route<'n>(context: &'n Context<'n>, table: Table<'n>, site: &Site<'_>) -> Opt
             .filter_map(|t| split::decode(t, site.pools))
             .collect(),
         mirror: table.table("mirror").and_then(|table| split::decode(table, site.pools)),
+        response_when,
+        failure_statuses: table
+            .statuses("failure_statuses")
+            .unwrap_or_else(|| Route::FAILURES.to_vec()),
         on_result: Vec::new(),
     };
     let on_result = on_result(&table);

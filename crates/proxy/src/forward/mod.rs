@@ -26,13 +26,16 @@ mod wait;
 pub use kept::Kept;
 pub use patience::{Patience, Waiting, no_upstream_timeouts};
 pub use pump::{Blocked, Pump, PumpError};
+pub(crate) use tunnel::Taken;
 
 use std::time::Duration;
 
+use config::model::Outcome;
 use wire::head::{Framing, Upgrade};
 
 use self::attempt::{Answered, Call, Lost, Work, attempt};
-use self::attempts::{Attempts, Reason, wait_out};
+pub(crate) use self::attempts::wait_out;
+use self::attempts::{Attempts, Reason};
 use self::buffered::relay_buffered;
 use self::hedge::{hedged, hedges_after};
 use self::reply::{Leads, Relayed, relay, response_lead};
@@ -43,10 +46,12 @@ use crate::decide::Matched;
 use crate::drain::Left;
 use crate::exchange::{After, Done, Inbound, failed};
 use crate::files::Answer;
+use crate::filters::Edits;
 use crate::local::{self, Reply, Rest};
 use crate::log::{Cause, Failure, Party, Phase, Record};
 use crate::respond;
 use crate::send::write_all;
+use crate::websocket::{self, Denied};
 use crate::worker::Heads;
 
 /// Why there is no response to pass on.
@@ -70,6 +75,17 @@ impl Broken {
         Self { by, phase, cause, detail: String::new(), retry_after: None }
     }
 
+    /// How the request ended, as routes call it.
+    fn outcome(&self) -> Outcome {
+        match (self.by, self.cause) {
+            (Party::Client, _) => Outcome::ClientError,
+            (_, Cause::Timeout) => Outcome::Timeout,
+            (_, Cause::CircuitOpen) => Outcome::CircuitOpen,
+            (_, Cause::NoEndpoint | Cause::Unresolved) => Outcome::NoEndpoint,
+            _ => Outcome::Unreachable,
+        }
+    }
+
     /// The status that tells the client.
     fn status(&self) -> u16 {
         match (self.by, self.cause) {
@@ -85,6 +101,15 @@ impl Broken {
     }
 }
 
+/// What became of a request that was to be forwarded.
+#[derive(Debug)]
+pub enum Forwarded {
+    /// The client has its answer, or none is possible.
+    Done(Done),
+    /// The client has got nothing, and the route of this index takes over.
+    Next(usize),
+}
+
 /// Forwards the request and passes the response on.
 pub async fn forward<'a>(
     inbound: &Inbound<'a>,
@@ -92,30 +117,77 @@ pub async fn forward<'a>(
     heads: &mut Heads,
     request_id: &mut Vec<u8>,
     record: &mut Record<'a>,
-) -> Done {
+) -> Forwarded {
     if let Some(status) = refused_unsent(inbound, matched) {
+        if let Some(next) = matched.route.next(Outcome::ClientError) {
+            return Forwarded::Next(next);
+        }
         record.ended = failed(Party::Client, Phase::Decide, Cause::Limit);
-        let reply = reply(matched, status, Rest::of(Left::TooMuch));
+        let edits = matched.route.response(Outcome::ClientError);
+        let reply = reply(matched, status, edits, Rest::of(Left::TooMuch));
         let response = local::respond(inbound, reply, &mut heads.out, request_id, record);
-        return Box::pin(response).await;
+        return Forwarded::Done(Box::pin(response).await);
     }
+    let sockets = matched.route.websocket.as_ref();
+    let _place = match sockets.map(|sockets| websocket::admit(inbound, sockets, matched.upgrade)) {
+        Some(Err(denied)) => {
+            let denied = deny(inbound, matched, *denied, heads, request_id, record);
+            return Box::pin(denied).await;
+        }
+        Some(Ok(place)) => place,
+        None => None,
+    };
     if matched.route.wants_request_id {
         inbound.ensure_id(request_id);
     }
     match serve(inbound, matched, heads, request_id, record).await {
-        Ok(done) => done,
+        Ok(forwarded) => forwarded,
         // Few requests need this, so it is no part of every request's memory.
-        Err(GivenUp { broken, rest }) => {
+        Err(given_up) => {
+            let next = matched.route.next(given_up.broken.outcome());
+            if let Some(next) = next.filter(|_| given_up.intact) {
+                return Forwarded::Next(next);
+            }
+            let GivenUp { broken, rest, .. } = given_up;
             let given_up = give_up(inbound, matched, broken, rest, heads, request_id, record);
-            Box::pin(given_up).await
+            Forwarded::Done(Box::pin(given_up).await)
         }
     }
 }
 
-/// There is no response to pass on, and what is left of the request on the client's connection.
+/// Answers a request that may not have, or has to be, a WebSocket.
+async fn deny<'a>(
+    inbound: &Inbound<'a>,
+    matched: &Matched<'a>,
+    denied: Denied,
+    heads: &mut Heads,
+    request_id: &mut Vec<u8>,
+    record: &mut Record<'a>,
+) -> Forwarded {
+    if let Some(next) = matched.route.next(denied.outcome) {
+        return Forwarded::Next(next);
+    }
+    record.ended = failed(Party::Client, Phase::Decide, denied.cause);
+    let edits = matched.route.response(denied.outcome);
+    let rest = inbound.rest();
+    let reply = Reply { answer: denied.answer, site: Some(matched.site), edits, rest };
+    Forwarded::Done(local::respond(inbound, reply, &mut heads.out, request_id, record).await)
+}
+
+/// There is no response to pass on.
 struct GivenUp {
     broken: Broken,
+    /// What is left of the request on the client's connection.
     rest: Rest,
+    /// The whole request can still be served in another way.
+    intact: bool,
+}
+
+impl GivenUp {
+    /// With a request that cannot be served any more.
+    fn for_good(broken: Broken, rest: Rest) -> Self {
+        Self { broken, rest, intact: false }
+    }
 }
 
 /// Makes attempts until one of them has answered and the client has got something of that.
@@ -125,13 +197,14 @@ async fn serve<'a>(
     heads: &mut Heads,
     request_id: &[u8],
     record: &mut Record<'a>,
-) -> Result<Done, GivenUp> {
+) -> Result<Forwarded, GivenUp> {
     let limits = &inbound.snapshot.limits;
     let mut patience = Patience::new(inbound.connection, limits, &matched.pool.settings.timeout);
     let taken = buffering::take_request(inbound, matched, &mut patience).await;
-    taken.map_err(|broken| GivenUp { broken, rest: Rest::of(Left::TooMuch) })?;
+    taken.map_err(|broken| GivenUp::for_good(broken, Rest::of(Left::TooMuch)))?;
     let attempts = Attempts::new(inbound, matched);
-    let attempts = attempts.map_err(|broken| GivenUp { broken, rest: inbound.rest() })?;
+    let attempts =
+        attempts.map_err(|broken| GivenUp { broken, rest: inbound.rest(), intact: true })?;
     let call = Call { inbound, matched, attempts: &attempts, request_id };
     let mut work = Work {
         heads,
@@ -144,8 +217,16 @@ async fn serve<'a>(
     };
     loop {
         let answered = answer(call, &mut work).await?;
+        let outcome = matched.route.outcome_of(answered.status);
+        if let Some(next) = matched.route.next(outcome)
+            && answered.sending.is_repeatable(inbound)
+        {
+            attempts.end(inbound, Some(answered.status), work.micros());
+            answered.sending.give_back(work.heads);
+            return Ok(Forwarded::Next(next));
+        }
         if let Some(done) = pass_on(call, answered, &mut work).await? {
-            return Ok(done);
+            return Ok(Forwarded::Done(done));
         }
     }
 }
@@ -222,7 +303,7 @@ async fn begin_again(
     work.interim.clear();
     if !pause.is_zero() {
         let waited = Box::pin(wait_out(call.inbound, pause)).await;
-        waited.map_err(|broken| GivenUp { broken, rest: call.inbound.rest() })?;
+        waited.map_err(|broken| GivenUp::for_good(broken, call.inbound.rest()))?;
     }
     work.patience.renew();
     Ok(())
@@ -235,6 +316,8 @@ impl Lost<'_> {
         if self.broken.by == Party::Upstream {
             call.attempts.end(inbound, None, self.micros);
         }
+        let intact = self.broken.by != Party::Client
+            && self.sending.as_ref().is_none_or(|sending| sending.is_repeatable(inbound));
         let rest = match self.sending {
             Some(sending) => {
                 work.record.request_bytes = sending.payload(inbound);
@@ -242,7 +325,7 @@ impl Lost<'_> {
             }
             None => inbound.rest(),
         };
-        GivenUp { broken: self.broken, rest }
+        GivenUp { broken: self.broken, rest, intact }
     }
 }
 
@@ -261,17 +344,16 @@ async fn pass_on<'r, 'a>(
     work.record.status = status;
     if !work.interim.is_empty() {
         let passed = Box::pin(pass_interim_on(call, work)).await;
-        passed.map_err(|broken| GivenUp { broken, rest: Rest::of(Left::TooMuch) })?;
+        passed.map_err(|broken| GivenUp::for_good(broken, Rest::of(Left::TooMuch)))?;
     }
     if status == 101 {
         if !(matched.upgrade && work.heads.response.upgrade == Upgrade::WebSocket) {
             let broken = Broken::new(Party::Upstream, Phase::FirstByte, Cause::Malformed);
-            return Err(GivenUp { broken, rest: sending.rest(inbound, work.heads) });
+            return Err(GivenUp::for_good(broken, sending.rest(inbound, work.heads)));
         }
         let lead = response_lead(call, member, work.heads, &buffer, Leads::Tunnel);
-        let taken = tunnel::Taken { connection: reached.connection, buffer, lead };
-        let tunnel = tunnel::tunnel(inbound, taken, work.patience, work.heads, work.record);
-        return Ok(Some(Box::pin(tunnel).await));
+        let taken = Taken { connection: reached.connection, buffer, lead };
+        return Ok(Some(pass_both_ways(call, taken, work).await));
     }
     let relayed = match buffering::wants_response(matched, &work.heads.response, &buffer) {
         false => relay(call, reached, &mut sending, buffer, work).await,
@@ -296,7 +378,22 @@ async fn pass_on<'r, 'a>(
     }
     work.record.request_bytes = sending.payload(inbound);
     let broken = Broken::new(by, Phase::Transfer, cause);
-    Err(GivenUp { broken, rest: sending.rest(inbound, work.heads) })
+    Err(GivenUp { broken, rest: sending.rest(inbound, work.heads), intact })
+}
+
+/// Passes on what comes from either side after an upgrade: bytes, or frames if the route says something
+/// about them.
+async fn pass_both_ways(call: Call<'_, '_>, taken: Taken, work: &mut Work<'_, '_, '_>) -> Done {
+    let Call { inbound, matched, request_id, .. } = call;
+    let sockets = matched.route.websocket.as_ref();
+    let Work { heads, patience, record, .. } = work;
+    match sockets.filter(|sockets| sockets.model.needs_frames()) {
+        Some(sockets) => {
+            let with = (sockets, matched.pool.settings.timeout.tunnel);
+            Box::pin(websocket::tunnel(inbound, taken, with, heads, record, request_id)).await
+        }
+        None => Box::pin(tunnel::tunnel(inbound, taken, patience, heads, record)).await,
+    }
 }
 
 /// Passes on the interim responses that came before it was known whose response the client gets.
@@ -313,10 +410,6 @@ async fn pass_interim_on(call: Call<'_, '_>, work: &mut Work<'_, '_, '_>) -> Res
 /// A request that is turned down before anything is sent: too large, or too many bytes sent ahead
 /// of an upgrade.
 fn refused_unsent(inbound: &Inbound<'_>, matched: &Matched<'_>) -> Option<u16> {
-    match (inbound.head.framing, inbound.snapshot.max_request_size) {
-        (Framing::Length(length), Some(max)) if length > max => return Some(413),
-        _ => {}
-    }
     if buffering::is_too_long(inbound, matched) {
         return Some(413);
     }
@@ -374,7 +467,7 @@ async fn give_up<'a>(
     if status == 499 {
         return Done { after: After::Close, consumed: inbound.head.len, excess: None };
     }
-    let mut reply = reply(matched, status, rest);
+    let mut reply = reply(matched, status, matched.route.response(broken.outcome()), rest);
     if let Some(seconds) = broken.retry_after {
         reply.answer = respond::unavailable(seconds);
     }
@@ -382,8 +475,7 @@ async fn give_up<'a>(
 }
 
 /// An error in place of the upstream's response.
-fn reply<'a>(matched: &Matched<'a>, status: u16, rest: Rest) -> Reply<'a> {
-    let edits = &matched.route.response;
+fn reply<'a>(matched: &Matched<'a>, status: u16, edits: &'a Edits, rest: Rest) -> Reply<'a> {
     Reply { answer: Answer::error(status), site: Some(matched.site), edits, rest }
 }
 

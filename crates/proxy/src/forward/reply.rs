@@ -173,7 +173,7 @@ pub(super) fn response_lead(
     let parts = ResponseHeadParts {
         head,
         bytes,
-        edits: &matched.route.response,
+        edits: matched.route.response(matched.route.outcome_of(head.status)),
         via: matched.route.forwarding.via,
         public_path: public_path(matched, member),
         hides_buffering: buffering::hides_field(matched, head, bytes),
@@ -184,6 +184,7 @@ pub(super) fn response_lead(
         },
         date_line: &inbound.connection.worker.date_line(),
         cookie_line: &heads.cookie,
+        lines: &inbound.lines.borrow(),
         request_id,
     };
     write_response_head(&parts, &mut lead);

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use config::model::{self, Bound, PathMatch};
+use config::model::{self, Outcome, PathMatch};
 use regex_automata::meta::Regex;
 
-use super::{Conditions, PathRewrite};
+use super::{Conditions, PathRewrite, Split};
 use crate::files::FileServer;
 use crate::filters::Edits;
+use crate::guards::Guards;
+use crate::guards::cors::CORS_FIELDS;
+use crate::redirect::Redirect;
 use crate::snapshot::Forwarding;
+use crate::websocket;
 
 /// One route.
 #[derive(Debug)]
@@ -30,14 +34,14 @@ pub struct Route {
     /// The Host that is sent in the place of any other.
     pub set_host: Option<String>,
     /// What holds for WebSockets; `None`: it takes none.
-    pub websocket: Option<model::WebSocket>,
+    pub websocket: Option<websocket::Settings>,
     /// A request for the path without its final "/" is redirected to it.
     pub redirect_slash: bool,
     /// URLs of the upstream in responses become those that clients see: what stands before its paths
     /// then, without a final slash.
     pub public_prefix: Option<String>,
-    /// Longest request body.
-    pub max_request_size: Bound,
+    /// What is asked of requests before anything is done for them.
+    pub guards: Guards,
     /// Longest body of an upstream's response.
     pub max_response_size: Option<u64>,
     /// Which fields about the client go upstream.
@@ -45,7 +49,19 @@ pub struct Route {
     /// Edits of the request to the upstream.
     pub request: Edits,
     /// Edits of the response, whoever made it.
-    pub response: Edits,
+    response: Edits,
+    /// Those where the way in which the request ended makes a difference.
+    response_when: Vec<(Outcome, Edits)>,
+    /// Statuses of an upstream that stand for failure; each with the last of its range.
+    failure_statuses: Vec<(u16, u16)>,
+    /// The route that takes over when a request ends so, by index in the table.
+    on_result: Vec<(Outcome, usize)>,
+    /// Redirects that come before the action.
+    pub redirects: Vec<Redirect>,
+    /// Pools that get some of the requests.
+    pub split: Vec<Split>,
+    /// A pool that gets copies of requests.
+    pub mirror: Option<Split>,
     /// A rule asks for the request's id, so every request of the route has one.
     pub wants_request_id: bool,
 }
@@ -153,12 +169,28 @@ impl Path {
 
 impl Route {
     /// Compiles a route, without what the site has to add: `action`, and the edits in `response` that
-    /// come before the route's.
-    pub fn compile(route: &model::Route, action: RouteAction, base: (Edits, Edits)) -> Self {
+    /// come before the route's. What holds for its WebSockets has to be added.
+    pub fn compile(
+        route: &model::Route,
+        action: RouteAction,
+        base: (Edits, Edits),
+        guards: Guards,
+    ) -> Self {
         let headers = &route.headers;
         let (mut request, mut response) = base;
         request.apply(&headers.request);
         response.apply(&headers.response);
+        if guards.has_cors() {
+            response.leave_alone(CORS_FIELDS);
+        }
+        let outcomes = Outcome::ALL.iter().map(|(_, outcome)| *outcome);
+        let response_when: Vec<(Outcome, Edits)> = match route.response_when.is_empty() {
+            true => Vec::new(),
+            false => {
+                outcomes.map(|outcome| (outcome, edits_for(route, outcome, &response))).collect()
+            }
+        };
+        let uses_request_id = |edits: &Edits| edits.uses_request_id();
         let path = Path::compile(&route.path);
         Self {
             name: match (&route.path, &route.name) {
@@ -172,10 +204,10 @@ impl Route {
             path,
             set_method: route.set_method.clone(),
             set_host: route.set_host.clone(),
-            websocket: route.websocket.clone(),
+            websocket: None,
             redirect_slash: route.redirect_slash,
             public_prefix: public_prefix(route),
-            max_request_size: route.max_request_size,
+            guards,
             max_response_size: route.max_response_size,
             forwarding: Forwarding {
                 preserve_host: headers.preserve_host,
@@ -184,10 +216,42 @@ impl Route {
                 forwarded: headers.forwarded,
                 via: headers.via,
             },
-            wants_request_id: request.uses_request_id() || response.uses_request_id(),
+            wants_request_id: uses_request_id(&request)
+                || uses_request_id(&response)
+                || response_when.iter().any(|(_, edits)| uses_request_id(edits)),
             request,
             response,
+            response_when,
+            failure_statuses: route.failure_statuses.clone(),
+            on_result: route
+                .on_result
+                .iter()
+                .filter_map(|(outcome, to)| Some((*outcome, (*to)?)))
+                .collect(),
+            redirects: route.redirects.iter().filter_map(Redirect::compile).collect(),
+            split: route.split.iter().map(Split::compile).collect(),
+            mirror: route.mirror.as_ref().map(Split::compile),
         }
+    }
+
+    /// Edits of the response to a request that ended so.
+    pub fn response(&self, outcome: Outcome) -> &Edits {
+        let found = self.response_when.iter().find(|(of, _)| *of == outcome);
+        found.map_or(&self.response, |(_, edits)| edits)
+    }
+
+    /// How a request ended that an upstream answered with this status.
+    pub fn outcome_of(&self, status: u16) -> Outcome {
+        let fails = |(first, last): &(u16, u16)| (*first..=*last).contains(&status);
+        match self.failure_statuses.iter().any(fails) {
+            true => Outcome::FailureStatus,
+            false => Outcome::Success,
+        }
+    }
+
+    /// The route that takes over from this one when a request ended so, by index.
+    pub fn next(&self, outcome: Outcome) -> Option<usize> {
+        self.on_result.iter().find(|(of, _)| *of == outcome).map(|(_, next)| *next)
     }
 }
 
@@ -203,4 +267,12 @@ fn public_prefix(route: &model::Route) -> Option<String> {
         (None, _) => "",
     };
     Some(prefix.trim_end_matches('/').to_owned())
+}
+
+fn edits_for(route: &model::Route, outcome: Outcome, of_all: &Edits) -> Edits {
+    let mut edits = of_all.clone();
+    for (_, rules) in route.response_when.iter().filter(|(on, _)| on.contains(&outcome)) {
+        edits.apply(rules);
+    }
+    edits
 }

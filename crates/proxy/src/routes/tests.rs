@@ -36,6 +36,7 @@ fn request(path: &str) -> Request<'_> {
         listener: 0,
         method: b"GET",
         host: "example.com",
+        authority: b"example.com",
         path: path.as_bytes(),
         query: None,
         fields: Fields::default(),

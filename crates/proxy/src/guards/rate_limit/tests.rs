@@ -25,7 +25,7 @@ fn limit(requests: u32, per: u64, key: RateKey) -> RateLimit {
 
 fn compile(limits: &[RateLimit]) -> RateLimits {
     let scope = Scope { called: "site", site: "test", route: "" };
-    RateLimits::compile(limits, scope, |id| Arc::new(Counts::new(id.keys)))
+    RateLimits::compile(&[(limits, scope)], |id| Arc::new(Counts::new(id.keys)))
 }
 
 /// One request, and what the client is told.
@@ -49,6 +49,7 @@ impl Asked {
             listener: 0,
             method: self.head.method.of(bytes),
             host: "a",
+            authority: b"",
             path: self.head.target.of(bytes),
             query: None,
             fields: Fields::of(&self.head, bytes),
@@ -66,7 +67,7 @@ fn get(client: &str) -> Asked {
 /// 0, or the seconds after which to come again.
 fn ask(limits: &RateLimits, asked: &Asked, now: u64) -> (u64, String) {
     let mut lines = Vec::new();
-    let admission = limits.admit(&asked.request(), asked.client, now, &mut lines);
+    let admission = admit(&[limits], &asked.request(), asked.client, now, &mut lines);
     let again = match admission {
         Admission::Admitted => 0,
         Admission::Refused { retry_after, .. } => retry_after,
@@ -196,10 +197,13 @@ fn requests_are_held_and_only_so_many() {
     let asked = get("192.0.2.1");
     let mut lines = Vec::new();
     let request = asked.request();
-    assert!(matches!(limits.admit(&request, asked.client, 0, &mut lines), Admission::Admitted));
+    assert!(matches!(
+        admit(&[&limits], &request, asked.client, 0, &mut lines),
+        Admission::Admitted
+    ));
     let mut held = Vec::new();
     for turn in 1..=WAITING_MAX as u64 {
-        match limits.admit(&request, asked.client, 0, &mut lines) {
+        match admit(&[&limits], &request, asked.client, 0, &mut lines) {
             Admission::Held(hold) => {
                 assert_eq!(hold.wait(), Duration::from_secs(turn));
                 held.push(hold);
@@ -208,11 +212,11 @@ fn requests_are_held_and_only_so_many() {
         }
     }
     for _ in 0..2 {
-        let refused = limits.admit(&request, asked.client, 0, &mut lines);
+        let refused = admit(&[&limits], &request, asked.client, 0, &mut lines);
         assert!(matches!(refused, Admission::Refused { retry_after: 1025, .. }), "{refused:?}");
     }
     held.pop();
-    assert!(matches!(limits.admit(&request, asked.client, 0, &mut lines), Admission::Held(_)));
+    assert!(matches!(admit(&[&limits], &request, asked.client, 0, &mut lines), Admission::Held(_)));
     drop(held);
     // Nobody waits longer than allowed.
     let late = get("192.0.2.2");
@@ -224,7 +228,7 @@ fn requests_are_held_and_only_so_many() {
     let waits: Vec<bool> = (0..5)
         .map(|_| {
             matches!(
-                short.admit(&late.request(), late.client, 0, &mut lines),
+                admit(&[&short], &late.request(), late.client, 0, &mut lines),
                 Admission::Refused { .. }
             )
         })
@@ -238,7 +242,7 @@ fn counts_are_known_by_their_site_route_and_name() {
     let ids = std::cell::RefCell::new(Vec::new());
     let scope = Scope { called: "route", site: "shop", route: "/api" };
     let limits = [limit(1, 1, RateKey::Address), limit(1, 1, RateKey::Route)];
-    RateLimits::compile(&limits, scope, |id| {
+    RateLimits::compile(&[(&limits, scope)], |id| {
         let counts = Arc::new(Counts::new(id.keys));
         ids.borrow_mut().push((id, counts.table.capacity()));
         counts
