@@ -29,6 +29,24 @@ impl Sources {
         self.files.iter()
     }
 
+    /// Makes what stands at these places unreadable; everything else stays where it is.
+    pub(crate) fn conceal(&mut self, spans: &[Span]) {
+        for span in spans {
+            let Some(source) = self.files.get_mut(span.file) else { continue };
+            let (start, end) = (source.floor(span.start), source.floor(span.end));
+            let Some(text) = source.text.get(start..end) else { continue };
+            // Quotes and line ends stay, so that it still looks like what it is.
+            let hidden: String = text
+                .chars()
+                .flat_map(|c| match c {
+                    '"' | '\'' | '\n' | '\r' | '[' | ']' | ',' | ' ' => vec![c],
+                    c => vec!['*'; c.len_utf8()],
+                })
+                .collect();
+            source.text.replace_range(start..end, &hidden);
+        }
+    }
+
     /// The text of a span; empty if the span lies outside of its file.
     pub fn text(&self, span: Span) -> &str {
         self.get(span.file).and_then(|source| source.text.get(span.start..span.end)).unwrap_or("")

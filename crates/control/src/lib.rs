@@ -1,11 +1,12 @@
 //! What watches and steers, beside the path of requests: the log writers, name resolution,
-//! health checks, certificates.
+//! health checks, certificates, what credentials are checked with.
 //!
 //! Everything here runs on threads and a runtime of its own and reaches the workers only through
 //! what `proxy` offers for it: a bounded queue for log blocks, published addresses and health for
 //! endpoints.
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod certificates;
 pub mod health;
 pub mod resolve;

@@ -18,6 +18,7 @@ use std::time::Duration;
 use config::model::{SameSite, Sticky as Settings, StickyMode};
 use xxhash_rust::xxh3::xxh3_64;
 
+pub(crate) use self::cookies::{values as cookie_values, write_without as write_cookies_without};
 pub use self::secret::{SECRET_BYTES_MIN, Secret, SecretError};
 pub use self::value::Tag;
 use self::value::{Sealer, Token};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::password::PasswordHash;
 
 /// Something a request has to prove.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
     /// Name and password (RFC 7617).
     Basic(BasicAuth),
@@ -33,7 +33,7 @@ pub struct BasicAuth {
 }
 
 /// A signed token.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JwtAuth {
     /// What clients are told the token is for. Default "restricted".
     pub realm: String,
@@ -245,7 +245,7 @@ pub enum TokenSource {
 }
 
 /// A value that a claim may have.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClaimValue {
     /// A string, an item of a list of strings, or a word of `scope`.
     Text(String),

@@ -553,7 +553,7 @@ fn key_set_url(context: &Context<'_>, text: Spanned<&str>) -> Option<String> {
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (host, _) = rest.split_at(end);
     if let Err(reason) = authority(host, 443) {
-        wrong(&reason);
+        wrong(&reason.replace("an upstream URL", "a URL"));
         return None;
     }
     let here = ["127.0.0.1", "localhost", "[::1]"].iter().any(|here| {

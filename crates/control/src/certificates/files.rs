@@ -162,11 +162,11 @@ impl Staple {
 /// Tells whether any of the files has changed: replaced, written to, or reached through a symbolic
 /// link that points elsewhere now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Signature(Vec<Option<[i64; 7]>>);
+pub(crate) struct Signature(Vec<Option<[i64; 7]>>);
 
 impl Signature {
     /// The state of these files now; one that is not there has one, too.
-    pub(super) fn of<'a>(paths: impl Iterator<Item = &'a Path>) -> Self {
+    pub(crate) fn of<'a>(paths: impl Iterator<Item = &'a Path>) -> Self {
         Self(paths.map(state).collect())
     }
 }

@@ -28,10 +28,13 @@ use tokio::sync::watch::{Receiver, Sender, channel};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
+pub(crate) use self::acme::Trust;
 use self::acme::Orders;
 use self::acme::schedule::unix_now;
+pub(crate) use self::files::Signature;
 use self::files::{Fault, Paths, Shown};
-use self::watch::{INTERVAL, Look, SETTLE, Watched};
+use self::watch::{Look, Watched};
+pub(crate) use self::watch::{INTERVAL, SETTLE};
 
 /// The certificates of a configuration.
 pub struct Certificates {

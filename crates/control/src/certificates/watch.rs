@@ -13,10 +13,10 @@ use proxy::log::ErrorLog;
 use super::files::{self, Fault, Loaded, Paths, Shown, Signature, Staple};
 
 /// Between two looks at the files.
-pub(super) const INTERVAL: Duration = Duration::from_secs(3);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(3);
 
 /// After a change, until a second look shows whether the files are at rest.
-pub(super) const SETTLE: Duration = Duration::from_millis(500);
+pub(crate) const SETTLE: Duration = Duration::from_millis(500);
 
 /// A certificate in files, and the sites that show it.
 #[derive(Debug)]

@@ -36,7 +36,7 @@ use crate::stream::Stream;
 pub use accept::{Hello, accept};
 pub use client::ClientConfig;
 pub use connect::connect;
-pub use facts::{Alpn, ClientCertificate, Facts};
+pub use facts::{Alpn, ClientCertificate, Facts, public_key};
 pub use identity::{Identity, IdentityError, IdentitySlot};
 pub use ocsp::{Freshness, OcspError};
 pub use pem::pem_text;

@@ -6,7 +6,7 @@
 use memchr::memchr;
 
 /// The values of the cookies called `name` in `fields`, which are values of `Cookie` fields.
-pub(super) fn values<'a>(
+pub(crate) fn values<'a>(
     fields: impl Iterator<Item = &'a [u8]>,
     name: &[u8],
 ) -> impl Iterator<Item = &'a [u8]> {
@@ -16,7 +16,7 @@ pub(super) fn values<'a>(
 
 /// Appends the cookies in `field`, the value of a `Cookie` field, but those called `name`. The
 /// others stay as they are. False if there are no others; nothing is appended then.
-pub(super) fn write_without(field: &[u8], name: &[u8], out: &mut Vec<u8>) -> bool {
+pub(crate) fn write_without(field: &[u8], name: &[u8], out: &mut Vec<u8>) -> bool {
     let start = out.len();
     let mut any = false;
     for piece in pieces(field) {

@@ -36,11 +36,11 @@ const PRODUCT: HeaderValue =
 
 /// Whom to trust to be the authority.
 #[derive(Clone)]
-pub(super) struct Trust(RootCertStore);
+pub(crate) struct Trust(RootCertStore);
 
 impl Trust {
     /// The certificates in this PEM file, or those of the system.
-    pub(super) fn load(ca_file: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn load(ca_file: Option<&Path>) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
         let Some(path) = ca_file else {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -53,6 +53,11 @@ impl Trust {
             roots.add(certificate).map_err(|error| format!("holds a bad certificate: {error}"))?;
         }
         if roots.is_empty() { Err("holds no certificate".to_owned()) } else { Ok(Self(roots)) }
+    }
+
+    /// Their certificates.
+    pub(crate) fn roots(&self) -> RootCertStore {
+        self.0.clone()
     }
 }
 

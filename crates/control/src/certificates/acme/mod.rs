@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::account::Authority;
+pub(crate) use self::client::Trust;
 use self::failure::Failure;
 use self::managed::Managed;
 use self::store::{Place, Store};
