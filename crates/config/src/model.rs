@@ -428,6 +428,9 @@ pub enum HeaderValue {
     Text(String),
     /// `X-Request-ID = "auto"`: the id of the request.
     RequestId,
+    /// What the request says, with placeholders as the target of a redirect has them, and
+    /// `$remote_addr`. In requests only.
+    Template(String),
 }
 
 /// Idle upstream connections kept for reuse.

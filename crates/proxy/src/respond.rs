@@ -114,12 +114,28 @@ pub(crate) fn text(status: u16, body: Option<&str>, content_type: &str) -> Answe
     page_of(status, fields, body.as_bytes().to_vec())
 }
 
+/// The answer to a CORS preflight that is granted.
+pub(crate) fn preflight(fields: Vec<u8>) -> Answer {
+    page_of(204, fields, Vec::new())
+}
+
+/// This status, whose page is left to the sender, with the time after which to come again.
+pub(crate) fn come_again(status: u16, seconds: u64) -> Answer {
+    Answer::error(status).with_fields(format!("Retry-After: {seconds}\r\n").into_bytes())
+}
+
 /// Seconds after which a client may come again when nobody knows better.
 pub(crate) const RETRY_AFTER: u64 = 5;
 
 /// 503 with the time after which to come again (RFC 9110 §10.2.3).
 pub(crate) fn unavailable(seconds: u64) -> Answer {
-    Answer::error(503).with_fields(format!("Retry-After: {seconds}\r\n").into_bytes())
+    come_again(503, seconds)
+}
+
+/// 426 where nothing but WebSockets is (RFC 9110 §15.5.22).
+pub(crate) fn websocket_required() -> Answer {
+    let fields = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n";
+    Answer::error(426).with_fields(fields.to_vec())
 }
 
 /// The pages below `/api/health`.
@@ -195,6 +211,7 @@ fn advice(status: u16) -> &'static str {
         408 => "The request took too long to arrive.",
         413 => "The request is larger than this site accepts.",
         429 => "These were too many requests. Please try again later.",
+        426 => "Only WebSocket connections are accepted here.",
         400..500 => "The request could not be understood or is not allowed here.",
         502 => "The application behind this site gave no valid response. Please try again shortly.",
         503 => "The application behind this site is not available. Please try again shortly.",

@@ -1,5 +1,6 @@
 //! Sending a response that Ravelin makes itself to a client.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -14,6 +15,7 @@ use crate::connection::Connection;
 use crate::files::{Answer, Body, Part};
 use crate::filters::{ConnectionSays, Edits};
 use crate::forward::{Patience, Waiting};
+use crate::guards::Lines;
 use crate::log::Cause;
 use crate::respond::reason;
 
@@ -31,6 +33,8 @@ pub(crate) struct Manner<'a> {
     pub(crate) edits: &'a Edits,
     /// "Server: …\r\n" or nothing.
     pub(crate) server_line: &'a [u8],
+    /// What guards have to say.
+    pub(crate) lines: Option<&'a RefCell<Lines>>,
     /// The id of the request.
     pub(crate) request_id: &'a [u8],
 }
@@ -236,6 +240,9 @@ fn write_head(connection: &Connection, answer: &Answer, manner: &Manner<'_>, out
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(manner.connection.lines());
+    if let Some(lines) = manner.lines {
+        lines.borrow().write(out);
+    }
     manner.edits.write(manner.request_id, out);
     out.extend_from_slice(b"\r\n");
 }

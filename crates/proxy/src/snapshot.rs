@@ -15,11 +15,14 @@ use net::tls::{PolicyId, ServerConfig};
 use crate::balance::{Balancer, Member};
 use crate::files::FileServer;
 use crate::filters::{CLIENT_CERTIFICATE_FIELDS, Edits};
+use crate::guards::cors::CORS_FIELDS;
+use crate::guards::{Common, Guards};
 use crate::live::{Live, Lookup};
 use crate::pool::Pool;
 use crate::routes::{LocalAction, Route, RouteAction, RouteTable};
 use crate::sticky::{Secret, Sticky};
 use crate::upstream::TlsConfigs;
+use crate::websocket;
 
 /// One configuration, ready to be asked.
 #[derive(Debug)]
@@ -89,6 +92,8 @@ pub struct Site {
     pub health: bool,
     /// Static files for what no route takes, if the site has a directory.
     pub files: Option<Arc<FileServer>>,
+    /// What is asked of requests.
+    pub guards: Guards,
     /// Edits of responses that Ravelin makes itself.
     pub response: Edits,
     /// The proxy part.
@@ -406,12 +411,39 @@ impl Site {
         let redirect_to_https = site
             .redirect_to_https
             .map(|status| ToHttps { status, port: https_port(site, &model.sites) });
-        let routes = site.routes.iter().map(|route| parts.route(site, route, &response));
-        let routes = RouteTable::new(routes.collect(), site.route_order);
+        let live = parts.live;
+        let counts = |id| live.counts(id);
+        let common = Common { security: &model.security, counts: &counts };
+        let fault = |error| CompileError(format!("site \"{}\": {error}", site.name));
+        let guards = Guards::of_site(&site.name, &site.guards, &common).map_err(fault)?;
+        let mut routes = Vec::with_capacity(site.routes.len());
+        let mut of_path: HashMap<&str, usize> = HashMap::new();
+        for route in &site.routes {
+            // Which of those with its path it is tells it from the others.
+            let nth = of_path.entry(route.path.text()).or_default();
+            *nth += 1;
+            let id = format!("{} {nth}", route.path.text());
+            let own = guards.of_route((&site.name, &id), route, &common).map_err(fault)?;
+            routes.push(parts.route(site, route, &response, own));
+        }
+        if guards.has_cors() {
+            response.leave_alone(CORS_FIELDS);
+        }
+        let routes = RouteTable::new(routes, site.route_order);
         let name = site.name.clone();
         let mismatch_is_error = site.mismatch_is_error;
         let health = site.health;
-        Ok(Self { name, redirect_to_https, routes, mismatch_is_error, health, files, response, proxy })
+        Ok(Self {
+            name,
+            redirect_to_https,
+            routes,
+            mismatch_is_error,
+            health,
+            files,
+            guards,
+            response,
+            proxy,
+        })
     }
 }
 
@@ -470,7 +502,13 @@ impl Parts<'_> {
     }
 
     /// One route, with the edits of responses that all of its site have before its own.
-    fn route(&mut self, site: &model::Site, route: &model::Route, response: &Edits) -> Route {
+    fn route(
+        &mut self,
+        site: &model::Site,
+        route: &model::Route,
+        response: &Edits,
+        guards: Guards,
+    ) -> Route {
         let action = match &route.action {
             model::RouteAction::Upstream(pool) => RouteAction::Pool(*pool),
             model::RouteAction::Files(files) => {
@@ -492,7 +530,15 @@ impl Parts<'_> {
         if self.has_client_auth {
             request.drop_all(CLIENT_CERTIFICATE_FIELDS);
         }
-        Route::compile(route, action, (request, response.clone()))
+        let mut compiled = Route::compile(route, action, (request, response.clone()), guards);
+        compiled.websocket = route.websocket.as_ref().map(|sockets| {
+            let open = match websocket::Settings::counts(sockets) {
+                true => self.live.sockets(&site.name, &compiled.name),
+                false => Arc::default(),
+            };
+            websocket::Settings::new(sockets.clone(), open)
+        });
+        compiled
     }
 
     /// One member for each address that an entry may have.

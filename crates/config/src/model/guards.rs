@@ -6,7 +6,21 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::PathMatch;
+use super::{Auth, PathMatch};
+
+/// What a site or a route asks of every request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Guards {
+    /// Who may come in; all of these have to admit a client, and those of its site.
+    pub access: Vec<Access>,
+    /// Which other origins may make requests.
+    pub cors: CorsRule,
+    /// How many requests are taken in a time; all of these have to admit a request, and those of its
+    /// site.
+    pub rate_limits: Vec<RateLimit>,
+    /// What a request has to prove; all of these, and those of its site.
+    pub auth: Vec<Auth>,
+}
 
 /// Who may come in, by the client's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +37,18 @@ pub struct Access {
     /// An address that is in none of them may, and so may a client without an address, on a Unix
     /// socket. Default: not if there is only `allow`.
     pub others: bool,
+}
+
+/// What is said of other origins.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum CorsRule {
+    /// Nothing: a route has the rules of its site, a site none.
+    #[default]
+    Inherited,
+    /// That there are no rules: requests and responses pass as they are.
+    Off,
+    /// These rules.
+    Rules(Cors),
 }
 
 /// Which other origins may make requests (CORS, as the Fetch standard has it).

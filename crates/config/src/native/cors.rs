@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::decode::{Context, Spanned, Table};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{AllowedOrigins, Cors, Names, OriginPattern};
+use crate::model::{AllowedOrigins, Cors, CorsRule, Names, OriginPattern};
 use crate::schema::{Key, Kind, Section, now};
 use crate::syntax::{authority, field_name, quoted};
 
@@ -69,19 +69,9 @@ const KEYS: &[Key] = &[
     ),
 ];
 
-/// What a table says.
-pub(super) enum Decoded {
-    /// It is not there.
-    Absent,
-    /// It is turned off.
-    Off,
-    /// It is on.
-    On(Cors),
-}
-
 /// Decodes the table of this name.
-pub(super) fn decode(parent: &Table<'_>) -> Decoded {
-    let Some(table) = parent.table("access_control") else { return Decoded::Absent };
+pub(super) fn decode(parent: &Table<'_>) -> CorsRule {
+    let Some(table) = parent.table("access_control") else { return CorsRule::Inherited };
     let enabled = table.boolean("enabled").unwrap_or(true);
     let cors = Cors {
         origins: origins(&table, "allow_origins"),
@@ -97,7 +87,7 @@ pub(super) fn decode(parent: &Table<'_>) -> Decoded {
         too_open(&table, &cors);
     }
     table.finish();
-    if enabled { Decoded::On(cors) } else { Decoded::Off }
+    if enabled { CorsRule::Rules(cors) } else { CorsRule::Off }
 }
 
 fn only(names: &[&str]) -> Names {

@@ -21,6 +21,7 @@ mod conditions;
 mod cors;
 mod dns;
 mod files;
+mod guards;
 mod headers;
 mod health_check;
 mod later;

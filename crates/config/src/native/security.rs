@@ -1,9 +1,11 @@
 //! `[security]`: rules for every site.
 
 use crate::decode::Table;
-use crate::model::Security;
-use crate::schema::{Kind, Section, later, now};
+use crate::model::{AllowedOrigins, Security};
+use crate::schema::{Kind, Section, now};
 use crate::syntax::network;
+
+use super::{cors, rate_limit};
 
 pub(super) static SECURITY: Section = Section {
     path: "security",
@@ -40,10 +42,15 @@ pub(super) static SECURITY: Section = Section {
             "false",
             "Let `%2F` and `%5C` through in proxied paths instead of answering 400.",
         ),
-        later("allowed_origins", Kind::Texts, "[]", "Origins that may make cross-origin requests."),
-        later(
+        now(
+            "allowed_origins",
+            Kind::Texts,
+            "any",
+            "Origins that may make cross-origin requests where an `[sites.access_control]` names none; alone it does nothing.",
+        ),
+        now(
             "rate_limiting",
-            Kind::Table(&super::later::RATE_LIMITING),
+            Kind::Table(&rate_limit::RATE_LIMITING),
             "",
             "Limits on requests of one client.",
         ),
@@ -54,6 +61,8 @@ pub(super) fn decode(table: Option<Table<'_>>) -> Security {
     let mut security = Security {
         hide_server_header: false,
         max_request_size: None,
+        allowed_origins: AllowedOrigins::Inherited,
+        rate_limit: None,
         security_headers: Vec::new(),
         trusted_proxies: Vec::new(),
         allow_encoded_slashes: false,
@@ -61,6 +70,12 @@ pub(super) fn decode(table: Option<Table<'_>>) -> Security {
     let Some(table) = table else { return security };
     security.hide_server_header = table.boolean("hide_server_header").unwrap_or(false);
     security.max_request_size = table.size("max_request_size");
+    security.allowed_origins = match cors::origins(&table, "allowed_origins") {
+        // As in BWS, where this is the default.
+        AllowedOrigins::Only(none) if none.is_empty() => AllowedOrigins::Inherited,
+        origins => origins,
+    };
+    security.rate_limit = rate_limit::of_security(&table);
     security.security_headers = super::headers::plain(&table, "security_headers");
     security.allow_encoded_slashes = table.boolean("allow_encoded_slashes").unwrap_or(false);
     for text in table.texts("trusted_proxies").unwrap_or_default() {

@@ -8,7 +8,9 @@ use crate::source::Span;
 use crate::syntax::{host_pattern, listen};
 
 use super::ssl::{self, Ssl};
-use super::{access, cors, files, guards, headers, later as not_yet, proxy, rate_limit, routes};
+use super::{
+    access, auth, cors, files, guards, headers, later as not_yet, proxy, rate_limit, routes,
+};
 
 /// HSTS (RFC 6797).
 const TRANSPORT_SECURITY: &str = "Strict-Transport-Security";
@@ -140,6 +142,12 @@ pub(super) static SITES: Section = Section {
             Kind::TableOrTables(&rate_limit::SECTION),
             "none",
             "How many requests are taken in a time.",
+        ),
+        now(
+            "auth",
+            Kind::TableOrTables(&auth::AUTH),
+            "nothing",
+            "What requests have to prove: name and password, a signed token, fields.",
         ),
         now("cache", Kind::Table(&files::CACHE), "", "What responses say about caching."),
         now("proxy", Kind::Table(&proxy::PROXY), "", "The proxy part."),

@@ -116,7 +116,7 @@ async fn take(
         write_all(client, patience, &[go_on]).await.map_err(blame_client)?;
         patience.renew();
     }
-    let max = inbound.snapshot.max_request_size.unwrap_or(u64::MAX).min(settings.max);
+    let max = matched.route.guards.max_body().unwrap_or(u64::MAX).min(settings.max);
     let body = Carrier::Spooled(Box::new(SpooledBody::kept(settings, worker)));
     let mut pump = Pump::new(head.framing, false, Vec::new(), inbound.early, &worker.context)
         .with_payload_max(Some(max));

@@ -18,6 +18,8 @@ pub struct Edits {
     fixed_lines: Vec<u8>,
     /// Names whose value is the request's id.
     id_names: Vec<String>,
+    /// Names and templates.
+    templates: Vec<(String, String)>,
 }
 
 impl Edits {
@@ -58,6 +60,16 @@ impl Edits {
         }
     }
 
+    /// Drops each of `names`, and sets none of them: somebody else says what they are.
+    pub fn leave_alone(&mut self, names: &[&str]) {
+        for name in names {
+            self.drop(name);
+            self.set.retain(|(set, _)| !set.eq_ignore_ascii_case(name));
+            self.append.retain(|(set, _)| !set.eq_ignore_ascii_case(name));
+        }
+        self.prepare();
+    }
+
     /// A field's value is the request's id.
     pub fn uses_request_id(&self) -> bool {
         !self.id_names.is_empty()
@@ -83,7 +95,12 @@ impl Edits {
         self.drop_known
     }
 
-    /// Appends the fields that are set.
+    /// Fields whose values are made of what the request says: names and templates.
+    pub fn templates(&self) -> &[(String, String)] {
+        &self.templates
+    }
+
+    /// Appends the fields that are set, but for those of [`Edits::templates`].
     pub fn write(&self, request_id: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(&self.fixed_lines);
         for name in &self.id_names {
@@ -110,12 +127,14 @@ impl Edits {
     fn prepare(&mut self) {
         self.fixed_lines.clear();
         self.id_names.clear();
+        self.templates.clear();
         for (name, value) in self.set.iter().chain(&self.append) {
             match value {
                 HeaderValue::Text(text) => {
                     self.fixed_lines.extend_from_slice(format!("{name}: {text}\r\n").as_bytes());
                 }
                 HeaderValue::RequestId => self.id_names.push(name.clone()),
+                HeaderValue::Template(text) => self.templates.push((name.clone(), text.clone())),
             }
         }
     }

@@ -7,6 +7,8 @@ use super::edits::{Edits, FieldSet};
 use super::location::PublicPath;
 use super::request::{CONNECTION_FIELDS, NEVER_NOMINATED, copy_fields};
 
+use crate::guards::Lines;
+
 /// What a forwarded response head is made of.
 #[derive(Debug)]
 pub struct ResponseHeadParts<'a> {
@@ -30,6 +32,8 @@ pub struct ResponseHeadParts<'a> {
     pub date_line: &'a [u8],
     /// A `Set-Cookie` line of Ravelin's own, or nothing.
     pub cookie_line: &'a [u8],
+    /// What guards have to say.
+    pub lines: &'a Lines,
     /// The id of the request, if a rule wants it.
     pub request_id: &'a [u8],
 }
@@ -109,6 +113,7 @@ pub fn write_response_head(parts: &ResponseHeadParts<'_>, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(parts.connection.lines());
     out.extend_from_slice(parts.cookie_line);
+    parts.lines.write(out);
     parts.edits.write(parts.request_id, out);
     out.extend_from_slice(b"\r\n");
 }

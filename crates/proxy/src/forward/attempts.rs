@@ -446,7 +446,7 @@ impl<'a> Attempts<'a> {
 ///
 /// # Errors
 /// The client has gone meanwhile.
-pub(super) async fn wait_out(inbound: &Inbound<'_>, pause: Duration) -> Result<(), Broken> {
+pub(crate) async fn wait_out(inbound: &Inbound<'_>, pause: Duration) -> Result<(), Broken> {
     // Milliseconds matter here, which the worker's deadlines do not count.
     let mut alarm = pin!(sleep(pause));
     let mut watch = ClientWatch::new();

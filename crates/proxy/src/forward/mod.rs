@@ -14,6 +14,7 @@ mod attempts;
 mod buffered;
 mod hedge;
 mod kept;
+mod mirror;
 mod patience;
 mod property;
 mod pump;
@@ -24,6 +25,7 @@ mod tunnel;
 mod wait;
 
 pub use kept::Kept;
+pub(crate) use mirror::mirror;
 pub use patience::{Patience, Waiting, no_upstream_timeouts};
 pub use pump::{Blocked, Pump, PumpError};
 pub(crate) use tunnel::Taken;
@@ -31,7 +33,7 @@ pub(crate) use tunnel::Taken;
 use std::time::Duration;
 
 use config::model::Outcome;
-use wire::head::{Framing, Upgrade};
+use wire::head::Upgrade;
 
 use self::attempt::{Answered, Call, Lost, Work, attempt};
 pub(crate) use self::attempts::wait_out;

@@ -129,7 +129,8 @@ pub(super) fn send_request<'a>(
 ) -> Sending<'a> {
     let mut out = std::mem::take(&mut heads.out);
     out.clear();
-    request_head(inbound, matched, reached, request_id, &mut out);
+    let te_trailers = reached.connection.carrier.delimits() && wants_trailers(inbound);
+    request_head(inbound, matched, reached.member, te_trailers, request_id, &mut out);
     // What follows an upgrade request belongs to the other protocol, if there will be one.
     let mut early = if matched.upgrade { &[] } else { inbound.early };
     if let Some(taken) = inbound.taken.get() {
@@ -141,20 +142,32 @@ pub(super) fn send_request<'a>(
     let chunked = unknown_length && !reached.connection.carrier.delimits();
     let context = &inbound.connection.worker.context;
     let pump = Pump::new(framing, chunked, out, early, context)
-        .with_payload_max(inbound.snapshot.max_request_size)
+        .with_payload_max(matched.route.guards.max_body())
         .with_kept(kept(inbound, matched, reached.member));
     Sending { pump, over: false, refused: None }
+}
+
+/// Writes the head of a copy of the request for a member, over a connection of its own.
+pub(super) fn write_copy_head(
+    inbound: &Inbound<'_>,
+    matched: &Matched<'_>,
+    member: &Member,
+    out: &mut Vec<u8>,
+) {
+    request_head(inbound, matched, member, false, &[], out);
+    out.truncate(out.len().saturating_sub(b"\r\n".len()));
+    out.extend_from_slice(b"Connection: close\r\n\r\n");
 }
 
 /// Writes the head for the endpoint that was reached.
 fn request_head(
     inbound: &Inbound<'_>,
     matched: &Matched<'_>,
-    reached: &Reached<'_>,
+    member: &Member,
+    te_trailers: bool,
     request_id: &[u8],
     out: &mut Vec<u8>,
 ) {
-    let member = reached.member;
     let parts = RequestHeadParts {
         head: inbound.head,
         bytes: inbound.bytes,
@@ -179,7 +192,7 @@ fn request_head(
         port: inbound.connection.port(),
         length: inbound.taken.get().map(|taken| taken.len()),
         upgrade: matched.upgrade,
-        te_trailers: reached.connection.carrier.delimits() && wants_trailers(inbound),
+        te_trailers,
         sticky: matched.pool.sticky.as_ref(),
         request_id,
     };

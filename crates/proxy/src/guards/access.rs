@@ -14,7 +14,7 @@ use ipnet::IpNet;
 const MAPPED_BITS: u8 = 96;
 
 /// All lists that a client has to be admitted by.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Access {
     lists: Vec<AccessList>,
 }
@@ -39,12 +39,6 @@ impl Access {
         Ok(Self { lists: lists.collect::<Result<_, String>>()? })
     }
 
-    /// These lists and those of `other`: a client has to be admitted by all of them.
-    #[must_use]
-    pub fn and(&self, other: &Self) -> Self {
-        Self { lists: self.lists.iter().chain(&other.lists).cloned().collect() }
-    }
-
     /// There are none: everybody is admitted.
     pub fn is_empty(&self) -> bool {
         self.lists.is_empty()
@@ -57,7 +51,7 @@ impl Access {
 }
 
 /// One list of networks, each with an answer.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct AccessList {
     v4: Ranges<u32>,
     v6: Ranges<u128>,
@@ -117,7 +111,7 @@ struct Rule<A> {
 }
 
 /// Addresses from which on there is another answer, sorted.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Ranges<A> {
     begins: Vec<(A, bool)>,
 }
@@ -314,9 +308,8 @@ mod tests {
 
     #[test]
     fn all_lists_have_to_admit() {
-        let one = Access { lists: vec![nets(&["10.0.0.0/8"], &[], false)] };
-        let other = Access { lists: vec![nets(&[], &["10.1.0.0/16"], true)] };
-        let both = one.and(&other);
+        let lists = vec![nets(&["10.0.0.0/8"], &[], false), nets(&[], &["10.1.0.0/16"], true)];
+        let both = Access { lists };
         let admits = |ip: &str| both.admits(Some(ip.parse().unwrap()));
         assert!(admits("10.2.0.1") && !admits("10.1.0.1") && !admits("11.0.0.1"));
         assert!(Access::default().admits(None) && Access::default().is_empty());

@@ -72,11 +72,13 @@ impl Cors {
         Self { origins, varies, actual, preflight, any_method, any_header }
     }
 
-    /// The request asks whether another may be made.
-    pub fn is_preflight(method: &[u8], fields: Fields<'_>) -> bool {
-        method == b"OPTIONS"
-            && fields.values("Origin").next().is_some()
-            && fields.values("Access-Control-Request-Method").next().is_some()
+    /// The method of the request that a preflight asks about; `None` if this is none.
+    pub fn asks_for<'a>(method: &[u8], fields: Fields<'a>) -> Option<&'a [u8]> {
+        if method != b"OPTIONS" {
+            return None;
+        }
+        fields.values("Origin").next()?;
+        fields.values("Access-Control-Request-Method").next()
     }
 
     /// Appends the field lines of the 204 that answers a preflight; `false` if it is refused.

@@ -16,7 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use config::model::{Transport, UpstreamAddress};
 
 use crate::balance::MemberState;
+use crate::guards::rate_limit::{Counts, CountsId};
 use crate::pool::PoolState;
+use crate::websocket::OpenSockets;
 
 /// The registry of everything that survives a reload.
 #[derive(Debug, Default)]
@@ -30,6 +32,8 @@ struct State {
     endpoints: HashMap<(UpstreamAddress, Transport, Lookup, usize), Arc<Endpoint>>,
     pools: HashMap<(String, String), Arc<PoolState>>,
     members: HashMap<MemberKey, Arc<MemberState>>,
+    counts: HashMap<CountsId, Arc<Counts>>,
+    sockets: HashMap<(String, String), Arc<OpenSockets>>,
 }
 
 /// Site, pool, URL and slot.
@@ -76,6 +80,19 @@ impl Live {
     pub fn pool(&self, site: &str, pool: &str) -> Arc<PoolState> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.pools.entry((site.to_owned(), pool.to_owned())).or_default().clone()
+    }
+
+    /// The open WebSockets of route `route` of site `site`.
+    pub fn sockets(&self, site: &str, route: &str) -> Arc<OpenSockets> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.sockets.entry((site.to_owned(), route.to_owned())).or_default().clone()
+    }
+
+    /// What is known of the keys of a rate limit, made if it is new.
+    pub fn counts(&self, id: CountsId) -> Arc<Counts> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = id.keys;
+        Arc::clone(state.counts.entry(id).or_insert_with(|| Arc::new(Counts::new(keys))))
     }
 
     /// How many endpoints are known; there are never less than before.

@@ -164,6 +164,7 @@ impl Cause {
             Self::NoEndpoint => "no endpoint available",
             Self::CircuitOpen => "the circuit breaker is open",
             Self::Limit => "over a configured limit",
+            Self::RateLimit => "beyond a rate limit",
             Self::Denied => "denied by the configuration",
             Self::Aborted => "given up",
             Self::Internal => "internal error",

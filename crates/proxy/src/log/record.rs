@@ -142,6 +142,8 @@ pub enum Cause {
     CircuitOpen,
     /// A limit of the configuration was exceeded.
     Limit,
+    /// More requests came than a rate limit takes.
+    RateLimit,
     /// Refused by a rule of the configuration.
     Denied,
     /// Given up on purpose, as at shutdown.
@@ -197,6 +199,7 @@ impl Cause {
             Self::NoEndpoint => "no_endpoint",
             Self::CircuitOpen => "circuit_open",
             Self::Limit => "limit",
+            Self::RateLimit => "rate_limit",
             Self::Denied => "denied",
             Self::Aborted => "aborted",
             Self::Internal => "internal",

@@ -60,10 +60,10 @@ pub struct CountsId {
     pub keys: usize,
 }
 
-/// All limits that a request has to pass.
-#[derive(Debug, Clone, Default)]
+/// The limits of a site or of a route.
+#[derive(Debug, Default)]
 pub struct RateLimits {
-    limits: Vec<Arc<Limit>>,
+    limits: Vec<Limit>,
 }
 
 #[derive(Debug)]
@@ -110,101 +110,110 @@ pub enum Admission<'a> {
 }
 
 impl RateLimits {
-    /// Compiles limits; `counts` gives what is known of their keys.
+    /// No limits.
+    pub const NONE: Self = Self { limits: Vec::new() };
+
+    /// Compiles limits, each list with where it is written; `counts` gives what is known of their keys.
     pub fn compile(
-        limits: &[model::RateLimit],
-        scope: Scope<'_>,
+        limits: &[(&[model::RateLimit], Scope<'_>)],
         counts: impl Fn(CountsId) -> Arc<Counts>,
     ) -> Self {
-        let mut nameless = 0;
-        let limits = limits.iter().map(|limit| {
-            let name = limit.name.clone().unwrap_or_else(|| {
-                nameless += 1;
-                match nameless {
-                    1 => scope.called.to_owned(),
-                    n => format!("{}-{n}", scope.called),
-                }
-            });
-            let keys = match limit.key {
-                RateKey::Route => 1,
-                _ => limit.keys as usize,
-            };
-            Arc::new(Limit {
-                rate: Rate::new(limit.requests, limit.per, limit.burst),
-                key: limit.key.clone(),
-                whitelist: AccessList::of(&limit.whitelist),
-                methods: limit.methods.clone(),
-                path: limit.path.as_ref().map(Path::compile),
-                patience: nanos(limit.wait),
-                status: limit.status,
-                policy: limit.fields.then(|| fields::Policy::new(&name, limit)),
-                counts: counts(CountsId {
-                    site: scope.site.to_owned(),
-                    route: scope.route.to_owned(),
-                    name,
-                    key: limit.key.clone(),
-                    keys,
-                }),
-            })
-        });
-        Self { limits: limits.collect() }
-    }
-
-    /// These limits, then those of `other`.
-    #[must_use]
-    pub fn and(&self, other: &Self) -> Self {
-        Self { limits: self.limits.iter().chain(&other.limits).cloned().collect() }
+        let mut compiled = Vec::new();
+        for (limits, scope) in limits {
+            let mut nameless = 0;
+            compiled.extend(limits.iter().map(|limit| {
+                let name = limit.name.clone().unwrap_or_else(|| {
+                    nameless += 1;
+                    match nameless {
+                        1 => scope.called.to_owned(),
+                        n => format!("{}-{n}", scope.called),
+                    }
+                });
+                Limit::compile(limit, name, *scope, &counts)
+            }));
+        }
+        Self { limits: compiled }
     }
 
     /// There are none.
     pub fn is_empty(&self) -> bool {
         self.limits.is_empty()
     }
+}
 
-    /// Counts a request at `now`, if all limits admit it. `lines` gets the fields that tell the client,
-    /// whatever it is answered.
-    pub fn admit(
-        &self,
-        request: &Request<'_>,
-        client: Option<IpAddr>,
-        now: u64,
-        lines: &mut Vec<u8>,
-    ) -> Admission<'_> {
-        let mut asked: Vec<(&Limit, Key, Verdict)> = Vec::with_capacity(self.limits.len());
-        let ours = self.limits.iter().filter(|limit| limit.is_for(request, client));
-        asked.extend(ours.map(|limit| {
-            let key = limit.key_of(request, client);
-            (&**limit, key, limit.counts.table.look(key, &limit.rate, now, limit.patience))
-        }));
-        let mut places = Vec::new();
-        let mut wait = 0;
-        if !asked.iter().any(|(.., verdict)| matches!(verdict, Verdict::Refused { .. })) {
-            for (limit, key, verdict) in &mut asked {
-                *verdict = limit.take(*key, now, &mut places);
-                match verdict {
-                    Verdict::Admitted { wait: own, .. } => wait = wait.max(*own),
-                    // Another took what was left.
-                    Verdict::Refused { .. } => break,
-                }
+/// Counts a request at `now`, if the limits of all layers admit it. `lines` gets the fields that tell the
+/// client, whatever it is answered.
+pub fn admit<'a>(
+    layers: &[&'a RateLimits],
+    request: &Request<'_>,
+    client: Option<IpAddr>,
+    now: u64,
+    lines: &mut Vec<u8>,
+) -> Admission<'a> {
+    let ours = layers.iter().flat_map(|layer| &layer.limits);
+    let ours = ours.filter(|limit| limit.is_for(request, client));
+    let mut asked: Vec<(&Limit, Key, Verdict)> = Vec::new();
+    asked.extend(ours.map(|limit| {
+        let key = limit.key_of(request, client);
+        (limit, key, limit.counts.table.look(key, &limit.rate, now, limit.patience))
+    }));
+    let mut places = Vec::new();
+    let mut wait = 0;
+    if !asked.iter().any(|(.., verdict)| matches!(verdict, Verdict::Refused { .. })) {
+        for (limit, key, verdict) in &mut asked {
+            *verdict = limit.take(*key, now, &mut places);
+            match verdict {
+                Verdict::Admitted { wait: own, .. } => wait = wait.max(*own),
+                // Another took what was left.
+                Verdict::Refused { .. } => break,
             }
         }
-        fields::write(&asked, now, lines);
-        let refusals = asked.iter().filter_map(|(limit, _, verdict)| match verdict {
-            Verdict::Refused { again_in } => Some((*again_in, limit.status)),
-            Verdict::Admitted { .. } => None,
-        });
-        match refusals.max_by_key(|(again_in, _)| *again_in) {
-            Some((again_in, status)) => {
-                let retry_after = fields::seconds(again_in).max(1);
-                Admission::Refused { status, retry_after }
-            }
-            None if wait > 0 => Admission::Held(Hold::new(Duration::from_nanos(wait), places)),
-            None => Admission::Admitted,
+    }
+    fields::write(&asked, now, lines);
+    let refusals = asked.iter().filter_map(|(limit, _, verdict)| match verdict {
+        Verdict::Refused { again_in } => Some((*again_in, limit.status)),
+        Verdict::Admitted { .. } => None,
+    });
+    match refusals.max_by_key(|(again_in, _)| *again_in) {
+        Some((again_in, status)) => {
+            let retry_after = fields::seconds(again_in).max(1);
+            Admission::Refused { status, retry_after }
         }
+        None if wait > 0 => Admission::Held(Hold::new(Duration::from_nanos(wait), places)),
+        None => Admission::Admitted,
     }
 }
 
 impl Limit {
+    fn compile(
+        limit: &model::RateLimit,
+        name: String,
+        scope: Scope<'_>,
+        counts: &impl Fn(CountsId) -> Arc<Counts>,
+    ) -> Self {
+        let keys = match limit.key {
+            RateKey::Route => 1,
+            _ => limit.keys as usize,
+        };
+        Self {
+            rate: Rate::new(limit.requests, limit.per, limit.burst),
+            key: limit.key.clone(),
+            whitelist: AccessList::of(&limit.whitelist),
+            methods: limit.methods.clone(),
+            path: limit.path.as_ref().map(Path::compile),
+            patience: nanos(limit.wait),
+            status: limit.status,
+            policy: limit.fields.then(|| fields::Policy::new(&name, limit)),
+            counts: counts(CountsId {
+                site: scope.site.to_owned(),
+                route: scope.route.to_owned(),
+                name,
+                key: limit.key.clone(),
+                keys,
+            }),
+        }
+    }
+
     fn is_for(&self, request: &Request<'_>, client: Option<IpAddr>) -> bool {
         // What answers GET answers HEAD as well (RFC 9110 §9.3.2).
         let method = |one: &String| {
