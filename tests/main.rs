@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+mod access;
 mod acme;
 mod balancing;
 mod bodies;
@@ -14,7 +15,10 @@ mod budget;
 mod buffering;
 mod chaos;
 mod check;
+mod convert;
+mod cors;
 mod demo;
+mod easegress;
 mod examples;
 mod failures;
 mod grpc;
@@ -31,8 +35,11 @@ mod logs;
 mod names;
 mod outages;
 mod proxy_protocol;
+mod pyserve;
+mod rate_limits;
 mod replays;
 mod retries;
+mod routes;
 mod routing;
 mod seeds;
 mod serves;
@@ -52,3 +59,4 @@ mod upstream_proxy_protocol;
 mod upstream_tls;
 mod websocket;
 mod websocket_clients;
+mod websocket_frames;

@@ -15,10 +15,19 @@ pub(crate) fn human(diagnostics: &[Diagnostic], sources: &Sources, color: bool) 
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let mut text = String::new();
     for diagnostic in diagnostics {
-        text.push_str(&renderer.render(&report(diagnostic, sources)));
+        text.extend(renderer.render(&report(diagnostic, sources)).chars().map(visible));
         text.push_str("\n\n");
     }
     text
+}
+
+/// A character as a terminal may have it, where the renderer leaves it as it is in the file.
+fn visible(c: char) -> char {
+    match c {
+        '\t' => ' ',
+        '\u{7f}'..='\u{9f}' => char::REPLACEMENT_CHARACTER,
+        c => c,
+    }
 }
 
 fn report<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Group<'a>> {

@@ -36,6 +36,7 @@ const TOP_EXAMPLES: &str = "\
 Examples:
   ravelin demo                      look at a working Ravelin, without a configuration
   ravelin check ravelin.toml        find every mistake in a configuration
+  ravelin convert config.yaml       write the configuration of another system as Ravelin's own
   ravelin run -c ravelin.toml       serve it
 
 Exit status: 0 done, 1 the configuration or the operation failed, 2 wrong usage.";
@@ -45,7 +46,7 @@ Exit status: 0 done, 1 the configuration or the operation failed, 2 wrong usage.
 pub(crate) struct Common {
     /// Language of the configuration files
     ///
-    /// Without this flag it is found by each file's name.
+    /// Without this flag it is found by each file's name (*.toml, *.yaml, *.yml) and content.
     #[arg(long, global = true, value_name = "NAME", value_parser = dialects())]
     pub(crate) dialect: Option<Dialect>,
 
@@ -80,6 +81,17 @@ pub(crate) enum Command {
     )]
     Check(CheckArguments),
 
+    /// Write a configuration as native TOML
+    #[command(
+        long_about = "Reads configuration files as `run` would and writes the same configuration as \
+                      native TOML to standard output. Where a line means something else than in \
+                      the system it is written for, or nothing, a comment says so and names it. \
+                      Comments of the files themselves are not taken over; secrets are.",
+        after_help = CONVERT_NOTES,
+        after_long_help = CONVERT_NOTES
+    )]
+    Convert(ConvertArguments),
+
     /// Serve an example: files, a balanced API and a WebSocket echo
     #[command(
         long_about = "Serves an example without any configuration: an index page from static \
@@ -102,15 +114,24 @@ Signals:
 Examples:
   ravelin run                              serve ./ravelin.toml
   ravelin run -c site.toml -c other.toml   serve the sites of both files
-  ravelin run -c /etc/ravelin              serve every *.toml of a directory";
+  ravelin run -c config.yaml               serve what PyServe or Easegress would
+  ravelin run -c /etc/ravelin              serve every *.toml and *.yaml of a directory";
 
 const CHECK_NOTES: &str = "\
 Examples:
   ravelin check ravelin.toml
-  ravelin check /etc/ravelin               every *.toml of a directory, as one configuration
+  ravelin check /etc/ravelin               every *.toml and *.yaml of a directory, as one
   ravelin check site.toml --format json    one JSON object a line, for tools
 
 Exit status: 0 no error (there may be warnings), 1 errors, 2 wrong usage.";
+
+const CONVERT_NOTES: &str = "\
+Examples:
+  ravelin convert config.yaml > ravelin.toml
+  ravelin convert server.yaml pipelines.yaml     objects of Easegress in several files
+  ravelin convert --dialect pyserve conf         a file whose name and content do not say what it is
+
+Exit status: 0 converted, 1 the configuration has errors, 2 wrong usage.";
 
 const DEMO_NOTES: &str = "\
 Examples:
@@ -122,8 +143,8 @@ Examples:
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
-    /// A configuration file, or a directory whose *.toml files are taken in order of their names;
-    /// may be given several times
+    /// A configuration file, or a directory whose *.toml, *.yaml and *.yml files are taken in order of
+    /// their names; may be given several times
     #[arg(short, long = "config", value_name = "FILE|DIR", default_value = "ravelin.toml")]
     pub(crate) config: Vec<PathBuf>,
 }
@@ -131,13 +152,23 @@ pub(crate) struct RunArguments {
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArguments {
-    /// Configuration files, or directories whose *.toml files are taken; read as one configuration
+    /// Configuration files, or directories whose *.toml, *.yaml and *.yml files are taken; read as one
+    /// configuration
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
 
     /// How to report
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,
+}
+
+/// Arguments of `convert`.
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArguments {
+    /// Configuration files, or directories whose *.toml, *.yaml and *.yml files are taken; read as one
+    /// configuration
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Arguments of `demo`.
@@ -235,6 +266,7 @@ mod tests {
             "ravelin",
             "ravelin fly",
             "ravelin check",
+            "ravelin convert",
             "ravelin run --dialect klingon",
             "ravelin demo --port 70000",
             "ravelin demo --port 1 --listen 127.0.0.1:1",

@@ -16,6 +16,11 @@ const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Reads the files at `paths` as one configuration.
 pub(crate) fn load(paths: &[PathBuf], common: &Common) -> Result<Loaded, Failure> {
+    Ok(load_texts(&texts(paths)?, common))
+}
+
+/// The files at `paths` with their texts.
+pub(crate) fn texts(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Vec<u8>)>, Failure> {
     let mut files = Vec::new();
     for path in paths {
         for path in files_at(path)? {
@@ -23,7 +28,7 @@ pub(crate) fn load(paths: &[PathBuf], common: &Common) -> Result<Loaded, Failure
             files.push((path, bytes));
         }
     }
-    Ok(load_texts(&files, common))
+    Ok(files)
 }
 
 /// Reads texts that are not in files, or have been read.

@@ -2,7 +2,7 @@
 //!
 //! - [`cli`]: what may be written on the command line
 //! - [`configuration`]: reading configuration files and showing what is wrong with them
-//! - [`run`], [`check`], [`demo`]: one module a command
+//! - [`run`], [`check`], [`convert`], [`demo`]: one module a command
 //! - [`service`]: everything that runs while Ravelin serves, from log writers to workers
 //! - [`announce`]: what the log says at the start and at the end
 //! - [`signals`]: when it ends, and how
@@ -20,6 +20,7 @@ mod announce;
 mod check;
 mod cli;
 mod configuration;
+mod convert;
 mod demo;
 mod health;
 mod run;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Run(arguments) => run::run(arguments, &cli.common),
         Command::Check(arguments) => check::check(arguments, &cli.common),
+        Command::Convert(arguments) => convert::convert(arguments, &cli.common),
         Command::Demo(arguments) => demo::demo(arguments, &cli.common),
     };
     match done {

@@ -152,6 +152,15 @@ impl Context<'_> {
                 Kind::Texts | Kind::Choices(_) | Kind::ChoicesOrStatuses(..) | Kind::Names,
                 Value::String(_),
             ) => (format!("[{written}]"), "a list of one stands in brackets"),
+            (Kind::Table(_) | Kind::Map, Value::String(text)) if self.is_yaml() => {
+                let word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+                match text.split_once(':') {
+                    Some((key, value)) if !key.is_empty() && key.chars().all(word) => {
+                        (format!("{key}: {value}"), "a space is missing after `:`")
+                    }
+                    _ => return error,
+                }
+            }
             (Kind::Tables(section), Value::Table(_)) if written.starts_with('[') => {
                 (section.header(), "each of them starts with a header in double brackets")
             }
@@ -238,7 +247,10 @@ impl Context<'_> {
         }
         let key = entry.key.as_str();
         let header = self.header(section);
-        let message = format!("unknown key `{}`", self.sources.text(entry.key_span));
+        let written = self.sources.text(entry.key_span);
+        // A front end's keys stand at the place of something else.
+        let name = if written.contains(key) { written } else { key };
+        let message = format!("unknown key `{name}`");
         let place = if section.path.is_empty() { header } else { format!("`{header}`") };
         // The systems that the other dialects come from pass over what they do not know.
         let severity = match self.dialect {

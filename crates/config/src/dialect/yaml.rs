@@ -82,10 +82,14 @@ pub(crate) fn read(source: &Source, file: usize, out: &Diagnostics) -> Documents
         }
         broken.tables = true;
         if tabbed.is_empty() && lines.indent_is_tabbed(first) {
-            // One finding speaks of all the tabs. With blanks for them, the lines may make sense.
+            // One finding speaks of all the tabs. Where nothing else indents, they may be read as spaces.
             tabbed.extend((0..lines.count()).filter(|line| lines.indent_is_tabbed(*line)));
             broken.lines.extend(tabbed.iter().copied());
-            text = Cow::Owned(without_tabs(&lines));
+            let spaced = |line: &usize| lines.indent(*line) > 0 && !lines.indent_is_tabbed(*line);
+            text = Cow::Owned(match (0..lines.count()).any(|line| spaced(&line)) {
+                true => without(source, &text, &tabbed),
+                false => without_tabs(&lines),
+            });
             continue;
         }
         let spoilt: BTreeSet<usize> = spoilt.collect();
@@ -190,6 +194,8 @@ enum Kept {
     Written,
     /// A string, whatever it looks like.
     Text,
+    /// What it would be without quotes.
+    Plain,
     /// Nothing: the tag has been refused.
     Nothing,
 }
@@ -305,7 +311,8 @@ impl<'s> Reader<'s> {
         let Some(tag) = tag else { return Kept::Written };
         match tag.core_suffix() {
             Some("str") => Kept::Text,
-            Some("map" | "seq" | "int" | "float" | "bool" | "null") => Kept::Written,
+            Some("map" | "seq") => Kept::Written,
+            Some("int" | "float" | "bool" | "null") => Kept::Plain,
             _ if tag.original() == "!" => Kept::Text,
             _ => {
                 self.found.push(mistakes::unknown_tag(span));
@@ -332,6 +339,7 @@ impl<'s> Reader<'s> {
         let value = match tag {
             Kept::Nothing => Value::Broken,
             Kept::Written if plain => scalar::plain(text),
+            Kept::Plain => scalar::plain(text),
             Kept::Written | Kept::Text => Value::String(text.to_owned()),
         };
         // Nothing at all stands nowhere: its key is its place.
@@ -450,6 +458,9 @@ impl<'s> Reader<'s> {
             let text = mistakes::key_text(&node);
             if text.is_none() && !matches!(node.value, Value::Broken) {
                 self.found.push(mistakes::no_key(&node, self.written(node.span)));
+                if let Some(open) = self.open.last_mut().filter(|open| open.flow) {
+                    open.tag = Kept::Nothing; // this is no table
+                }
             }
             self.key(Key { text, span: node.span, merge: false });
             return Ok(());

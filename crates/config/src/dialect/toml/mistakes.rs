@@ -81,10 +81,14 @@ pub(super) fn foreign(source: &Source, file: usize) -> Option<Diagnostic> {
     }
     let (what, (at, length)) = seen.language()?;
     let span = Span { file, start: at, end: at + length };
+    let help = match what {
+        "YAML" => "name the file `*.yaml` if it is of PyServe or Easegress",
+        _ => "native TOML is expected here: a site starts with `[[sites]]`",
+    };
     Some(
         Diagnostic::error(Code::UnknownDialect, span, "this is not TOML")
             .label(format!("looks like {what}"))
-            .help("Ravelin reads native TOML now: a site starts with `[[sites]]`"),
+            .help(help),
     )
 }
 
