@@ -610,6 +610,8 @@ extensions:
           proxy_pass: "http://127.0.0.1:3000"
           headers:
             - "X-Service: users"
+            - "API-Version: {version}"
+            - "X-Client: v{version}/{other} of $remote_addr for $5"
             - "X-Forwarded-For: $remote_addr"
         # Static files with caching
         "~*\\.(js|css|png|jpg)$":
@@ -660,6 +662,8 @@ fn the_routing_extension_takes_paths_as_documented() {
     assert!(text("/api/v2/users?x").starts_with("GET /api/v2/users?x\n"), "nothing is taken off");
     let request = api.request(0);
     assert_eq!(request.get("x-service"), Some("users"));
+    assert_eq!(request.get("api-version"), Some("2"));
+    assert_eq!(request.get("x-client"), Some("v2/{other} of 127.0.0.1 for $5"));
     assert_eq!(request.get("x-forwarded-for"), Some("127.0.0.1"));
     assert!(text("/legacy/x").starts_with("GET /x\n"));
     assert!(text("/files/a/b").starts_with("GET /data/a/b\n"), "the URL's path for the prefix");

@@ -6,6 +6,7 @@
 //! one of those, so nothing a client sends can end the field.
 
 use config::model::{self, UrlPart};
+use regex_automata::PatternID;
 use regex_automata::meta::Regex;
 
 use crate::routes::{Path, replace_all};
@@ -72,7 +73,25 @@ pub(crate) struct Parts<'a> {
 /// if the target names none.
 pub(crate) fn location(to: &str, path: &Path, parts: &Parts<'_>) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    let mut rest = to;
+    let names_query = fill(to, path, parts, None, &mut out);
+    if !names_query && !to.contains('?') {
+        push_query(&mut out, parts.query);
+    }
+    (out.len() <= URL_MAX).then_some(out)
+}
+
+/// Appends a template with what the request says in the place of its placeholders, at most
+/// [`URL_MAX`] bytes; whether the query was among them. `$remote_addr` stands for `address`, if there
+/// is one.
+pub(crate) fn fill(
+    template: &str,
+    path: &Path,
+    parts: &Parts<'_>,
+    address: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) -> bool {
+    let start = out.len();
+    let mut rest = template;
     let mut names_query = false;
     while let Some((before, behind)) = rest.split_once('$') {
         out.extend_from_slice(before.as_bytes());
@@ -88,14 +107,17 @@ pub(crate) fn location(to: &str, path: &Path, parts: &Parts<'_>) -> Option<Vec<u
             "uri" | "request_uri" => {
                 names_query = true;
                 out.extend_from_slice(parts.path);
-                push_query(&mut out, parts.query);
+                push_query(out, parts.query);
+            }
+            "remote_addr" if address.is_some() => {
+                out.extend_from_slice(address.unwrap_or_default())
             }
             "" => out.push(b'$'),
-            name => match (name.parse::<usize>(), path) {
-                (Ok(group), Path::Regex(regex)) => {
+            name => match group_called(name, path) {
+                Some((regex, group)) => {
                     out.extend_from_slice(self::group(regex, parts.path, group));
                 }
-                _ => {
+                None => {
                     out.push(b'$');
                     out.extend_from_slice(name.as_bytes());
                 }
@@ -104,10 +126,15 @@ pub(crate) fn location(to: &str, path: &Path, parts: &Parts<'_>) -> Option<Vec<u
         rest = after;
     }
     out.extend_from_slice(rest.as_bytes());
-    if !names_query && !to.contains('?') {
-        push_query(&mut out, parts.query);
-    }
-    (out.len() <= URL_MAX).then_some(out)
+    out.truncate(start.saturating_add(URL_MAX).saturating_add(1));
+    names_query
+}
+
+/// The group of a route's regular expression that a number or a name stands for.
+fn group_called<'p>(name: &str, path: &'p Path) -> Option<(&'p Regex, usize)> {
+    let Path::Regex(regex) = path else { return None };
+    let named = || regex.group_info().to_index(PatternID::ZERO, name);
+    name.parse().ok().or_else(named).map(|group| (regex, group))
 }
 
 /// A placeholder's name, without braces if it has some, and what comes behind it.

@@ -61,7 +61,7 @@ pub(super) static REQUEST: Section = Section {
     path: "sites.proxy.request_headers",
     list: false,
     about: "Changes to the request to the upstream only, after those of `[sites.proxy.headers]`.",
-    keys: RULES,
+    keys: RULES_OF_REQUESTS,
 };
 
 pub(super) static RESPONSE: Section = Section {
@@ -75,7 +75,7 @@ pub(super) static REQUEST_OF_A_ROUTE: Section = Section {
     path: "sites.routes.request_headers",
     list: false,
     about: "Changes to the request to the upstream only, after those of `[sites.routes.headers]`.",
-    keys: RULES,
+    keys: RULES_OF_REQUESTS,
 };
 
 pub(super) static RESPONSE_OF_A_ROUTE: Section = Section {
@@ -113,6 +113,18 @@ const OUTCOMES: &[&str] = &[
 ];
 
 const RULES: &[Key] = &[SET, APPEND, REMOVE];
+
+const RULES_OF_REQUESTS: &[Key] = &[
+    SET,
+    now(
+        "fill",
+        Kind::Map,
+        "empty",
+        "Fields to set to what the request says: `$remote_addr`, the client's address, `$host`, `$scheme`, `$path`, `$query`, `$uri` (path and query), and `$1` or `${name}` for a group of the route's regular expression. One that comes out empty is not sent.",
+    ),
+    APPEND,
+    REMOVE,
+];
 
 const SET: Key = now(
     "set",
@@ -218,7 +230,10 @@ pub(super) fn plain(table: &Table<'_>, name: &'static str) -> Vec<(String, Strin
 }
 
 fn extend(rules: &mut HeaderRules, table: Table<'_>, direction: Direction) {
-    let set = assignments(&table, "set", direction);
+    let mut set = assignments(&table, "set", direction);
+    if direction == Direction::Request {
+        set.extend(templates(&table, &set));
+    }
     let append = assignments(&table, "append", direction);
     let remove = names(&table, "remove");
     extend_by(rules, HeaderRules { remove, set, append });
@@ -251,6 +266,24 @@ fn assignments(
         Some((entry.key.clone(), value))
     });
     without_repeats(table.context(), entries, set.collect())
+}
+
+/// What `fill` says beside what `set` says already.
+fn templates(table: &Table<'_>, set: &[(String, HeaderValue)]) -> Vec<(String, HeaderValue)> {
+    let context = table.context();
+    let entries = table.map("fill");
+    let filled = entries.iter().filter_map(|entry| {
+        let value = checked(context, entry, Direction::Request)?;
+        if set.iter().any(|(name, _)| name.eq_ignore_ascii_case(&entry.key)) {
+            let message = format!("`{}` is in `set` and in `fill`", shown(&entry.key));
+            context.push(
+                Diagnostic::error(Code::DuplicateKey, entry.key_span, message)
+                    .label("it has one value"),
+            );
+        }
+        Some((entry.key.clone(), HeaderValue::Template(value.to_owned())))
+    });
+    without_repeats(context, entries, filled.collect())
 }
 
 /// The value of a field rule, if its name and value can be sent.

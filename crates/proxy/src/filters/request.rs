@@ -9,6 +9,7 @@ use wire::head::{Framing, RequestHead, Version};
 
 use super::edits::FieldSet;
 use crate::connection::ClientAddress;
+use crate::redirect;
 use crate::routes::Route;
 use crate::sticky::Sticky;
 
@@ -148,6 +149,12 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
     }
     if parts.upgrade {
         out.extend_from_slice(b"Connection: upgrade\r\nUpgrade: websocket\r\n");
+        let sockets = parts.route.websocket.as_ref();
+        if let Some(origin) = sockets.and_then(|sockets| sockets.model.default_origin.as_ref())
+            && parts.head.get(FieldId::Origin).is_none()
+        {
+            field(out, b"Origin", &[origin.as_bytes()]);
+        }
     }
     if forwarding.x_forwarded {
         write_x_forwarded(parts, out);
@@ -163,7 +170,29 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(parts.certificate_lines);
     parts.route.request.write(parts.request_id, out);
+    for (name, template) in parts.route.request.templates() {
+        write_filled(parts, name, template, out);
+    }
     out.extend_from_slice(b"\r\n");
+}
+
+/// A field made of what the request says; nothing if that comes to nothing.
+fn write_filled(parts: &RequestHeadParts<'_>, name: &str, template: &str, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    let value = out.len();
+    let says = redirect::Parts {
+        scheme: if parts.secure { "https" } else { "http" },
+        authority: parts.authority,
+        path: parts.path,
+        query: parts.query,
+    };
+    redirect::fill(template, &parts.route.path, &says, Some(parts.client.text()), out);
+    match out.len() - value {
+        0 => out.truncate(start),
+        _ => out.extend_from_slice(b"\r\n"),
+    }
 }
 
 /// A name that gateways further on, which turn "-" into "_", take for one of `dropped`, or for a

@@ -1,6 +1,7 @@
 //! The routes of a PyServe server before they are native ones: what takes which paths, in PyServe's
 //! terms, so that a path which asks for a password can do what it would do without one.
 
+use regex_automata::PatternID;
 use regex_automata::meta::Regex;
 
 use crate::dialect::build::{self, TableNode};
@@ -58,6 +59,8 @@ impl Path {
 pub(super) struct Field {
     pub(super) name: String,
     pub(super) value: String,
+    /// The value has placeholders, as native TOML writes them.
+    pub(super) fill: bool,
     pub(super) span: Span,
 }
 
@@ -190,6 +193,25 @@ impl Plan {
         Some(does)
     }
 
+    /// The fields that a backend gets of one path, as the route that takes it says.
+    pub(super) fn fields_at(&self, path: &str) -> Vec<Field> {
+        let Some(route) = self.find(path) else { return Vec::new() };
+        let mut fields = route.request.clone();
+        if let Takes::Regex { compiled, .. } = &route.takes {
+            let mut captures = compiled.create_captures();
+            compiled.captures(path, &mut captures);
+            let names = compiled.group_info().pattern_names(PatternID::ZERO);
+            for (name, span) in names.zip(captures.iter()) {
+                let Some(name) = name else { continue };
+                let said = span.and_then(|span| path.get(span.range())).unwrap_or("");
+                for field in fields.iter_mut().filter(|field| field.fill) {
+                    field.value = field.value.replace(&format!("${{{name}}}"), said);
+                }
+            }
+        }
+        fields
+    }
+
     /// The native routes, in the order in which they are asked.
     pub(super) fn build(&self) -> Vec<Node> {
         self.routes.iter().map(|route| self.route(route)).collect()
@@ -208,22 +230,8 @@ impl Plan {
         node.put("path", build::text(path.as_str(), span));
         node.put_some("match", kind.map(|kind| build::text(kind, span)));
         self.action(route, &mut node);
-        for (table, fields) in
-            [("request_headers", &route.request), ("response_headers", &route.response)]
-        {
-            if let Some(first) = fields.first() {
-                node.within(table, first.span, |table| {
-                    table.within("set", first.span, |set| {
-                        for field in fields {
-                            set.put(
-                                field.name.as_str(),
-                                build::text(field.value.as_str(), field.span),
-                            );
-                        }
-                    });
-                });
-            }
-        }
+        put_fields("request_headers", &route.request, &mut node);
+        put_fields("response_headers", &route.response, &mut node);
         if let Some(auth) = &route.auth {
             node.put("auth", auth.build());
         }
@@ -288,6 +296,17 @@ impl Plan {
             node.build()
         };
         self.backends.iter().map(upstream).collect()
+    }
+}
+
+fn put_fields(table: &str, fields: &[Field], route: &mut TableNode) {
+    for Field { name, value, fill, span } in fields {
+        let key = if *fill { "fill" } else { "set" };
+        route.within(table, *span, |table| {
+            table.within(key, *span, |fields| {
+                fields.put(name.as_str(), build::text(value.as_str(), *span));
+            });
+        });
     }
 }
 

@@ -3,6 +3,8 @@
 //! An exact path goes first, then regular expressions, the case-sensitive ones before the others, then
 //! the longest prefix, then `__default__`: the order of PyServe's documentation.
 
+use regex_automata::PatternID;
+
 use crate::decode::{Context, Spanned, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::pattern;
@@ -129,7 +131,7 @@ fn draft(context: &Context<'_>, entry: &Entry, table: Table<'_>, plan: &mut Plan
     let mut route = Planned::new(takes?, action?, entry.key_span);
     route.takes_the_rest = entry.key == DEFAULT;
     match &route.does {
-        Does::Proxy { .. } => route.request = for_a_backend(context, set),
+        Does::Proxy { .. } => route.request = for_a_backend(&route.takes, set),
         _ => route.response = constant(context, set),
     }
     match (&route.does, cache_control) {
@@ -367,21 +369,66 @@ fn field(context: &Context<'_>, name: &str, value: &str, span: Span) -> Option<F
         Ok(_) if syntax::managed_field(name) => {
             "Ravelin writes this field itself, for each connection anew".to_owned()
         }
-        Ok(value) => return Some(Field { name: name.to_owned(), value: value.to_owned(), span }),
+        Ok(value) => {
+            let (name, value) = (name.to_owned(), value.to_owned());
+            return Some(Field { name, value, fill: false, span });
+        }
         Err(reason) => reason,
     };
     context.push(context.bad("headers", span, &reason));
     None
 }
 
-/// The fields that a backend gets. Those about the client are sent in any case.
-fn for_a_backend(context: &Context<'_>, fields: Vec<Field>) -> Vec<Field> {
-    const ADDRESS: &str = "$remote_addr";
+/// What stands for the client's address in the value of a field.
+const ADDRESS: &str = "$remote_addr";
+
+/// The fields that a backend gets. Those with the client's address are sent in any case.
+fn for_a_backend(takes: &Takes, fields: Vec<Field>) -> Vec<Field> {
     const SENT: &[&str] = &["x-forwarded-for", "x-real-ip"];
     let own = |field: &Field| {
         field.value == ADDRESS && SENT.iter().any(|name| name.eq_ignore_ascii_case(&field.name))
     };
-    constant(context, fields.into_iter().filter(|field| !own(field)).collect())
+    let groups: Vec<&str> = match takes {
+        Takes::Regex { compiled, .. } => {
+            compiled.group_info().pattern_names(PatternID::ZERO).flatten().collect()
+        }
+        _ => Vec::new(),
+    };
+    let filled = |field: Field| match template(&field.value, &groups) {
+        Some(value) => Field { value, fill: true, ..field },
+        None => field,
+    };
+    fields.into_iter().filter(|field| !own(field)).map(filled).collect()
+}
+
+/// A value with `{group}` and `$remote_addr` as native TOML writes it; `None` if it has neither.
+fn template(value: &str, groups: &[&str]) -> Option<String> {
+    let mut out = String::new();
+    let mut found = false;
+    let mut rest = value;
+    while let Some(c) = rest.chars().next() {
+        let group = groups.iter().find_map(|group| {
+            let behind = rest.strip_prefix('{')?.strip_prefix(group)?.strip_prefix('}')?;
+            Some((format!("${{{group}}}"), behind))
+        });
+        let address =
+            rest.strip_prefix(ADDRESS).map(|behind| ("${remote_addr}".to_owned(), behind));
+        match group.or(address) {
+            Some((placeholder, behind)) => {
+                out += &placeholder;
+                rest = behind;
+                found = true;
+            }
+            None => {
+                match c {
+                    '$' => out += "${}",
+                    c => out.push(c),
+                }
+                rest = rest.get(c.len_utf8()..).unwrap_or("");
+            }
+        }
+    }
+    found.then_some(out)
 }
 
 /// Fields whose values are what is written; others are reported.
@@ -392,7 +439,7 @@ fn constant(context: &Context<'_>, fields: Vec<Field>) -> Vec<Field> {
         let message = format!("`{}` is not sent", field.name);
         context.push(
             Diagnostic::warning(Code::NotInEffect, field.span, message)
-                .label("values that are different for each request are not in effect yet"),
+                .label("a response's fields cannot say what is different for each request"),
         );
     }
     constant
@@ -404,13 +451,13 @@ fn has_placeholder(value: &str) -> bool {
     let is_name = |name: &str| {
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
-    value.contains("$remote_addr") || group.is_some_and(|(name, _)| is_name(name))
+    value.contains(ADDRESS) || group.is_some_and(|(name, _)| is_name(name))
 }
 
 fn cache_control(context: &Context<'_>, table: &Table<'_>) -> Option<Field> {
     let text = table.text("cache_control")?;
     let value = value(context, "cache_control", text)?;
-    Some(Field { name: "Cache-Control".to_owned(), value, span: text.span })
+    Some(Field { name: "Cache-Control".to_owned(), value, fill: false, span: text.span })
 }
 
 fn value(context: &Context<'_>, key: &str, text: Spanned<&str>) -> Option<String> {

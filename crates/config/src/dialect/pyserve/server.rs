@@ -253,12 +253,9 @@ fn protect(context: &Context<'_>, entry: &Entry, path: String, auth: Auth, plan:
     };
     let does = plan.does_at(&path).unwrap_or(elsewhere);
     let found = plan.find(&path);
-    let fields = |pick: fn(&Planned) -> &Vec<super::plan::Field>| {
-        found.map(|route| pick(route).clone()).unwrap_or_default()
-    };
     let route = Planned {
-        request: fields(|route| &route.request),
-        response: fields(|route| &route.response),
+        request: plan.fields_at(&path),
+        response: found.map(|route| route.response.clone()).unwrap_or_default(),
         cache_control: found.and_then(|route| route.cache_control.clone()),
         auth: Some(auth),
         ..Planned::new(Takes::Exact(path.clone()), does, entry.key_span)
