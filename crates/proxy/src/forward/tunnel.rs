@@ -17,13 +17,13 @@ use crate::upstream::UpstreamConnection;
 use crate::worker::Heads;
 
 /// What a tunnel begins with.
-pub(super) struct Taken {
+pub(crate) struct Taken {
     /// The connection to the upstream.
-    pub(super) connection: UpstreamConnection,
+    pub(crate) connection: UpstreamConnection,
     /// The bytes of its 101 and what came behind it.
-    pub(super) buffer: Buffer,
+    pub(crate) buffer: Buffer,
     /// The 101 as the client gets it.
-    pub(super) lead: Vec<u8>,
+    pub(crate) lead: Vec<u8>,
 }
 
 /// Moves bytes until both sides are done or one breaks.

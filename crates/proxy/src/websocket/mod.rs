@@ -16,12 +16,18 @@ mod tunnel;
 mod watch;
 
 pub use open::{OpenSockets, Place};
-pub(crate) use policy::{Asked, Refused, judge};
-pub(crate) use tunnel::{Taken, tunnel};
+pub(crate) use tunnel::tunnel;
 
 use std::sync::Arc;
 
-use config::model;
+use config::model::{self, Outcome};
+use wire::field::FieldId;
+
+use self::policy::{Asked, Refused, judge};
+use crate::exchange::Inbound;
+use crate::files::Answer;
+use crate::log::Cause;
+use crate::respond;
 
 /// Who is at an end of a WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,20 +46,66 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// A place for one more WebSocket of a client. `Ok(None)` if nobody counts them.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn enter(&self, client: Option<std::net::IpAddr>) -> Result<Option<Box<Place>>, Full> {
-        let model::WebSocket { max_open, max_open_per_address, .. } = self.model;
-        if max_open.is_none() && max_open_per_address.is_none() {
-            return Ok(None);
-        }
-        let place = self.open.enter(client, max_open, max_open_per_address);
-        place.map(|place| Some(Box::new(place))).ok_or(Full)
+    /// Settings of a route whose open WebSockets are these.
+    pub fn new(model: model::WebSocket, open: Arc<OpenSockets>) -> Self {
+        Self { model, open }
+    }
+
+    /// Its open WebSockets are counted, so they have to be known beyond a reload.
+    pub fn counts(model: &model::WebSocket) -> bool {
+        model.max_open.is_some() || model.max_open_per_address.is_some()
     }
 }
 
-/// As many WebSockets are open as may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Full;
+/// Why a request does not go on to the upstream.
+pub(crate) struct Denied {
+    /// What it is answered.
+    pub(crate) answer: Answer,
+    /// For the log.
+    pub(crate) cause: Cause,
+    /// How it ends at its route.
+    pub(crate) outcome: Outcome,
+}
+
+/// Whether a request may go on by a route with these settings; `upgrade` says that it asks for a
+/// WebSocket, which then has the place that is returned for as long as it lasts, if they are counted.
+pub(crate) fn admit(
+    inbound: &Inbound<'_>,
+    settings: &Settings,
+    upgrade: bool,
+) -> Result<Option<Box<Place>>, Box<Denied>> {
+    let model = &settings.model;
+    let mut origins = inbound.head.fields.iter().filter(|field| field.id == FieldId::Origin);
+    let asked = Asked {
+        upgrade,
+        origin: origins.next().map(|field| field.value.of(inbound.bytes)),
+        several: origins.next().is_some(),
+        authority: inbound.authority(),
+    };
+    let denied = match judge(model, &asked) {
+        Ok(()) if !(upgrade && Settings::counts(model)) => return Ok(None),
+        Ok(()) => {
+            let client = inbound.client_ip();
+            let (max, max_each) = (model.max_open, model.max_open_per_address);
+            if let Some(place) = settings.open.enter(client, max, max_each) {
+                return Ok(Some(Box::new(place)));
+            }
+            Denied {
+                answer: respond::unavailable(respond::RETRY_AFTER),
+                cause: Cause::Limit,
+                outcome: Outcome::RateLimited,
+            }
+        }
+        Err(Refused::NotAsked) => Denied {
+            answer: respond::websocket_required(),
+            cause: Cause::Unsupported,
+            outcome: Outcome::ClientError,
+        },
+        Err(Refused::Origin) => Denied {
+            answer: Answer::error(403),
+            cause: Cause::Denied,
+            outcome: Outcome::Denied,
+        },
+    };
+    Err(Box::new(denied))
+}

@@ -38,8 +38,8 @@ use super::{Settings, Side};
 use crate::carrier::Carrier;
 use crate::connection::{Connection, linger_on};
 use crate::exchange::{After, Done, Inbound, failed};
+use crate::forward::Taken;
 use crate::log::{Cause, Ended, Party, Phase, Record};
-use crate::upstream::UpstreamConnection;
 use crate::worker::{Heads, Worker};
 
 /// How long a side has for its close frame, and to take ours, when Ravelin ends the WebSocket.
@@ -49,16 +49,6 @@ const CLOSE_TIME: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long a side may be silent that owes the other an answer to its close frame.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
-
-/// What a WebSocket begins with.
-pub(crate) struct Taken {
-    /// The connection to the upstream.
-    pub(crate) connection: UpstreamConnection,
-    /// The bytes of its 101 and what came behind it.
-    pub(crate) buffer: Buffer,
-    /// The 101 as the client gets it.
-    pub(crate) lead: Vec<u8>,
-}
 
 /// Passes frames both ways until both sides are done.
 pub(crate) async fn tunnel(
