@@ -1,12 +1,15 @@
 //! Memory of idle client connections.
 
+use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::lab::{self, Lab};
 use crate::peer::Peer;
+use crate::scenario::{Load, SMALL};
 use crate::tls::{self, Client};
 use crate::usage::Memory;
-use crate::{Result, client};
+use crate::{Result, client, ws};
 
 /// What one proxy's connections cost.
 pub(crate) struct Idle {
@@ -18,40 +21,32 @@ pub(crate) struct Idle {
     pub(crate) connections: usize,
 }
 
-/// Opens connections that do one request each and stay, and weighs the proxy before and after.
-pub(crate) fn measure(
-    lab: &Lab,
-    peer: &Peer,
-    wanted: usize,
-    with_tls: bool,
-    path: &str,
-) -> Result<Idle> {
-    // The proxy needs a descriptor for each, and some for itself.
-    let connections = wanted.min(lab.descriptors.saturating_sub(256) as usize);
-    let config = match with_tls {
+/// Opens connections that do one request or echo each and stay, and weighs the proxy before and
+/// after.
+pub(crate) fn measure(lab: &Lab, peer: &Peer, load: &Load, path: &str) -> Result<Idle> {
+    let connections = load.connections().min(possible(lab, load));
+    let config = match load.is_tls() {
         true => Some(Arc::new(Client::new(&tls::files(lab).certificate)?.verifying(b"http/1.1")?)),
         false => None,
+    };
+    let open = || match &config {
+        _ if load.is_websocket() => ws::open(peer.address, SMALL),
+        Some(config) => {
+            let mut stream = tls::open(config, peer.address)?;
+            request(&mut stream, peer.address, path)?;
+            // The proxy cannot know that nobody holds the session at this end any more.
+            Ok(stream.sock)
+        }
+        None => {
+            let mut stream = client::connect(peer.address)?;
+            request(&mut stream, peer.address, path)?;
+            Ok(stream)
+        }
     };
     let start = settled(&peer.pids)?;
     let mut held = Vec::with_capacity(connections);
     for _ in 0..connections {
-        let (stream, response) = match &config {
-            Some(config) => {
-                let mut stream = tls::open(config, peer.address)?;
-                let response = client::get(&mut stream, peer.address, path)?;
-                // The proxy cannot know that nobody holds the session at this end any more.
-                (stream.sock, response)
-            }
-            None => {
-                let mut stream = client::connect(peer.address)?;
-                let response = client::get(&mut stream, peer.address, path)?;
-                (stream, response)
-            }
-        };
-        if response.status != 200 {
-            return Err(format!("a connection was answered {}", response.status).into());
-        }
-        held.push(stream);
+        held.push(open()?);
     }
     let full = settled(&peer.pids)?;
     let still_open = held.iter().filter(|stream| is_open(stream)).count();
@@ -60,6 +55,22 @@ pub(crate) fn measure(
     }
     let added = full.proportional.saturating_sub(start.proportional);
     Ok(Idle { start, bytes_each: added as f64 / connections as f64, connections })
+}
+
+/// How many a proxy can have: it needs a descriptor for each, two for one that goes on to the
+/// origin, and some for itself and those that it may have besides.
+fn possible(lab: &Lab, load: &Load) -> usize {
+    match load.is_websocket() {
+        true => (lab.descriptors.saturating_sub(64) / 2).saturating_sub(256) as usize,
+        false => lab.descriptors.saturating_sub(256) as usize,
+    }
+}
+
+fn request(stream: &mut (impl Read + Write), peer: SocketAddr, path: &str) -> Result<()> {
+    match client::get(stream, peer, path)?.status {
+        200 => Ok(()),
+        other => Err(format!("a connection was answered {other}").into()),
+    }
 }
 
 /// Memory once it has stopped to change.

@@ -126,11 +126,11 @@ impl Bench<'_> {
                 failure,
             });
         }
-        if let scenario::Load::Idle { connections, tls } = scenario.load {
+        if scenario.load.is_idle() {
             for (row, peer) in rows.iter_mut().zip(&peers) {
                 let Some(peer) = peer else { continue };
                 note(row, |row| {
-                    row.idle = Some(idle::measure(self.lab, peer, connections, tls, "/small")?);
+                    row.idle = Some(idle::measure(self.lab, peer, &scenario.load, "/small")?);
                     Ok(())
                 });
             }
@@ -206,10 +206,12 @@ impl Bench<'_> {
                 let h2load = H2load { program, connections, streams, message, seconds };
                 h2load.run(self.lab, target, path_of(grpc))
             }
-            scenario::Load::WebSocket { connections, size } => {
+            scenario::Load::WebSocket { connections, size, .. } => {
                 ws::run(self.lab, target, connections, size, seconds)
             }
-            scenario::Load::Idle { .. } => Err("idle connections are no load".into()),
+            scenario::Load::Idle { .. } | scenario::Load::IdleWebSockets { .. } => {
+                Err("idle connections are no load".into())
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 use crate::measure::{Row, Sample};
-use crate::scenario::{Load, Scenario};
+use crate::scenario::Scenario;
 use crate::{Options, Result};
 
 /// Controls that move more than this over the rounds say that the machine was not quiet.
@@ -73,7 +73,7 @@ impl<'a> Report<'a> {
     pub(crate) fn scenario(&mut self, scenario: &Scenario, rows: Vec<Row>) -> Result<()> {
         println!("\n## {}: {}\n", scenario.name, scenario.about);
         self.failed |= rows.iter().any(|row| row.failure.is_some());
-        if matches!(scenario.load, Load::Idle { .. }) {
+        if scenario.load.is_idle() {
             print_idle(&rows);
         } else {
             self.print_requests(scenario, &rows);

@@ -47,13 +47,24 @@ pub(crate) enum Load {
         grpc: bool,
     },
     /// One WebSocket message at a time on each connection, `size` bytes.
-    WebSocket { connections: usize, size: usize },
+    WebSocket { connections: usize, size: usize, mode: Mode },
     /// Nothing: connections that have done one request each and wait.
     Idle {
         connections: usize,
         /// Over TLS.
         tls: bool,
     },
+    /// Nothing: WebSockets that have echoed one message each and wait.
+    IdleWebSockets { connections: usize, mode: Mode },
+}
+
+/// What Ravelin does with the bytes of a WebSocket. nginx and HAProxy only ever pipe them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Passes them on.
+    Pipe,
+    /// Looks at the frames, because there is a limit on the length of messages.
+    Frames,
 }
 
 impl Load {
@@ -64,6 +75,7 @@ impl Load {
             | Load::Handshake { connections, .. }
             | Load::Http2 { connections, .. }
             | Load::WebSocket { connections, .. }
+            | Load::IdleWebSockets { connections, .. }
             | Load::Idle { connections, .. } => connections,
         }
     }
@@ -73,8 +85,13 @@ impl Load {
         match *self {
             Load::Http { tls, .. } | Load::Idle { tls, .. } => tls,
             Load::Handshake { .. } | Load::Http2 { .. } => true,
-            Load::WebSocket { .. } => false,
+            Load::WebSocket { .. } | Load::IdleWebSockets { .. } => false,
         }
+    }
+
+    /// Whether memory is measured and not time.
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self, Load::Idle { .. } | Load::IdleWebSockets { .. })
     }
 
     /// Whether upstreams speak HTTP/2, as gRPC needs.
@@ -84,7 +101,15 @@ impl Load {
 
     /// Whether tunnels are asked for.
     pub(crate) fn is_websocket(&self) -> bool {
-        matches!(self, Load::WebSocket { .. })
+        matches!(self, Load::WebSocket { .. } | Load::IdleWebSockets { .. })
+    }
+
+    /// Whether messages of tunnels have a limit.
+    pub(crate) fn looks_at_frames(&self) -> bool {
+        let (Load::WebSocket { mode, .. } | Load::IdleWebSockets { mode, .. }) = *self else {
+            return false;
+        };
+        mode == Mode::Frames
     }
 }
 
@@ -165,14 +190,28 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "ws-echo-128",
         about: "128-byte WebSocket messages and their echoes on 64 connections",
-        load: Load::WebSocket { connections: 64, size: 128 },
+        load: Load::WebSocket { connections: 64, size: 128, mode: Mode::Pipe },
         backend: Backend::Own,
         bulk: false,
     },
     Scenario {
         name: "ws-echo-64k",
         about: "64 KiB WebSocket messages and their echoes on 16 connections",
-        load: Load::WebSocket { connections: 16, size: 64 << 10 },
+        load: Load::WebSocket { connections: 16, size: 64 << 10, mode: Mode::Pipe },
+        backend: Backend::Own,
+        bulk: true,
+    },
+    Scenario {
+        name: "ws-frames-128",
+        about: "ws-echo-128 with a limit on the length of messages in Ravelin",
+        load: Load::WebSocket { connections: 64, size: 128, mode: Mode::Frames },
+        backend: Backend::Own,
+        bulk: false,
+    },
+    Scenario {
+        name: "ws-frames-64k",
+        about: "ws-echo-64k with a limit on the length of messages in Ravelin",
+        load: Load::WebSocket { connections: 16, size: 64 << 10, mode: Mode::Frames },
         backend: Backend::Own,
         bulk: true,
     },
@@ -188,6 +227,20 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "process memory of client connections that did one request and wait",
         load: Load::Idle { connections: 5000, tls: false },
         backend: Backend::Nginx,
+        bulk: false,
+    },
+    Scenario {
+        name: "idle-ws",
+        about: "process memory of WebSockets that did one echo and wait",
+        load: Load::IdleWebSockets { connections: 10_000, mode: Mode::Pipe },
+        backend: Backend::Own,
+        bulk: false,
+    },
+    Scenario {
+        name: "idle-ws-frames",
+        about: "idle-ws with a limit on the length of messages in Ravelin",
+        load: Load::IdleWebSockets { connections: 10_000, mode: Mode::Frames },
+        backend: Backend::Own,
         bulk: false,
     },
     Scenario {

@@ -3,6 +3,7 @@
 //! Messages are single binary frames of at most [`MESSAGE_MAX`] bytes, masked by the client as
 //! RFC 6455 §5.3 asks, and every echo is compared with what was sent.
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -76,15 +77,40 @@ async fn talk(target: SocketAddr, size: usize, end: Instant, tally: Rc<Tally>) -
     }
 }
 
-async fn handshake(target: SocketAddr) -> Result<TcpStream> {
-    let mut stream = TcpStream::connect(target).await?;
-    stream.set_nodelay(true)?;
-    let request = format!(
+/// Opens one, without a runtime, and has a message of this many bytes echoed.
+pub(crate) fn open(target: SocketAddr, size: usize) -> Result<std::net::TcpStream> {
+    let mut stream = client::connect(target)?;
+    stream.write_all(request(target).as_bytes())?;
+    let mut head = Vec::new();
+    let mut chunk = [0; 4096];
+    while client::head_length(&head).is_none() {
+        let count = stream.read(&mut chunk)?;
+        if count == 0 {
+            return Err("closed during the handshake".into());
+        }
+        head.extend_from_slice(chunk.get(..count).unwrap_or_default());
+    }
+    check(&head)?;
+    let payload = vec![b'x'; size];
+    stream.write_all(&frame(&payload, Some(MASK)))?;
+    let expected = frame(&payload, None);
+    let mut echo = vec![0; expected.len()];
+    stream.read_exact(&mut echo)?;
+    if echo == expected { Ok(stream) } else { Err("a wrong echo".into()) }
+}
+
+fn request(target: SocketAddr) -> String {
+    format!(
         "GET /ws HTTP/1.1\r\nHost: {target}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n\r\n",
         origin::KEY
-    );
-    stream.write_all(request.as_bytes()).await?;
+    )
+}
+
+async fn handshake(target: SocketAddr) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(target).await?;
+    stream.set_nodelay(true)?;
+    stream.write_all(request(target).as_bytes()).await?;
     let mut head = Vec::new();
     // The origin sends nothing after its head before it is sent a message.
     while client::head_length(&head).is_none() {
@@ -92,8 +118,13 @@ async fn handshake(target: SocketAddr) -> Result<TcpStream> {
             return Err("closed during the handshake".into());
         }
     }
+    check(&head)?;
+    Ok(stream)
+}
+
+fn check(head: &[u8]) -> Result<()> {
     if head.starts_with(b"HTTP/1.1 101 ") {
-        return Ok(stream);
+        return Ok(());
     }
     let line = head.split(|&b| b == b'\r').next().unwrap_or_default();
     Err(format!("the handshake was answered {}", String::from_utf8_lossy(line)).into())

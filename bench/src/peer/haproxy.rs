@@ -19,6 +19,8 @@ pub(super) fn start(lab: &Lab, program: &Path, name: &str, task: &Task) -> Resul
         ""
     };
     let buffer = buffer_size(task);
+    // It does not start unless it may have two descriptors for each connection.
+    let possible = (lab.descriptors.saturating_sub(64) / 2) as usize;
     let tls = task.tls.as_ref().map_or(String::new(), |files| {
         format!(
             "ssl crt {} alpn h2,http/1.1 ssl-min-ver TLSv1.3 curves {GROUP} ciphersuites {SUITE}",
@@ -64,7 +66,7 @@ backend origin
         balancing = if task.is_balanced() { BALANCING } else { "" },
         servers = servers.collect::<Vec<_>>().join("\n    "),
         scheme = if task.tls.is_some() { "https" } else { "http" },
-        connections = task.load.connections() + task.spare_connections(),
+        connections = (task.load.connections() + task.spare_connections()).min(possible),
         listen = task.listen,
     );
     let file = lab.write(&format!("{name}.cfg"), config)?;

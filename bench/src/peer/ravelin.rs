@@ -41,6 +41,7 @@ path = "/"
 upstream = "origin"
 websocket = {websocket}
 
+{frames}
 [sites.proxy.headers]
 preserve_host = true
 add_x_forwarded = true
@@ -52,7 +53,8 @@ timeout = 600
 "#,
             upstreams = upstreams.collect::<String>(),
             balancing = if task.is_balanced() { BALANCING } else { "" },
-            websocket = task.load.is_websocket()
+            websocket = task.load.is_websocket(),
+            frames = if task.load.looks_at_frames() { FRAMES } else { "" },
         ),
         true => String::new(),
     };
@@ -98,6 +100,13 @@ default = true
     let file = lab.write("ravelin.toml", config)?;
     lab.start("ravelin", &lab.proxy_core, program, &["run", "-c", &file.display().to_string()])
 }
+
+/// Limits that no message of the load reaches.
+const FRAMES: &str = r#"
+[sites.proxy.websocket]
+client_max_message_size = "1MB"
+server_max_message_size = "1MB"
+"#;
 
 /// Everything that keeps requests from upstreams that fail. `max_fails` and the attempts with
 /// their budget are the defaults.
