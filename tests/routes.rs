@@ -223,3 +223,36 @@ fn a_share_of_requests_goes_to_another_pool() {
     let half = (0..100).filter(|_| site.who("GET /half", "X-User: u-\r\n") == "half").count();
     assert!((20..=80).contains(&half), "{half} of 100");
 }
+
+#[test]
+fn a_mirror_gets_copies_and_the_client_waits_for_none_of_them() {
+    let routes = route(
+        "path = \"/\"\nupstream = \"main\"\nmirror = { upstream = \"shadow\", methods = [\"GET\", \"POST\"] }",
+    );
+    let main = Origin::saying("main");
+    // It takes the copies and answers none of them.
+    let shadow = Origin::script(|conn| {
+        conn.request();
+        conn.wait_closed();
+    });
+    let upstreams: String = [("main", &main), ("shadow", &shadow)]
+        .map(|(name, origin)| {
+            format!("[[sites.proxy.upstreams]]\nname = \"{name}\"\nurl = \"{}\"\n", origin.url())
+        })
+        .concat();
+    let ravelin = Ravelin::start(&format!(
+        "[[sites]]\nname = \"t\"\nhostname = \"*\"\nlisten = [\"127.0.0.1:0\"]\n[sites.proxy]\n\
+         enabled = true\n{upstreams}\n{routes}"
+    ));
+    let mut client = ravelin.client();
+    assert_eq!(client.get("/a?b").expect(200).text(), "main");
+    let post = "POST /c HTTP/1.1\r\nHost: example.com\r\nContent-Length: 4\r\n\r\nbody";
+    assert_eq!(client.ask(post).expect(200).text(), "main");
+    let put = "PUT /d HTTP/1.1\r\nHost: example.com\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(client.ask(put).expect(200).text(), "main");
+    let mut copies: Vec<_> = (0..2).map(|n| shadow.request(n)).collect();
+    copies.sort_by_key(|copy| copy.target.clone());
+    assert_eq!((copies[0].target.as_str(), copies[0].get("host")), ("/a?b", Some("example.com")));
+    assert_eq!((copies[1].method.as_str(), &copies[1].body[..]), ("POST", &b"body"[..]));
+    assert_eq!(main.requests().len(), 3);
+}

@@ -32,7 +32,7 @@ use crate::drain::{Left, body_left};
 use crate::files::Answer;
 use crate::filters::{ConnectionSays, Edits};
 use crate::forward::{Forwarded, Kept};
-use crate::guards::{Answered, Lines, Stop};
+use crate::guards::{Answered, Lines, Proved, Stop};
 use crate::local::{Refusal, Reply, Rest};
 use crate::log::{AccessLog, Cause, Ended, Party, Phase, Record};
 use crate::routes::Fields;
@@ -86,6 +86,8 @@ pub struct Inbound<'a> {
     pub kept: OnceCell<Box<Kept>>,
     /// What its guards have to say in the response, whatever that is.
     pub lines: RefCell<Lines>,
+    /// What it has proved.
+    pub proved: Proved,
 }
 
 impl<'a> Inbound<'a> {
@@ -202,6 +204,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         taken: OnceCell::new(),
         kept: OnceCell::new(),
         lines: RefCell::default(),
+        proved: Proved::default(),
     };
     request_id.clear();
     let log = snapshot.log_requests.then_some(&worker.access_log);
@@ -237,6 +240,26 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
             }
             _ => None,
         };
+        let stop = match (stop, &met) {
+            (Some(Stop::Held(hold)), _) => {
+                if !Box::pin(guards::wait(&inbound, hold)).await {
+                    break left(&inbound, record);
+                }
+                None
+            }
+            (stop, _) => stop,
+        };
+        let stop = match (stop, &met) {
+            (None, Some(decision))
+                if fault.is_none()
+                    && challenge.is_none()
+                    && guards::asks_for_credentials(decision) =>
+            {
+                let asked = asked(&inbound, decision, request_id, record, trace);
+                Box::pin(asked).await.map(Stop::Answered)
+            }
+            (stop, _) => stop,
+        };
         match (stop, &met) {
             (Some(Stop::Answered(answered)), Some(decision)) => {
                 if let Some(next) = decision.next(answered.outcome, &request) {
@@ -246,11 +269,6 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
                 let stopped = stopped(&inbound, answered, decision, heads, request_id, record);
                 break Box::pin(stopped).await;
             }
-            (Some(Stop::Held(hold)), _) => {
-                if !Box::pin(guards::wait(&inbound, hold)).await {
-                    break left(&inbound, record);
-                }
-            }
             _ => {}
         }
         match met {
@@ -258,6 +276,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
                 if fault.is_none() && challenge.is_none() =>
             {
                 let matched = matched.split(&inbound, &request);
+                forward::mirror(&inbound, &matched, &request);
                 record.route = Some(&matched.route.name);
                 match forward::forward(&inbound, &matched, heads, request_id, record).await {
                     Forwarded::Done(done) => break done,
@@ -276,6 +295,25 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
     };
     line.write(request_id);
     done
+}
+
+/// Asks a request for what it has to prove; the answer if it cannot.
+async fn asked<'a>(
+    inbound: &'a Inbound<'a>,
+    met: &Decision<'a>,
+    request_id: &mut Vec<u8>,
+    record: &mut Record<'a>,
+    trace: &mut Trace,
+) -> Option<Answered> {
+    record.target = guards::loggable(met, record.target);
+    let refused = guards::authenticate(inbound, met, trace).await;
+    record.user = inbound.proved.user.get().map_or(&[], |user| &**user);
+    let (answered, why) = refused?;
+    inbound.ensure_id(request_id);
+    let refusal = Refusal { status: answered.answer.status, cause: Cause::Denied, why };
+    let connection = inbound.connection;
+    local::explain_refusal(&connection.worker, &connection.client, &refusal, request_id);
+    Some(answered)
 }
 
 /// Answers a request that a guard let go no further.

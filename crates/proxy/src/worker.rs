@@ -10,6 +10,7 @@ use net::timer::unix_millis;
 use net::worker::WorkerContext;
 use wire::head::{RequestHead, ResponseHead};
 
+use crate::auth::Memory;
 use crate::buffering::SpoolMemory;
 use crate::challenges::Challenges;
 use crate::connection::Handshakes;
@@ -53,6 +54,10 @@ pub struct Worker {
     pub spools: Rc<SpoolMemory>,
     /// Bytes of request bodies that are kept to be sent again.
     pub kept: Rc<Cell<usize>>,
+    /// What is remembered of credentials.
+    pub credentials: Memory,
+    /// Copies of requests under way.
+    pub mirrors: Rc<Cell<usize>>,
     snapshot: LocalSnapshot,
     scratch: RefCell<Vec<Scratch>>,
     date: RefCell<DateLine>,
@@ -119,6 +124,8 @@ impl Worker {
             challenges,
             spools: Rc::default(),
             kept: Rc::default(),
+            credentials: Memory::default(),
+            mirrors: Rc::default(),
             idle: RefCell::default(),
             http2: Http2Pool::default(),
             files: RefCell::default(),

@@ -33,7 +33,7 @@ pub(crate) use tunnel::Taken;
 use std::time::Duration;
 
 use config::model::Outcome;
-use wire::head::Upgrade;
+use wire::head::{Framing, Upgrade};
 
 use self::attempt::{Answered, Call, Lost, Work, attempt};
 pub(crate) use self::attempts::wait_out;
@@ -53,7 +53,7 @@ use crate::local::{self, Reply, Rest};
 use crate::log::{Cause, Failure, Party, Phase, Record};
 use crate::respond;
 use crate::send::write_all;
-use crate::websocket::{self, Denied};
+use crate::websocket::{self, Denied, Place};
 use crate::worker::Heads;
 
 /// Why there is no response to pass on.
@@ -131,7 +131,7 @@ pub async fn forward<'a>(
         return Forwarded::Done(Box::pin(response).await);
     }
     let sockets = matched.route.websocket.as_ref();
-    let _place = match sockets.map(|sockets| websocket::admit(inbound, sockets, matched.upgrade)) {
+    let place = match sockets.map(|sockets| websocket::admit(inbound, sockets, matched.upgrade)) {
         Some(Err(denied)) => {
             let denied = deny(inbound, matched, *denied, heads, request_id, record);
             return Box::pin(denied).await;
@@ -142,7 +142,7 @@ pub async fn forward<'a>(
     if matched.route.wants_request_id {
         inbound.ensure_id(request_id);
     }
-    match serve(inbound, matched, heads, request_id, record).await {
+    match serve(inbound, matched, place, heads, request_id, record).await {
         Ok(forwarded) => forwarded,
         // Few requests need this, so it is no part of every request's memory.
         Err(given_up) => {
@@ -196,6 +196,7 @@ impl GivenUp {
 async fn serve<'a>(
     inbound: &Inbound<'a>,
     matched: &Matched<'a>,
+    place: Option<Box<Place>>,
     heads: &mut Heads,
     request_id: &[u8],
     record: &mut Record<'a>,
@@ -216,6 +217,7 @@ async fn serve<'a>(
         waits: true,
         holds_interim: false,
         interim: Vec::new(),
+        place,
     };
     loop {
         let answered = answer(call, &mut work).await?;
@@ -357,6 +359,12 @@ async fn pass_on<'r, 'a>(
         let taken = Taken { connection: reached.connection, buffer, lead };
         return Ok(Some(pass_both_ways(call, taken, work).await));
     }
+    // It will be no WebSocket, and its place is free before the client knows.
+    work.place = None;
+    if is_too_long(matched, work.heads.response.framing) {
+        let broken = Broken::new(Party::Upstream, Phase::Transfer, Cause::Limit);
+        return Err(GivenUp::for_good(broken, sending.rest(inbound, work.heads)));
+    }
     let relayed = match buffering::wants_response(matched, &work.heads.response, &buffer) {
         false => relay(call, reached, &mut sending, buffer, work).await,
         true => Box::pin(relay_buffered(call, reached, &mut sending, buffer, work)).await,
@@ -365,14 +373,16 @@ async fn pass_on<'r, 'a>(
         return Ok(Some(finish(call, member, sending, relayed, work)));
     };
     let reason = Reason::of(cause);
-    if by == Party::Upstream {
+    // One that is too long is none of the endpoint's failures, and another's is no shorter.
+    let failed = cause != Cause::Limit;
+    if by == Party::Upstream && failed {
         attempts.failed(inbound, member, reason, cause, work.micros());
     }
     if !relayed.unsent {
         return Ok(Some(finish(call, member, sending, relayed, work)));
     }
     // The client has not seen a byte, so it can still be served, or be told.
-    let intact = by == Party::Upstream && sending.is_repeatable(inbound);
+    let intact = by == Party::Upstream && failed && sending.is_repeatable(inbound);
     if let Some(pause) = attempts.again(inbound, work.patience, reason, intact) {
         sending.give_back(work.heads);
         begin_again(call, pause, work).await?;
@@ -407,6 +417,14 @@ async fn pass_interim_on(call: Call<'_, '_>, work: &mut Work<'_, '_, '_>) -> Res
     }
     work.patience.renew();
     Ok(())
+}
+
+/// The response is known to be longer than the route passes on.
+fn is_too_long(matched: &Matched<'_>, framing: Framing) -> bool {
+    match (framing, matched.route.max_response_size) {
+        (Framing::Length(length), Some(max)) => length > max,
+        _ => false,
+    }
 }
 
 /// A request that is turned down before anything is sent: too large, or too many bytes sent ahead

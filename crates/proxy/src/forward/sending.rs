@@ -10,6 +10,7 @@ use super::kept::kept;
 use super::reach::Reached;
 use super::{Blocked, Pump, PumpError};
 use crate::carrier::Carrier;
+use crate::balance::Member;
 use crate::decide::Matched;
 use crate::drain::Left;
 use crate::exchange::Inbound;
@@ -189,6 +190,7 @@ fn request_head(
             true => &inbound.connection.certificate_lines,
             false => &[],
         },
+        proved_lines: &inbound.proved.lines.borrow(),
         port: inbound.connection.port(),
         length: inbound.taken.get().map(|taken| taken.len()),
         upgrade: matched.upgrade,
