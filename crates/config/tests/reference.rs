@@ -113,6 +113,8 @@ fn sample(section: &Section, key: &Key) -> Option<String> {
         ("sites.proxy.upstreams", "backup" | "down" | "drain") => Some("false"),
         (_, "method") if section.path.ends_with("load_balancing") => Some("\"hash\""),
         (_, "hash_key") => Some("\"uri\""),
+        (_, "origins") => Some("\"same\""),
+        (_, "default_origin") => Some("\"https://a.example\""),
         (_, "latency") => Some("500"),
         (_, "host") if section.path.ends_with("health_check") => Some("\"a.example\""),
         (_, "trusted_proxies" | "servers") => Some("[\"::1\"]"),

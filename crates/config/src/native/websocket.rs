@@ -6,6 +6,7 @@ use crate::decode::{Spanned, SwitchTable, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Bound, MessageRate, Origins, WebSocket};
 use crate::schema::{Key, Kind, Section, now};
+use crate::syntax::quoted;
 use crate::tree::Value;
 
 /// Highest number that counters can hold.
@@ -22,7 +23,7 @@ pub(super) static SECTION: Section = Section {
 };
 
 pub(super) static OF_A_ROUTE: Section = Section {
-    path: "sites.proxy.routes.websocket",
+    path: "sites.routes.websocket",
     list: false,
     about: "What holds for the WebSockets of this route, in the place of the proxy's table.",
     keys: &keys(&MESSAGES_OF_A_ROUTE),
@@ -128,7 +129,7 @@ static MESSAGES: Section = Section {
 };
 
 static MESSAGES_OF_A_ROUTE: Section = Section {
-    path: "sites.proxy.routes.websocket.messages",
+    path: "sites.routes.websocket.messages",
     list: false,
     about: "How many messages, pings included, a client may send on one socket of this route.",
     keys: MESSAGES_KEYS,
@@ -230,7 +231,7 @@ fn origins(table: &Table<'_>) -> Origins {
         Value::String(text) => {
             let reason = "expected \"any\", \"same\" or a list of patterns";
             let error = context.bad("origins", entry.node.span, reason);
-            let list = format!("[{}]", crate::syntax::quoted(text));
+            let list = format!("[{}]", quoted(without_scheme(text)));
             context.push(error.suggest(entry.node.span, list, "a list of one pattern"));
             None
         }
@@ -245,10 +246,9 @@ fn origins(table: &Table<'_>) -> Origins {
 fn pattern(table: &Table<'_>, text: Spanned<&str>) -> Option<String> {
     let context = table.context();
     let pattern = text.value.to_ascii_lowercase();
-    if let Some((_, rest)) = pattern.split_once("://") {
-        let host = rest.split('/').next().unwrap_or_default();
+    if pattern.contains("://") {
         let error = context.bad("origins", text.span, "a host, without a scheme");
-        let instead = crate::syntax::quoted(host);
+        let instead = quoted(without_scheme(&pattern));
         context.push(error.suggest(text.span, instead, "leave the scheme out"));
         return None;
     }
@@ -259,6 +259,12 @@ fn pattern(table: &Table<'_>, text: Spanned<&str>) -> Option<String> {
         return None;
     }
     Some(pattern)
+}
+
+/// The host of what is written as a URL.
+fn without_scheme(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or_default()
 }
 
 fn default_origin(table: &Table<'_>) -> Option<String> {
