@@ -128,8 +128,63 @@ pub enum CertificateSource {
         /// The key. `None`: it is in the certificate's file.
         key: Option<PathBuf>,
     },
+    /// Texts in the configuration, at least one; the client's server name chooses among them.
+    Texts(Vec<PemPair>),
     /// An ACME authority.
     Acme(Acme),
+}
+
+/// A certificate and its key as texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PemPair {
+    /// The chain in PEM, leaf first.
+    pub certificate: String,
+    /// The key in PEM.
+    pub key: SecretBytes,
+}
+
+/// PEM in a file, or in the configuration itself.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Pem {
+    /// A file's path.
+    File(PathBuf),
+    /// The text.
+    Text(String),
+}
+
+impl Pem {
+    /// The file, if it is in one.
+    pub fn file(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Text(_) => None,
+        }
+    }
+}
+
+impl From<PathBuf> for Pem {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+/// What it is called in a message. A text may be secret and is not shown.
+impl std::fmt::Display for Pem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Text(_) => f.write_str("the text in the configuration"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Pem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => path.fmt(f),
+            Self::Text(_) => f.write_str("text"),
+        }
+    }
 }
 
 /// How to get a certificate by ACME (RFC 8555).
@@ -236,8 +291,8 @@ pub enum TlsVersion {
 /// Certificates of clients.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ClientAuth {
-    /// PEM file with the authorities whose certificates are taken.
-    pub ca_file: PathBuf,
+    /// The authorities whose certificates are taken.
+    pub ca_file: Pem,
     /// A client without one is refused. Default true.
     pub required: bool,
 }
@@ -322,12 +377,12 @@ pub enum UpstreamHttp {
 pub struct UpstreamTls {
     /// Check the upstream's certificate and its name. Default true.
     pub verify: bool,
-    /// PEM file with the authorities that are trusted. `None`: those of the system.
-    pub ca_file: Option<PathBuf>,
+    /// The authorities that are trusted. `None`: those of the system.
+    pub ca_file: Option<Pem>,
     /// Name in SNI and in the certificate. `None`: the URL's host.
     pub server_name: Option<String>,
-    /// PEM files of a certificate chain and its key to show the upstream.
-    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// A certificate chain and its key to show the upstream.
+    pub client_certificate: Option<(Pem, Pem)>,
 }
 
 /// Versions of the PROXY protocol.

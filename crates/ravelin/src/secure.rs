@@ -1,10 +1,10 @@
 //! What the sites' connections have to agree to: certificates and policies together.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use config::Model;
-use config::model::{Tls, Transport, UpstreamTls};
+use config::model::{Pem, Tls, Transport, UpstreamTls};
 use control::certificates::{Certificates, forbidden};
 use net::tls::{ClientConfig, Identity, IdentitySlot, ServerConfig, Tickets};
 
@@ -46,11 +46,15 @@ pub(crate) fn faults(model: &Model) -> (Vec<String>, Vec<String>) {
         let name = &site.name;
         if let Some(tls) = &site.tls
             && let auth = tls.policy.client_auth.as_ref()
-            && readable(name, &mut auth.iter().map(|auth| auth.ca_file.as_path()))
+            && readable(name, &mut auth.iter().filter_map(|auth| auth.ca_file.file()))
             && let Ok(identity) = Identity::self_signed(&[])
             && let Err(what) = config(tls, IdentitySlot::new(identity), &Tickets::new())
         {
             faults.push(format!("site \"{name}\" cannot have TLS: {what}"));
+        }
+        let guards = site.routes.iter().map(|route| &route.guards).chain([&site.guards]);
+        for auth in guards.flat_map(|guards| &guards.auth) {
+            readable(name, &mut auth.files().into_iter());
         }
         for pool in site.proxy.iter().flat_map(|proxy| &proxy.pools) {
             for upstream in &pool.upstreams {
@@ -73,7 +77,7 @@ pub(crate) fn faults(model: &Model) -> (Vec<String>, Vec<String>) {
 /// The files that TLS to an upstream needs.
 fn files(tls: &UpstreamTls) -> impl Iterator<Item = &Path> {
     let shown = tls.client_certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
-    tls.ca_file.iter().chain(shown).map(PathBuf::as_path)
+    tls.ca_file.iter().chain(shown).filter_map(Pem::file)
 }
 
 fn config(
@@ -84,15 +88,18 @@ fn config(
     let authorities = client_authorities(tls)?;
     let config = ServerConfig::new(&tls.policy, authorities.as_deref(), identity, tickets);
     config.map_err(|error| match &tls.policy.client_auth {
-        Some(auth) => format!("{}: {error}", auth.ca_file.display()),
+        Some(auth) => format!("{}: {error}", auth.ca_file),
         None => error.to_string(),
     })
 }
 
-/// The text of the file with the authorities of client certificates.
+/// The text with the authorities of client certificates.
 fn client_authorities(tls: &Tls) -> Result<Option<Vec<u8>>, String> {
     let Some(auth) = &tls.policy.client_auth else { return Ok(None) };
-    let file: &Path = &auth.ca_file;
-    let text = std::fs::read(file);
-    text.map(Some).map_err(|error| format!("cannot read {}: {error}", file.display()))
+    match &auth.ca_file {
+        Pem::Text(text) => Ok(Some(text.as_bytes().to_vec())),
+        Pem::File(file) => std::fs::read(file)
+            .map(Some)
+            .map_err(|error| format!("cannot read {}: {error}", file.display())),
+    }
 }

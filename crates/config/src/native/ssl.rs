@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use crate::decode::{Context, Spanned, Switch, Table};
 use crate::diagnostic::{Code, Diagnostic, Severity};
-use crate::model::{CertificateSource, ClientAuth, HostPattern, Tls, TlsPolicy, TlsVersion};
+use crate::model::{
+    CertificateSource, ClientAuth, HostPattern, Pem, PemPair, SecretBytes, Tls, TlsPolicy,
+    TlsVersion,
+};
 use crate::schema::{Kind, Section, now};
 use crate::source::Span;
 use crate::syntax::{field_value, quoted};
@@ -50,6 +53,19 @@ pub(super) static SSL: Section = Section {
             "none",
             "DER file with an OCSP response to staple, for as long as it says that the certificate is good. Read again when it changes.",
         ),
+        now(
+            "cert",
+            Kind::Text,
+            "none",
+            "The certificate chain itself as PEM text, in the place of `cert_file`.",
+        ),
+        now("key", Kind::Text, "none", "Its private key as PEM text; required with `cert`."),
+        now(
+            "certificates",
+            Kind::Tables(&CERTIFICATES),
+            "none",
+            "Several certificates as texts, in the place of `cert`. The name that a client asks for (SNI) chooses; the first is for all others.",
+        ),
         now("min_version", VERSIONS, "\"1.2\"", "Oldest version of TLS taken."),
         now("max_version", VERSIONS, "\"1.3\"", "Newest version of TLS taken."),
         now(
@@ -71,6 +87,12 @@ pub(super) static SSL: Section = Section {
             "PEM file with authorities: clients must show a certificate of theirs. The upstream is told by `X-SSL-Client-Verify`, `-S-DN`, `-I-DN`, `-Serial`, `-SHA256` and `Client-Cert` (RFC 9440), which clients cannot send themselves.",
         ),
         now(
+            "client_ca_pem",
+            Kind::Text,
+            "none",
+            "The authorities themselves as PEM text, in the place of `client_ca`.",
+        ),
+        now(
             "client_auth",
             Kind::Choice(&["required", "optional"], &[]),
             "\"required\"",
@@ -90,6 +112,16 @@ pub(super) static SSL: Section = Section {
             "Send `Strict-Transport-Security` (RFC 6797) on every response of the site: `true` for \"max-age=31536000\" (a year), or the value to send.",
         ),
         now("acme", Kind::Table(&ACME), "", "How certificates are got."),
+    ],
+};
+
+static CERTIFICATES: Section = Section {
+    path: "sites.ssl.certificates",
+    list: true,
+    about: "One certificate as text.",
+    keys: &[
+        now("cert", Kind::Text, "required", "The certificate chain as PEM text."),
+        now("key", Kind::Text, "required", "Its private key as PEM text."),
     ],
 };
 
@@ -129,11 +161,15 @@ fn certificate(
 ) -> CertificateSource {
     let acme = ssl.table("acme");
     let auto = is_automatic(ssl, acme.as_ref(), enabled);
-    let used = enabled && auto == Some(false);
+    let texts = texts(ssl);
+    let written = ssl.has("cert") || ssl.has("certificates");
+    let used = enabled && auto == Some(false) && !written;
     let files = CertificateSource::Files {
         certificate: file(ssl, "cert_file", used).unwrap_or_default(),
         key: file(ssl, "key_file", used),
     };
+    let files = if texts.is_empty() { files } else { CertificateSource::Texts(texts) };
+    one_way(ssl);
     if used && !ssl.has_or_means("cert_file") {
         ssl.context().push(
             Diagnostic::error(Code::MissingKey, ssl.span, "`[sites.ssl]` needs the key `cert_file`")
@@ -147,6 +183,62 @@ fn certificate(
     let names = acme::Names { hosts, places, domains: ssl.texts("domains").unwrap_or_default() };
     acme::decode(ssl, acme, enabled && auto == Some(true), &names)
         .map_or(files, CertificateSource::Acme)
+}
+
+/// Certificates that stand in the configuration itself.
+fn texts(ssl: &Table<'_>) -> Vec<PemPair> {
+    let pair = |table: &Table<'_>, needed: bool| {
+        let (certificate, key) = (pem(table, "cert"), pem(table, "key"));
+        if needed || table.has("cert") || table.has("key") {
+            table.require("cert", "\"-----BEGIN CERTIFICATE-----…\"");
+            table.require("key", "\"-----BEGIN PRIVATE KEY-----…\"");
+        }
+        let key = SecretBytes(key?.into_bytes());
+        Some(PemPair { certificate: certificate?, key })
+    };
+    let mut found: Vec<PemPair> = pair(ssl, false).into_iter().collect();
+    for table in ssl.tables("certificates") {
+        found.extend(pair(&table, true));
+        table.finish();
+    }
+    found
+}
+
+/// A text that is to be PEM. What stands there is never shown.
+pub(super) fn pem(table: &Table<'_>, name: &'static str) -> Option<String> {
+    let text = table.text(name)?;
+    if !text.value.contains("-----BEGIN ") {
+        let message = format!("`{name}` is no PEM text");
+        table.context().push(
+            Diagnostic::error(Code::BadCertificate, text.span, message)
+                .label("expected a text with `-----BEGIN …` in it")
+                .help("paths of files stand in other keys: `cert_file`, `key_file`, `client_ca`"),
+        );
+        return None;
+    }
+    table.context().conceal(text.span);
+    Some(text.value.to_owned())
+}
+
+/// A certificate is in a file, in a text, or got by ACME.
+fn one_way(ssl: &Table<'_>) {
+    let keys = ["cert_file", "cert", "certificates"];
+    let mut written = keys.iter().filter_map(|key| ssl.peek(key));
+    let on = ssl.peek("auto_cert").filter(|entry| !entry.node.value.is_off());
+    let texts = ssl.peek("cert").or_else(|| ssl.peek("certificates"));
+    let (first, second) = match (on, texts) {
+        (Some(auto), Some(text)) => (Some(auto), Some(text)),
+        _ => (written.next(), written.next()),
+    };
+    if let (Some(first), Some(second)) = (first, second) {
+        let message = format!("`{}` together with `{}`", second.key, first.key);
+        ssl.context().push(
+            Diagnostic::error(Code::Conflict, second.key_span, message)
+                .label("says another certificate")
+                .also(first.key_span, "says one")
+                .help("keep one of them"),
+        );
+    }
 }
 
 /// Whether the certificate comes by ACME: `auto_cert` says it, or else the `enabled` of `acme`. `None`
@@ -207,7 +299,8 @@ fn policy(ssl: &Table<'_>, enabled: bool) -> TlsPolicy {
     let ciphers = names("ciphers");
     without_cipher(ssl, &ciphers, min_version, max_version);
     let required = ssl.choice("client_auth") != Some("optional");
-    if let (Some(entry), None) = (ssl.peek("client_auth"), ssl.peek("client_ca")) {
+    let client_ca = ssl.peek("client_ca").or_else(|| ssl.peek("client_ca_pem"));
+    if let (Some(entry), None) = (ssl.peek("client_auth"), client_ca) {
         ssl.context().push(
             Diagnostic::error(Code::Conflict, entry.key_span, "`client_auth` without `client_ca`")
                 .label("nobody's certificates could be verified")
@@ -220,6 +313,8 @@ fn policy(ssl: &Table<'_>, enabled: bool) -> TlsPolicy {
         ciphers,
         groups: names("groups"),
         client_auth: file(ssl, "client_ca", enabled)
+            .map(Pem::File)
+            .or(pem(ssl, "client_ca_pem").map(Pem::Text))
             .map(|ca_file| ClientAuth { ca_file, required }),
         http2: ssl.boolean("http2").unwrap_or(true),
         tickets: ssl.boolean("session_tickets").unwrap_or(true),

@@ -6,13 +6,13 @@ use std::time::Duration;
 use crate::decode::{Context, Spanned, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{
-    Pool, PoolSettings, ProxyProtocol, Transport, Upstream, UpstreamState, UpstreamTls,
+    Pem, Pool, PoolSettings, ProxyProtocol, Transport, Upstream, UpstreamState, UpstreamTls,
 };
 use crate::schema::{Kind, Section, now};
 use crate::source::Span;
 use crate::syntax::{UpstreamUrl, host_name, upstream};
 
-use super::ssl::file;
+use super::ssl::{file, pem};
 
 /// Larger weights only make the turns longer.
 const WEIGHT_MAX: i64 = 1_000_000;
@@ -120,6 +120,14 @@ static TLS: Section = Section {
         ),
         now("cert_file", Kind::Text, "none", "PEM file with a certificate to show the upstream."),
         now("key_file", Kind::Text, "none", "PEM file with its private key."),
+        now("ca", Kind::Text, "none", "The authorities as PEM text, in the place of `ca_file`."),
+        now(
+            "cert",
+            Kind::Text,
+            "none",
+            "The certificate as PEM text, in the place of `cert_file`.",
+        ),
+        now("key", Kind::Text, "none", "Its private key as PEM text, in the place of `key_file`."),
     ],
 };
 
@@ -172,6 +180,12 @@ pub(super) fn decode<'n>(context: &'n Context<'n>, tables: Vec<Table<'n>>) -> Po
             max_conns: place("max_conns"),
             drain: place("drain"),
         });
+        if url.is_none() {
+            // Without it nothing can be said about these.
+            for key in ["proxy_protocol", "tls", "preserve_host"] {
+                table.take(key);
+            }
+        }
         let parsed = url.and_then(|url| entry(context, &table, url, use_of_it));
         found.incomplete |= name.is_none();
         if let Some(name) = name {
@@ -294,6 +308,7 @@ fn entry(
         _ => ProxyProtocol::V2,
     });
     let settings = table.table("tls").map(settings);
+    let preserve_host = table.boolean("preserve_host");
     let parsed = match upstream(url.value) {
         Ok(parsed) => parsed,
         Err(hint) => {
@@ -321,7 +336,7 @@ fn entry(
         max_fails,
         fail_timeout,
         transport,
-        preserve_host: table.boolean("preserve_host"),
+        preserve_host,
     })
 }
 
@@ -331,15 +346,22 @@ const VERIFIED: UpstreamTls =
 
 /// What the `tls` table of an entry says, and where it is.
 fn settings(table: Table<'_>) -> (UpstreamTls, Span) {
-    let (certificate, key) = (file(&table, "cert_file", true), file(&table, "key_file", true));
-    if certificate.is_some() != key.is_some() {
+    let either = |name, text| {
+        let file = file(&table, name, true).map(Pem::File);
+        file.or(pem(&table, text).map(Pem::Text))
+    };
+    let (certificate, key) = (either("cert_file", "cert"), either("key_file", "key"));
+    if certificate.is_some() != key.is_some() && !table.has("cert") && !table.has("key") {
         table.require("cert_file", "\"client.pem\"");
         table.require("key_file", "\"client.key\"");
+    } else if certificate.is_some() != key.is_some() {
+        table.require("cert", "\"-----BEGIN CERTIFICATE-----…\"");
+        table.require("key", "\"-----BEGIN PRIVATE KEY-----…\"");
     }
     let name = table.text("server_name");
     let tls = UpstreamTls {
         verify: table.boolean("verify").unwrap_or(true),
-        ca_file: file(&table, "ca_file", true),
+        ca_file: either("ca_file", "ca"),
         server_name: name.and_then(|text| server_name(table.context(), &text)),
         client_certificate: certificate.zip(key),
     };

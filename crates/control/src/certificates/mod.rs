@@ -20,21 +20,21 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use config::Model;
-use config::model::{CertificateSource, Site, Tls};
-use net::tls::IdentitySlot;
+use config::model::{CertificateSource, PemPair, Site, Tls};
+use net::tls::{Identity, IdentitySlot};
 use proxy::challenges::Challenges;
 use proxy::log::ErrorLog;
 use tokio::sync::watch::{Receiver, Sender, channel};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
-pub(crate) use self::acme::Trust;
 use self::acme::Orders;
+pub(crate) use self::acme::Trust;
 use self::acme::schedule::unix_now;
 pub(crate) use self::files::Signature;
 use self::files::{Fault, Paths, Shown};
-use self::watch::{Look, Watched};
 pub(crate) use self::watch::{INTERVAL, SETTLE};
+use self::watch::{Look, Watched};
 
 /// The certificates of a configuration.
 pub struct Certificates {
@@ -116,6 +116,16 @@ impl Certificates {
                 let paths = Paths::new(certificate, key.as_deref(), tls.ocsp_file.as_deref());
                 self.add_files(&site.into(), paths)
             }
+            CertificateSource::Texts(pairs) => {
+                let identities = texts(site, pairs)?;
+                for doubt in doubts_of_texts(site, &identities) {
+                    self.log.warn(format_args!("certificates: site {}: {doubt}", site.name));
+                }
+                let mut identities = identities.into_iter();
+                let first =
+                    identities.next().ok_or_else(|| of_text(site, "is missing".to_owned()))?;
+                Ok(IdentitySlot::with(first, identities.collect()))
+            }
         }
     }
 
@@ -155,6 +165,9 @@ pub fn inspect(model: &Model) -> (Vec<CertificateError>, Vec<String>) {
                 let paths = Paths::new(certificate, key.as_deref(), tls.ocsp_file.as_deref());
                 inspect_files(site, &paths)
             }
+            CertificateSource::Texts(pairs) => {
+                texts(site, pairs).map(|identities| doubts_of_texts(site, &identities))
+            }
             CertificateSource::Acme(acme) => match acme.ca_file.as_deref().and_then(forbidden) {
                 Some(doubt) => Ok(vec![doubt]),
                 None => acme::inspect(acme).map(|()| Vec::new()).map_err(|(problem, advice)| {
@@ -172,6 +185,30 @@ pub fn inspect(model: &Model) -> (Vec<CertificateError>, Vec<String>) {
         }
     }
     (errors, doubts)
+}
+
+/// The certificates that stand in the configuration.
+fn texts(site: &Site, pairs: &[PemPair]) -> Result<Vec<Identity>, CertificateError> {
+    let read = |pair: &PemPair| {
+        let identity = Identity::from_pem(pair.certificate.as_bytes(), Some(&pair.key.0));
+        identity.map_err(|error| of_text(site, format!("is of no use: {error}")))
+    };
+    pairs.iter().map(read).collect()
+}
+
+fn of_text(site: &Site, problem: String) -> CertificateError {
+    let problem = format!("the certificate in the configuration {problem}");
+    let advice = "copy certificate and key once more, whole".to_owned();
+    CertificateError { site: site.name.clone(), file: None, problem, advice }
+}
+
+/// What is odd about them. Of several no one has to be for all of the site's names.
+fn doubts_of_texts(site: &Site, identities: &[Identity]) -> Vec<String> {
+    let found = match identities {
+        [only] => files::doubts(only, &site.into(), unix_now()),
+        several => several.iter().filter_map(|one| files::out_of_date(one, unix_now())).collect(),
+    };
+    found.into_iter().map(|doubt| format!("the certificate in the configuration {doubt}")).collect()
 }
 
 /// What is odd about a site's certificate.

@@ -1,9 +1,8 @@
 //! What connections to an upstream have to agree to.
 
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use config::model::{UpstreamHttp, UpstreamTls};
+use config::model::{Pem, UpstreamHttp, UpstreamTls};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
@@ -37,7 +36,7 @@ impl ClientConfig {
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified))
             }
             (true, Some(file)) => {
-                let verifier = Named::new(&read(file)?).map_err(|error| of_file(file, error))?;
+                let verifier = Named::new(&read(file)?).map_err(|error| of(file, error))?;
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
             (true, None) => builder.with_root_certificates(Arc::clone(system_roots()?)),
@@ -47,7 +46,6 @@ impl ClientConfig {
             Some((certificate, key)) => {
                 let identity = Identity::from_pem(&read(certificate)?, Some(&read(key)?));
                 let identity = identity.map_err(|error| {
-                    let (certificate, key) = (certificate.display(), key.display());
                     PolicyError(format!("{certificate} with key {key}: {error}"))
                 })?;
                 builder.with_client_cert_resolver(Arc::new(identity.into_client()))
@@ -61,12 +59,15 @@ impl ClientConfig {
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, PolicyError> {
-    std::fs::read(file).map_err(|error| of_file(file, error))
+fn read(pem: &Pem) -> Result<Vec<u8>, PolicyError> {
+    match pem {
+        Pem::File(file) => std::fs::read(file).map_err(|error| of(pem, error)),
+        Pem::Text(text) => Ok(text.as_bytes().to_vec()),
+    }
 }
 
-fn of_file(file: &Path, error: impl std::fmt::Display) -> PolicyError {
-    PolicyError(format!("{}: {error}", file.display()))
+fn of(pem: &Pem, error: impl std::fmt::Display) -> PolicyError {
+    PolicyError(format!("{pem}: {error}"))
 }
 
 /// The authorities of the system, read once.

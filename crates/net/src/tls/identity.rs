@@ -200,28 +200,44 @@ impl Identity {
 /// The certificate a site shows now. Every connection made after [`IdentitySlot::store`] gets the new
 /// one; those that exist are not touched.
 #[derive(Debug)]
-pub struct IdentitySlot(ArcSwap<Identity>);
+pub struct IdentitySlot {
+    shown: ArcSwap<Identity>,
+    /// Shown in its place to clients that ask for a name which one of these is for and it is not.
+    others: Vec<Identity>,
+}
 
 impl IdentitySlot {
     /// A slot with `identity` in it.
     pub fn new(identity: Identity) -> Arc<Self> {
-        Arc::new(Self(ArcSwap::from_pointee(identity)))
+        Self::with(identity, Vec::new())
+    }
+
+    /// The same with others for the names that they are for.
+    pub fn with(identity: Identity, others: Vec<Identity>) -> Arc<Self> {
+        Arc::new(Self { shown: ArcSwap::from_pointee(identity), others })
     }
 
     /// What is shown now.
     pub fn load(&self) -> Arc<Identity> {
-        self.0.load_full()
+        self.shown.load_full()
     }
 
     /// Shows `identity` from now on.
     pub fn store(&self, identity: Identity) {
-        self.0.store(Arc::new(identity));
+        self.shown.store(Arc::new(identity));
     }
 }
 
 impl ResolvesServerCert for IdentitySlot {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.load().key))
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let shown = self.shown.load();
+        if let (Some(name), false) = (hello.server_name(), self.others.is_empty())
+            && !shown.covers(name)
+            && let Some(other) = self.others.iter().find(|other| other.covers(name))
+        {
+            return Some(Arc::clone(&other.key));
+        }
+        Some(Arc::clone(&shown.key))
     }
 }
 

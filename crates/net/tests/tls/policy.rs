@@ -108,10 +108,21 @@ fn a_file_for_upstreams_that_cannot_be_used_is_named() {
     let with =
         |tls: UpstreamTls| ClientConfig::new(&tls, UpstreamHttp::Http1).unwrap_err().to_string();
     for (tls, name, what) in [
-        (UpstreamTls { ca_file: Some(empty), ..place.upstream() }, "empty.pem", "no certificate"),
-        (UpstreamTls { ca_file: Some(missing), ..place.upstream() }, "missing.pem", "No such file"),
         (
-            UpstreamTls { client_certificate: Some((certificate, key)), ..place.upstream() },
+            UpstreamTls { ca_file: Some(empty.into()), ..place.upstream() },
+            "empty.pem",
+            "no certificate",
+        ),
+        (
+            UpstreamTls { ca_file: Some(missing.into()), ..place.upstream() },
+            "missing.pem",
+            "No such file",
+        ),
+        (
+            UpstreamTls {
+                client_certificate: Some((certificate.into(), key.into())),
+                ..place.upstream()
+            },
             "other.key",
             "does not belong",
         ),

@@ -117,7 +117,8 @@ pub(crate) fn only(version: TlsVersion) -> TlsPolicy {
 
 /// As [`policy`], with certificates of clients.
 pub(crate) fn asking_clients(required: bool) -> TlsPolicy {
-    let client_auth = Some(ClientAuth { ca_file: "clients.pem".into(), required });
+    let client_auth =
+        Some(ClientAuth { ca_file: std::path::PathBuf::from("clients.pem").into(), required });
     TlsPolicy { client_auth, ..policy() }
 }
 
@@ -154,14 +155,17 @@ impl Place {
     pub(crate) fn client_with(&self, pair: &Pair) -> ClientConfig {
         let certificate = self.directory.file("client.pem", &pair.certificate);
         let key = self.directory.file("client.key", &pair.key);
-        let tls = UpstreamTls { client_certificate: Some((certificate, key)), ..self.upstream() };
+        let tls = UpstreamTls {
+            client_certificate: Some((certificate.into(), key.into())),
+            ..self.upstream()
+        };
         ClientConfig::new(&tls, UpstreamHttp::Http1).unwrap()
     }
 
     pub(crate) fn upstream(&self) -> UpstreamTls {
         UpstreamTls {
             verify: true,
-            ca_file: Some(self.directory.path().join("ca.pem")),
+            ca_file: Some(self.directory.path().join("ca.pem").into()),
             server_name: None,
             client_certificate: None,
         }

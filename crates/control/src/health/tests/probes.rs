@@ -648,6 +648,7 @@ async fn https_origin(certificate: &Certificate, alpn: &[&str]) -> SocketAddr {
 }
 
 fn settings(ca_file: Option<PathBuf>) -> UpstreamTls {
+    let ca_file = ca_file.map(Into::into);
     UpstreamTls { verify: true, ca_file, server_name: None, client_certificate: None }
 }
 
