@@ -183,6 +183,38 @@ mod tests {
     }
 
     #[test]
+    fn templates_know_groups_by_name_and_the_client() {
+        let parts = Parts {
+            scheme: "https",
+            authority: b"example.com",
+            path: b"/v2/users",
+            query: Some(b"x=1"),
+        };
+        let pattern = "^/v(?P<version>[0-9]+)/(x)?".to_owned();
+        let regex = Path::compile(&PathMatch::Regex { pattern, ignore_case: false });
+        let prefix = Path::Prefix("/v2".to_owned());
+        let filled = |template: &str, path: &Path| {
+            let mut out = Vec::new();
+            fill(template, path, &parts, Some(b"192.0.2.1"), &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        for (template, expected) in [
+            ("${version} $1", "2 2"),
+            ("v${version}x", "v2x"),
+            ("$2", ""),
+            ("$9", ""),
+            ("$remote_addr", "192.0.2.1"),
+            ("$scheme://$host$uri", "https://example.com/v2/users?x=1"),
+            ("${}5 ${nothing}", "$5 $nothing"),
+        ] {
+            assert_eq!(filled(template, &regex), expected, "{template}");
+        }
+        assert_eq!(filled("${version}", &prefix), "$version", "no groups there");
+        let long = "$path".repeat(URL_MAX);
+        assert!(filled(&long, &prefix).len() <= URL_MAX + 1);
+    }
+
+    #[test]
     fn placeholders_are_filled_and_the_query_is_kept() {
         for (to, expected) in [
             ("/new", "/new?x=1"),

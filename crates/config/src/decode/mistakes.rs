@@ -351,10 +351,14 @@ fn belongs_to(key: &str, section: &Section) -> Option<String> {
     const HOMES_SHOWN_MAX: usize = 2;
     // What a pool's table says of a key, the proxy's table of the same name says before it.
     let first = |home: &Section| !home.path.starts_with("sites.proxy.pools.");
-    let homes = || {
-        let sections = ROOT.walk().into_iter().filter(|home| first(home));
-        sections.filter_map(|section| Some((section, section.key(key)?)))
-    };
+    // A section that two tables share is walked twice.
+    let mut sections: Vec<&Section> = Vec::new();
+    for home in ROOT.walk().into_iter().filter(|home| first(home)) {
+        if !sections.iter().any(|known| known.path == home.path) {
+            sections.push(home);
+        }
+    }
+    let homes = || sections.iter().filter_map(|section| Some((*section, section.key(key)?)));
     let above = homes().map(|(home, _)| home).find(|home| {
         section.path.strip_prefix(home.path).is_some_and(|rest| rest.starts_with('.'))
     });

@@ -64,11 +64,14 @@ pub(super) struct Field {
     pub(super) span: Span,
 }
 
+/// How hashes of passwords begin. PyServe knows none, and Ravelin advises them.
+const HASHES: &[&str] = &["$argon2id$", "$2a$", "$2b$", "$2y$", "$5$", "$6$", "$apr1$", "{SHA}"];
+
 /// Who may come in.
 #[derive(Clone)]
 pub(super) struct Auth {
-    pub(super) username: String,
-    pub(super) password: String,
+    pub(super) username: (String, Span),
+    pub(super) password: (String, Span),
     pub(super) span: Span,
 }
 
@@ -314,7 +317,11 @@ impl Auth {
     fn build(&self) -> Node {
         let span = self.span;
         let mut users = TableNode::at(span);
-        users.put(self.username.as_str(), build::text(format!("plain:{}", self.password), span));
+        let ((name, name_span), (password, password_span)) = (&self.username, &self.password);
+        let hashed = HASHES.iter().any(|begin| password.starts_with(begin));
+        let password = if hashed { password.clone() } else { format!("plain:{password}") };
+        let password = build::text(password, *password_span);
+        users.put_at(name.as_str(), *name_span, password);
         let mut auth = TableNode::at(span);
         auth.put("type", build::text("basic", span));
         auth.put("realm", build::text("Restricted Area", span));

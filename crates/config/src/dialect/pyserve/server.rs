@@ -199,6 +199,10 @@ pub(super) fn locations(server: &Table<'_>, plan: &mut Plan) {
 fn auth(location: &Table<'_>) -> Option<Auth> {
     let context = location.context();
     let auth = location.table("auth")?;
+    // Before anything is said of them: the password, be its key misspelt.
+    for entry in auth.written().filter(|entry| !["type", "username"].contains(&&*entry.key)) {
+        context.conceal(entry.node.span);
+    }
     auth.require("type", "basic");
     auth.require("username", "admin");
     auth.require("password", "\"a long one\"");
@@ -211,14 +215,12 @@ fn auth(location: &Table<'_>) -> Option<Auth> {
             context.push(context.bad(key, text.span, "must not be empty"));
             return None;
         }
-        environment::expanded(context, text.value, text.span)
+        Some((environment::expanded(context, text.value, text.span)?, text.span))
     };
     let (username, password) = (text("username"), text("password"));
-    if let (Some(name), Some(entry)) = (&username, auth.peek("username"))
-        && name.contains(':')
-    {
+    if let Some((_, span)) = username.as_ref().filter(|(name, _)| name.contains(':')) {
         let reason = "must not contain a colon, which ends it (RFC 7617 section 2)";
-        context.push(context.bad("username", entry.node.span, reason));
+        context.push(context.bad("username", *span, reason));
     }
     auth.finish();
     kind?;
