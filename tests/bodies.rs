@@ -13,7 +13,7 @@ fn with_length(body: &[u8]) -> Vec<u8> {
 }
 
 /// The body in chunks of these sizes, in turn.
-fn chunked(body: &[u8], sizes: &[usize], trailers: &str) -> Vec<u8> {
+pub fn chunked(body: &[u8], sizes: &[usize], trailers: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = body;
     for size in sizes.iter().cycle() {
