@@ -7,8 +7,12 @@ use std::sync::mpsc::{Receiver, channel};
 
 use crate::harness::*;
 
-/// What a route has besides: nothing for a byte pipe.
-const MODES: [&str; 1] = [""];
+/// What a route has besides: nothing for a byte pipe, or what makes Ravelin look at frames.
+const MODES: [&str; 2] = [
+    "",
+    "[sites.proxy.websocket]\nclient_max_message_size = \"4MB\"\n\
+     server_max_message_size = \"4MB\"\n",
+];
 
 /// How the lines begin that every client here prints after it has talked: an extension and a
 /// subprotocol were agreed upon from end to end, the server's code and reason arrived.

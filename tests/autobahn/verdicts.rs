@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::harness::Json;
 
@@ -12,6 +13,8 @@ struct Verdict {
     behavior: String,
     /// Whether the connection was closed as it should be.
     close: String,
+    /// How long it took.
+    time: Duration,
     /// More about it.
     report: PathBuf,
 }
@@ -33,6 +36,7 @@ impl Verdicts {
             let verdict = Verdict {
                 behavior: said.get("behavior").text().to_owned(),
                 close: said.get("behaviorClose").text().to_owned(),
+                time: Duration::from_millis(said.get("duration").number() as u64),
                 report: dir.join(said.get("reportfile").text()),
             };
             (case.clone(), verdict)
@@ -64,11 +68,12 @@ impl Verdicts {
         assert!(bad.is_empty(), "the echo server itself fails:\n{}", bad.join("\n"));
     }
 
-    /// A line for every case of which not the same is said.
+    /// A line for every case of which not the same is said, or which takes as long as if somebody
+    /// waited for what does not come.
     pub fn differing(&self, other: &Verdicts) -> Vec<String> {
         let cases: std::collections::BTreeSet<_> = self.0.keys().chain(other.0.keys()).collect();
         let line = |case: &String| match (self.0.get(case), other.0.get(case)) {
-            (Some(a), Some(b)) if (&a.behavior, &a.close) == (&b.behavior, &b.close) => None,
+            (Some(a), Some(b)) if a.is_like(b) => None,
             (Some(a), Some(b)) => Some(format!("{case}: {} without, {}", a.explain(), b.explain())),
             (Some(_), None) => Some(format!("{case} was not run through Ravelin")),
             (None, _) => Some(format!("{case} was only run through Ravelin")),
@@ -80,7 +85,16 @@ impl Verdicts {
 /// What it says of who keeps to the RFC.
 const GOOD: &[&str] = &["OK", "NON-STRICT", "INFORMATIONAL", "UNIMPLEMENTED"];
 
+/// What a case may take longer, and how many times as long, on a machine that does other things too.
+const DELAY: Duration = Duration::from_secs(8);
+const SLOWER: u32 = 5;
+
 impl Verdict {
+    fn is_like(&self, other: &Verdict) -> bool {
+        let most = (self.time * SLOWER).max(self.time + DELAY);
+        (&self.behavior, &self.close) == (&other.behavior, &other.close) && other.time <= most
+    }
+
     fn explain(&self) -> String {
         let report = fs::read_to_string(&self.report).unwrap_or_default();
         let words = |name: &str| {
@@ -88,9 +102,10 @@ impl Verdict {
             report.lines().find_map(|line| line.strip_prefix(&begin)).unwrap_or("?,").to_owned()
         };
         format!(
-            "{}/{} ({} {} see {})",
+            "{}/{} in {:?} ({} {} see {})",
             self.behavior,
             self.close,
+            self.time,
             words("result"),
             words("resultClose"),
             self.report.display()

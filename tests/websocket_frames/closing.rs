@@ -116,6 +116,41 @@ fn a_frame_that_breaks_off_is_followed_by_no_other() {
 }
 
 #[test]
+fn an_origin_that_closes_and_leaves_does_not_wait_for_the_answer() {
+    let mut pair = Pair::new(CHECKED);
+    // A frame that has not come to its end: in it no answer can be seen.
+    let frame = masked(TEXT, pattern(1000, 8));
+    pair.client.raw(&frame[..600]);
+    assert_same_bytes(&pair.origin.wire.bytes(600).unwrap(), &frame[..600]);
+    pair.origin.send(CLOSE, status(1007, "not UTF-8"));
+    pair.client.answer_close(1007, "not UTF-8");
+    drop(pair.origin);
+    pair.client.expect_end();
+    // One that only says that it sends nothing more gets the answer.
+    let mut pair = Pair::new(CHECKED);
+    pair.origin.send(CLOSE, status(1000, "bye"));
+    pair.origin.wire.sock.shutdown(Shutdown::Write);
+    pair.client.expect_close(1000, "bye");
+    pair.client.expect_end();
+    pair.client.send(CLOSE, status(4000, "bye"));
+    pair.origin.expect_close(4000, "bye");
+    pair.origin.expect_end();
+    let line = pair.ravelin.stdout.line_with(&["GET /chat ", " 101 "]);
+    assert!(!line.contains("ended="), "{line}");
+}
+
+#[test]
+fn a_client_that_answers_a_close_with_a_fault_is_no_reason_to_wait() {
+    let mut pair = Pair::new(CHECKED);
+    pair.origin.send(CLOSE, status(1000, "bye"));
+    pair.client.expect_close(1000, "bye");
+    pair.client.send(0x83, "");
+    assert_eq!(pair.origin.frame().closed().0, 1011);
+    pair.client.expect_end();
+    pair.origin.expect_end();
+}
+
+#[test]
 fn a_close_that_nobody_answers_ends_all_the_same() {
     let mut pair = Pair::new("max_age = \"200ms\"");
     pair.client.expect_close(1001, "maximum age reached");

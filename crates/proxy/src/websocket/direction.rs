@@ -43,6 +43,8 @@ pub(super) struct Direction {
     /// The last such frame.
     close: Option<Box<ControlFrame>>,
     source: Source,
+    /// Its connection has ended after its close frame.
+    has_left: bool,
     sink: Sink,
     read: u64,
     written: u64,
@@ -90,6 +92,8 @@ pub(super) enum Event {
     Fault(Fault),
     /// The source has ended without a close frame, or broken off.
     Ended(Option<Cause>),
+    /// The source has ended after its close frame.
+    Left,
     /// The sink takes no more.
     SinkLost(Cause),
 }
@@ -118,6 +122,7 @@ impl Direction {
             own: None,
             close: None,
             source: Source::Open,
+            has_left: false,
             sink: Sink::Open,
             read: 0,
             written: 0,
@@ -140,7 +145,12 @@ impl Direction {
             }
             if self.source != Source::Open {
                 self.buffer = None;
-                return Poll::Pending;
+                if self.source != Source::Closed || self.has_left {
+                    return Poll::Pending;
+                }
+                ready!(poll_end(cx, from));
+                self.has_left = true;
+                return Poll::Ready(Event::Left);
             }
             if let Some(event) = self.scan() {
                 return Poll::Ready(event);
@@ -407,6 +417,22 @@ impl Direction {
     /// A source that filled the last buffer to the brim gets a larger one.
     fn wants_bulk(&self, current: &Buffer) -> bool {
         current.capacity() == BUFFER_SIZE && self.long_reads > 0
+    }
+}
+
+/// Ready when the connection has ended. What comes before is for nobody.
+fn poll_end(cx: &mut Context<'_>, from: &Carrier) -> Poll<()> {
+    let mut nothing = [0; 256];
+    loop {
+        if ready!(from.poll_read_ready(cx)).is_err() {
+            return Poll::Ready(());
+        }
+        match from.try_read(&mut nothing) {
+            Ok(0) => return Poll::Ready(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Poll::Ready(()),
+        }
     }
 }
 

@@ -73,9 +73,10 @@ pub(crate) async fn tunnel(
     record.response_bytes = tunnel.down.passed();
     let after = tunnel.after();
     let upstream_may_talk = tunnel.upstream_may_talk();
+    let tunnel_is_whole = !tunnel.is_cut || tunnel.down.sink() == Sink::Closed;
     heads.spare = tunnel.down.into_lead();
-    if client.delimits() && after != After::Reset {
-        // It may be gone already.
+    if client.delimits() && tunnel_is_whole {
+        // It may be gone already. A stream that is only dropped is reset.
         let _ = client.shutdown_write();
     }
     if upstream_may_talk {
@@ -149,6 +150,8 @@ struct Tunnel<'a> {
     why: &'static str,
     /// Nothing more can be done.
     is_cut: bool,
+    /// The upstream's connection has ended after its close frame, and the client has not seen it.
+    upstream_left: bool,
     begun: bool,
 }
 
@@ -160,6 +163,8 @@ enum Stage {
     /// A side has sent a close frame, and the other owes its answer; so many bytes had moved when the
     /// deadline was set.
     Answer(u64),
+    /// The upstream has closed and left, and the client's answer may still come.
+    Left,
     /// Ravelin ends it; the deadline is for all that is left.
     Closing,
 }
@@ -182,6 +187,7 @@ impl<'a> Tunnel<'a> {
             ended: None,
             why: "",
             is_cut: false,
+            upstream_left: false,
             begun: false,
         }
     }
@@ -205,6 +211,11 @@ impl<'a> Tunnel<'a> {
             if self.is_over() {
                 return Poll::Ready(());
             }
+            if self.upstream_left && self.down.sink() == Sink::Closed {
+                self.upstream_left = false;
+                // It may be gone already; then reading from it says so.
+                let _ = client.shutdown_write();
+            }
             let open = matches!(self.stage, Stage::Open);
             let stops = open && self.context().stopping() && !self.watch.is_draining();
             if !(stops || self.connection.deadline.expired()) {
@@ -212,7 +223,7 @@ impl<'a> Tunnel<'a> {
             }
             match self.stage {
                 Stage::Open => self.look(),
-                Stage::Answer(_) | Stage::Closing => self.late(),
+                Stage::Answer(_) | Stage::Left | Stage::Closing => self.late(),
             }
         }
     }
@@ -241,6 +252,7 @@ impl<'a> Tunnel<'a> {
             Event::Closed => self.closed(side),
             Event::Fault(fault) => self.faulty(side, fault),
             Event::Ended(cause) => self.gone(side, cause),
+            Event::Left => self.left(side),
             Event::SinkLost(cause) => {
                 let other = side.other();
                 let (from_it, _) = self.of(other);
@@ -264,6 +276,17 @@ impl<'a> Tunnel<'a> {
         }
     }
 
+    /// The connection of `side` has ended after its close frame. An upstream that does not wait for
+    /// the answer has failed the WebSocket, maybe inside a frame of the client's in which no answer
+    /// can be seen. A client may have said only that it sends nothing more.
+    fn left(&mut self, side: Side) {
+        if side == Side::Upstream && matches!(self.stage, Stage::Answer(_)) {
+            self.upstream_left = true;
+            self.stage = Stage::Left;
+            self.connection.deadline.set(LAST_WORDS);
+        }
+    }
+
     /// `side` has sent what it must not.
     fn faulty(&mut self, side: Side, fault: Fault) {
         let (_, for_it) = self.of(side);
@@ -278,15 +301,15 @@ impl<'a> Tunnel<'a> {
         };
         self.failed(side.party(), cause, fault.reason());
         self.offender = Some((side, fault));
-        if answered {
-            return self.tell_offender();
-        }
         let reason = match fault {
             Fault::TooLong => "the other side sent a message that is too large",
             Fault::TooMany => "the other side sent too many messages",
             _ => "the other side broke the WebSocket protocol",
         };
         self.send_close(side.other(), 1011, reason);
+        if answered {
+            return self.tell_offender();
+        }
         self.stage = Stage::Closing;
         self.connection.deadline.set(LAST_WORDS);
     }
@@ -313,7 +336,7 @@ impl<'a> Tunnel<'a> {
         let in_order = match self.stage {
             // That clients just go away is daily life.
             Stage::Open => side == Side::Client && cause.is_none(),
-            Stage::Answer(_) | Stage::Closing => true,
+            Stage::Answer(_) | Stage::Left | Stage::Closing => true,
         };
         if !in_order {
             let words = "its connection ended without a close frame";
