@@ -21,6 +21,7 @@ use crate::exchange::Inbound;
 use crate::filters::write_informational;
 use crate::log::{Cause, Party, Phase, Record};
 use crate::send::write_all;
+use crate::websocket::Place;
 use crate::worker::Heads;
 
 /// Interim (1xx) responses passed on for one request; an upstream that sends more is at fault.
@@ -48,6 +49,8 @@ pub(super) struct Work<'w, 'p, 'a> {
     pub(super) holds_interim: bool,
     /// Interim responses that the client has not got yet.
     pub(super) interim: Vec<Vec<u8>>,
+    /// The place among the open WebSockets of the route, if they are counted.
+    pub(super) place: Option<Box<Place>>,
 }
 
 /// A response has begun.

@@ -48,6 +48,7 @@ where
         waits: false,
         holds_interim: true,
         interim: Vec::new(),
+        place: None,
     };
     work.holds_interim = true;
     let (result, by_second, overtook) = {

@@ -101,11 +101,9 @@ pub(crate) fn admit(
             cause: Cause::Unsupported,
             outcome: Outcome::ClientError,
         },
-        Err(Refused::Origin) => Denied {
-            answer: Answer::error(403),
-            cause: Cause::Denied,
-            outcome: Outcome::Denied,
-        },
+        Err(Refused::Origin) => {
+            Denied { answer: Answer::error(403), cause: Cause::Denied, outcome: Outcome::Denied }
+        }
     };
     Err(Box::new(denied))
 }
