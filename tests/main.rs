@@ -9,8 +9,10 @@
 
 mod access;
 mod acme;
+mod auth;
 mod balancing;
 mod bodies;
+mod body_limits;
 mod budget;
 mod buffering;
 mod chaos;

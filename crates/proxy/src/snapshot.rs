@@ -3,6 +3,7 @@
 //! A snapshot is immutable. A reload compiles a new one and publishes it; requests under way keep
 //! the one they started with. What must survive the change is in [`Live`].
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -12,11 +13,12 @@ use ipnet::IpNet;
 use net::timer::Tick;
 use net::tls::{PolicyId, ServerConfig};
 
+use crate::auth::Sources;
 use crate::balance::{Balancer, Member};
 use crate::files::FileServer;
 use crate::filters::{CLIENT_CERTIFICATE_FIELDS, Edits};
 use crate::guards::cors::CORS_FIELDS;
-use crate::guards::{Common, Guards};
+use crate::guards::{Common, Guards, is_open};
 use crate::live::{Live, Lookup};
 use crate::pool::Pool;
 use crate::routes::{LocalAction, Route, RouteAction, RouteTable};
@@ -47,6 +49,8 @@ pub struct Snapshot {
     pub server_line: Vec<u8>,
     /// Write access-log lines.
     pub log_requests: bool,
+    /// What credentials are checked with, to be kept up to date.
+    pub credentials: Sources,
     /// What connections to each site agree to, by the site's index; `None` for a plain one.
     tls: Vec<Option<ServerConfig>>,
 }
@@ -153,6 +157,8 @@ impl Snapshot {
             live,
             tls: TlsConfigs::default(),
             has_client_auth: model.sites.iter().any(has_client_auth),
+            told: told(model),
+            credentials: Sources::default(),
             warnings: Vec::new(),
         };
         let sites = model.sites.iter().map(|site| Site::compile(site, model, &mut parts));
@@ -172,6 +178,7 @@ impl Snapshot {
                 false => format!("Server: {name}\r\n").into_bytes(),
             },
             log_requests: model.logging.log_requests,
+            credentials: parts.credentials.clone(),
             tls: Vec::new(),
         };
         Ok((snapshot, parts.warnings))
@@ -196,7 +203,18 @@ struct Parts<'a> {
     tls: TlsConfigs,
     /// Some site asks its clients for certificates.
     has_client_auth: bool,
+    /// Fields that tell upstreams what was proved, at whatever site.
+    told: Vec<String>,
+    credentials: Sources,
     warnings: Vec<String>,
+}
+
+fn told(model: &Model) -> Vec<String> {
+    let guards = model.sites.iter().flat_map(|site| {
+        std::iter::once(&site.guards).chain(site.routes.iter().map(|route| &route.guards))
+    });
+    let told = guards.flat_map(|guards| &guards.auth).flat_map(model::Auth::told);
+    told.map(str::to_owned).collect()
 }
 
 fn has_client_auth(site: &model::Site) -> bool {
@@ -413,7 +431,9 @@ impl Site {
             .map(|status| ToHttps { status, port: https_port(site, &model.sites) });
         let live = parts.live;
         let counts = |id| live.counts(id);
-        let common = Common { security: &model.security, counts: &counts };
+        let credentials = RefCell::new(std::mem::take(&mut parts.credentials));
+        let common =
+            Common { security: &model.security, counts: &counts, credentials: &credentials };
         let fault = |error| CompileError(format!("site \"{}\": {error}", site.name));
         let guards = Guards::of_site(&site.name, &site.guards, &common).map_err(fault)?;
         let mut routes = Vec::with_capacity(site.routes.len());
@@ -426,8 +446,18 @@ impl Site {
             let own = guards.of_route((&site.name, &id), route, &common).map_err(fault)?;
             routes.push(parts.route(site, route, &response, own));
         }
+        parts.credentials = credentials.into_inner();
         if guards.has_cors() {
             response.leave_alone(CORS_FIELDS);
+        }
+        let rules = site.routes.iter().map(|route| &route.guards.cors);
+        let mut rules = rules.chain([&site.guards.cors]);
+        if rules.any(|rules| is_open(rules, &model.security.allowed_origins)) {
+            parts.warnings.push(format!(
+                "site \"{}\": pages of any origin may make requests with credentials and read what \
+                 your users may see: name the origins (`allow_origins`)",
+                site.name
+            ));
         }
         let routes = RouteTable::new(routes, site.route_order);
         let name = site.name.clone();
@@ -530,6 +560,8 @@ impl Parts<'_> {
         if self.has_client_auth {
             request.drop_all(CLIENT_CERTIFICATE_FIELDS);
         }
+        let hidden = guards.hidden().fields.iter().chain(&self.told);
+        request.drop_all(&hidden.map(String::as_str).collect::<Vec<_>>());
         let mut compiled = Route::compile(route, action, (request, response.clone()), guards);
         compiled.websocket = route.websocket.as_ref().map(|sockets| {
             let open = match websocket::Settings::counts(sockets) {

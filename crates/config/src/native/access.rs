@@ -72,7 +72,10 @@ fn one(table: Table<'_>) -> Access {
         Some(word) => word == "allow",
         None => !allows || denies,
     };
-    pointless(&table, allows, denies, others);
+    // What could not be read is reported for that alone.
+    if default.is_some() || !table.has("default") {
+        pointless(&table, allows, denies, others);
+    }
     undecided(&table, &allow, &deny);
     table.finish();
     let nets = |places: Vec<(IpNet, Span)>| places.into_iter().map(|(net, _)| net).collect();
@@ -101,7 +104,6 @@ pub(super) fn networks(table: &Table<'_>, name: &'static str) -> Vec<(IpNet, Spa
 
 /// Says that lists change nothing.
 fn pointless(table: &Table<'_>, allows: bool, denies: bool, others: bool) {
-    // A list that could not be read is reported for that alone.
     let written = |name| table.has(name);
     let message = match (allows, denies, others) {
         (false, false, true) if !written("allow") && !written("deny") => "admits everybody",

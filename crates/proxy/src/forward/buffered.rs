@@ -51,7 +51,9 @@ pub(super) async fn relay_buffered<'r>(
     let framing = heads.response.framing;
     let may_keep = heads.response.keep_alive && !heads.interim_at_fault;
     let body = Carrier::Spooled(Box::new(SpooledBody::passing(&matched.proxy.buffering, worker)));
-    let pump = Pump::new(framing, false, Vec::new(), &[], &worker.context).with_buffer(buffer);
+    let pump = Pump::new(framing, false, Vec::new(), &[], &worker.context)
+        .with_buffer(buffer)
+        .with_payload_max(matched.route.max_response_size);
     let mut intake = Intake { reached: Some(reached), pump: Some(pump), end: None };
     // What has come already goes out together with the head.
     let first = poll_fn(|cx| {

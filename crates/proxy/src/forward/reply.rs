@@ -36,7 +36,9 @@ pub(super) async fn relay<'r>(
     let framing = work.heads.response.framing;
     let (outlet, lead) = begin_reply(call, reached.member, sending, work.heads, &mut buffer);
     let context = &inbound.connection.worker.context;
-    let mut reply = Pump::new(framing, outlet.chunked, lead, &[], context).with_buffer(buffer);
+    let mut reply = Pump::new(framing, outlet.chunked, lead, &[], context)
+        .with_buffer(buffer)
+        .with_payload_max(call.matched.route.max_response_size);
     let client = &inbound.connection.carrier;
     let upstream = &reached.connection.carrier;
     let patience = &mut *work.patience;

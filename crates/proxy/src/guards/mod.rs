@@ -5,6 +5,7 @@
 //! 3. the length of its body, where it is known (413)
 //! 4. CORS: a preflight is answered here (204, 403)
 //! 5. rate limits (429)
+//! 6. credentials (401, 403), see [`authenticate`]
 //!
 //! What costs least and depends least on what a client says comes first, so that who may not come in
 //! spends nothing of anybody's: a request that is denied counts in no limit.
@@ -13,7 +14,9 @@ pub mod access;
 pub mod cors;
 pub mod rate_limit;
 
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use config::model::{self, AllowedOrigins, CorsRule, Outcome};
@@ -22,6 +25,7 @@ use wire::head::Framing;
 use self::access::Access;
 use self::cors::Cors;
 use self::rate_limit::{Admission, Counts, CountsId, Hold, RateLimits, Scope};
+use crate::auth::{Auth, Presented, Sources, Stripped};
 use crate::decide::{Action, Decision, Request, Trace};
 use crate::drain::Left;
 use crate::exchange::Inbound;
@@ -39,6 +43,10 @@ pub struct Guards {
     rate_limits: RateLimits,
     /// Longest body; a route has the site's bound if it has none of its own.
     max_body: Option<u64>,
+    /// What requests have to prove beside what the site of a route asks for.
+    auth: Auth,
+    /// What of the credentials, the site's and the route's, upstreams do not see.
+    hidden: Stripped,
 }
 
 /// What holds for all sites.
@@ -47,6 +55,8 @@ pub struct Common<'a> {
     pub security: &'a model::Security,
     /// What is known of the keys of limits.
     pub counts: &'a dyn Fn(CountsId) -> Arc<Counts>,
+    /// What credentials are checked with.
+    pub credentials: &'a RefCell<Sources>,
 }
 
 impl Guards {
@@ -63,11 +73,14 @@ impl Guards {
         let everywhere = Scope { called: "global", site: "", route: "" };
         let own = Scope { called: "site", site: name, route: "" };
         let limits = [(security.rate_limit.as_slice(), everywhere), (&guards.rate_limits[..], own)];
+        let auth = Auth::compile(guards.auth.iter(), &mut common.credentials.borrow_mut())?;
         Ok(Self {
             access: Access::compile(&guards.access)?,
             cors: compile_cors(&guards.cors, &security.allowed_origins),
             rate_limits: RateLimits::compile(&limits, common.counts),
             max_body: security.max_request_size,
+            hidden: auth.stripped().clone(),
+            auth,
         })
     }
 
@@ -84,6 +97,7 @@ impl Guards {
     ) -> Result<Self, String> {
         let guards = &model.guards;
         let scope = Scope { called: "route", site, route };
+        let auth = Auth::compile(guards.auth.iter(), &mut common.credentials.borrow_mut())?;
         Ok(Self {
             access: Access::compile(&guards.access)?,
             cors: match &guards.cors {
@@ -96,6 +110,8 @@ impl Guards {
                 model::Bound::Unlimited => None,
                 model::Bound::Bytes(bytes) => Some(bytes),
             },
+            hidden: self.hidden.and(auth.stripped()),
+            auth,
         })
     }
 
@@ -111,6 +127,11 @@ impl Guards {
         self.max_body
     }
 
+    /// What of the credentials upstreams do not see.
+    pub fn hidden(&self) -> &Stripped {
+        &self.hidden
+    }
+
     /// There are rules for other origins.
     pub fn has_cors(&self) -> bool {
         self.cors.is_some()
@@ -121,6 +142,18 @@ fn compile_cors(rule: &CorsRule, allowed: &AllowedOrigins) -> Option<Arc<Cors>> 
     match rule {
         CorsRule::Inherited | CorsRule::Off => None,
         CorsRule::Rules(rules) => Some(Arc::new(Cors::compile(rules, allowed))),
+    }
+}
+
+/// Whether rules let pages of any origin read what only a user may see.
+pub fn is_open(rule: &CorsRule, allowed: &AllowedOrigins) -> bool {
+    let any = |origins: &AllowedOrigins| !matches!(origins, AllowedOrigins::Only(_));
+    match rule {
+        CorsRule::Rules(rules) => {
+            // Those who name any origin were warned where they did.
+            rules.credentials && rules.origins == AllowedOrigins::Inherited && any(allowed)
+        }
+        CorsRule::Inherited | CorsRule::Off => false,
     }
 }
 
@@ -283,4 +316,74 @@ fn refused(inbound: &Inbound<'_>, status: u16, outcome: Outcome, cause: Cause) -
 /// Waits until the time of a request has come; false if its client leaves before.
 pub(crate) async fn wait(inbound: &Inbound<'_>, hold: Hold<'_>) -> bool {
     crate::forward::wait_out(inbound, hold.wait()).await.is_ok()
+}
+
+/// What a request has proved.
+#[derive(Debug, Default)]
+pub struct Proved {
+    /// Who makes it: for the log.
+    pub user: OnceCell<Rc<[u8]>>,
+    /// Field lines that tell it the upstream.
+    pub lines: RefCell<Vec<u8>>,
+    /// What its site asks for was looked at.
+    site: Cell<bool>,
+}
+
+/// Whether a request has to prove anything.
+pub(crate) fn asks_for_credentials(met: &Decision<'_>) -> bool {
+    let of_route = met.route.is_some_and(|route| !route.guards.auth.is_empty());
+    of_route || !met.site.guards.auth.is_empty()
+}
+
+/// Checks what a request has to prove to its site and then to its route. Those of the site are checked
+/// once: another route that takes over because they were not good needs no better ones. `None`: the
+/// request goes on.
+///
+/// Not for what says nothing about the site: whether Ravelin is well, and the way to https, on which no
+/// password should travel.
+pub(crate) async fn authenticate(
+    inbound: &Inbound<'_>,
+    met: &Decision<'_>,
+    trace: &mut Trace,
+) -> Option<(Answered, &'static str)> {
+    if matches!(
+        met.action,
+        Action::Health(_) | Action::ToHttps(_) | Action::NotAllowed(_) | Action::Refuse(405 | 421)
+    ) {
+        return None;
+    }
+    let proved = &inbound.proved;
+    let of_site = (!proved.site.replace(true)).then_some(&met.site.guards.auth);
+    let of_route = met.route.map(|route| &route.guards.auth);
+    let query = inbound.target.query;
+    let presented = Presented { head: inbound.head, bytes: inbound.bytes, query };
+    for auth in of_site.into_iter().chain(of_route).filter(|auth| !auth.is_empty()) {
+        match auth.check(&presented, &inbound.connection.worker.credentials).await {
+            Ok(verified) => {
+                trace.filter("auth", "passed");
+                proved.lines.borrow_mut().extend_from_slice(&verified.lines);
+                if let Some(user) = verified.user {
+                    // The site's comes first.
+                    _ = proved.user.set(user);
+                }
+            }
+            Err(denied) => {
+                trace.filter("auth", "refused");
+                let cause = if denied.status == 503 { Cause::Limit } else { Cause::Denied };
+                let answered = refused(inbound, denied.status, Outcome::Unauthorized, cause);
+                let answer = answered.answer.with_fields(denied.fields);
+                return Some((Answered { answer, ..answered }, denied.why));
+            }
+        }
+    }
+    None
+}
+
+/// The target of a request as it may be logged: without a query in which a token may stand.
+pub(crate) fn loggable<'t>(met: &Decision<'_>, target: &'t [u8]) -> &'t [u8] {
+    let reads = |auth: &Auth| auth.reads_query();
+    match reads(&met.site.guards.auth) || met.route.is_some_and(|one| reads(&one.guards.auth)) {
+        true => target.split(|byte| *byte == b'?').next().unwrap_or_default(),
+        false => target,
+    }
 }
