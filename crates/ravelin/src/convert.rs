@@ -2,6 +2,8 @@
 
 use std::io;
 
+use config::Options;
+
 use crate::cli::{Common, ConvertArguments};
 use crate::configuration::{count, options, texts};
 use crate::terminal::{self, Failure};
@@ -9,7 +11,9 @@ use crate::terminal::{self, Failure};
 /// Prints the configuration on standard output; fails, with every mistake on standard error, when there is
 /// an error in it.
 pub(crate) fn convert(arguments: &ConvertArguments, common: &Common) -> Result<(), Failure> {
-    let converted = config::convert(&texts(&arguments.files)?, &options(common));
+    // What the files name may be on another machine.
+    let options = Options { exists: &|_| true, ..options(common) };
+    let converted = config::convert(&texts(&arguments.files)?, &options);
     let Some(text) = converted.text else {
         let stderr = io::stderr();
         let color = terminal::colored(common.color, &stderr);

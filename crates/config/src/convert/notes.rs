@@ -34,7 +34,11 @@ impl<'n> Notes<'n> {
             let own = finding.span.and_then(line);
             let same_file = |at: &Option<(usize, usize)>| matches!((at, own), (Some(at), Some(own)) if at.0 == own.0 && *at <= own);
             let nearest = nodes.iter().filter(|(at, _)| same_file(at)).map(|(at, _)| *at).max();
-            let node = nearest.and_then(|at| nodes.iter().find(|(other, _)| *other == at));
+            // Rather beside the value that came from there than above the table around it.
+            let is_value = |node: &Node| !matches!(node.value, Value::Table(_) | Value::Array(_));
+            let there = |at| nodes.iter().filter(move |(other, _)| *other == at);
+            let node = nearest
+                .and_then(|at| there(at).find(|(_, node)| is_value(node)).or(there(at).next()));
             let words = words(finding, own, sources);
             match node {
                 Some((_, node)) => {
