@@ -100,22 +100,27 @@ pub(crate) fn translate<'n>(context: &'n Context<'n>, documents: &'n [Node]) -> 
         .filter_map(|object| open(context, object, &certificates::AUTO_CERT_MANAGER))
         .map(|(table, _)| certificates::manager(table))
         .collect();
-    let mut sites = Vec::new();
-    let mut servers = 0;
+    let Some(place) = documents.first().map(|document| document.span) else { return Vec::new() };
+    let (mut sites, mut performance) = (Vec::new(), TableNode::at(place));
+    let servers = of_kind("HTTPServer").count();
     for object in of_kind("HTTPServer") {
-        servers += 1;
         let Some((table, name)) = open(context, object, &http_server::HTTP_SERVER) else {
             continue;
         };
-        sites.push(http_server::translate(context, table, name, &pipelines, managers.first()));
+        let (manager, alone) = (managers.first(), servers == 1);
+        let performance = Some(&mut performance).filter(|_| alone);
+        let site = http_server::translate(context, table, name, &pipelines, manager, performance);
+        sites.push(site);
     }
     if servers == 0 && !incomplete {
         sites.extend(alone(context, &pipelines));
     }
     unused(context, &pipelines, servers > 0);
-    let Some(place) = documents.first().map(|document| document.span) else { return Vec::new() };
     let mut root = TableNode::at(place);
     root.put("sites", list(sites, place));
+    if !performance.is_empty() {
+        root.put("performance", performance);
+    }
     vec![root.build()]
 }
 
