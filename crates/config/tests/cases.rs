@@ -7,13 +7,15 @@
 //! `# environment: NAME=VALUE …` sets variables. With a line `# convert`, and always if a file is no TOML, the same as
 //! native TOML is shown too. Inputs that an editor would spoil have escapes: see `unescape`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use config::model::{
-    Buffering, HeaderRules, Model, PathMatch, PoolSettings, Proxy, Route, RouteAction, RouteOrder,
-    Site, Transport, Upstream, UpstreamState, WebSocket, When,
+    Buffering, CorsRule, Guards, HeaderRules, Model, PathMatch, PoolSettings, Proxy, Route,
+    RouteAction, RouteOrder, Site, Transport, Upstream, UpstreamState, WebSocket, When,
 };
 use config::{Dialect, Loaded, Options, convert, load};
 use std::time::Duration;
@@ -205,6 +207,7 @@ fn describe_site(out: &mut String, site: &Site) {
     if let Some(files) = &site.files {
         _ = writeln!(out, "  {files:?}");
     }
+    describe_guards(out, "  ", &site.guards);
     for (name, value) in &site.response_headers {
         _ = writeln!(out, "  response header {name}: {value}");
     }
@@ -286,6 +289,24 @@ fn describe_route(out: &mut String, site: &Site, route: &Route) {
     more("response_when", format!("{:?}", route.response_when), "[]".to_owned());
     more("failure_statuses", format!("{:?}", route.failure_statuses), "[(500, 599)]".to_owned());
     more("on_result", format!("{:?}", route.on_result), "[]".to_owned());
+    describe_guards(out, "    ", &route.guards);
+}
+
+fn describe_guards(out: &mut String, indent: &str, guards: &Guards) {
+    for access in &guards.access {
+        _ = writeln!(out, "{indent}{access:?}");
+    }
+    match &guards.cors {
+        CorsRule::Inherited => {}
+        CorsRule::Off => _ = writeln!(out, "{indent}Cors off"),
+        CorsRule::Rules(cors) => _ = writeln!(out, "{indent}{cors:?}"),
+    }
+    for limit in &guards.rate_limits {
+        _ = writeln!(out, "{indent}{limit:?}");
+    }
+    for auth in &guards.auth {
+        _ = writeln!(out, "{indent}{auth:?}");
+    }
 }
 
 fn describe_proxy(out: &mut String, proxy: &Proxy) {

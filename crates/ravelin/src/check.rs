@@ -38,7 +38,11 @@ fn look_at_files(loaded: &mut Loaded) {
     let mut others = Vec::new();
     if errors.is_empty() && faults.is_empty() && unread.is_empty() {
         // What of the rest would refuse it.
-        others.extend(Snapshot::compile(model, &Live::default()).err().map(|e| e.to_string()));
+        let compiled = Snapshot::compile(model, &Live::default());
+        others.extend(match compiled {
+            Ok((snapshot, _)) => control::auth::inspect(&snapshot.credentials).err(),
+            Err(error) => Some(error.to_string()),
+        });
     }
     if !(errors.is_empty() && faults.is_empty() && others.is_empty()) {
         loaded.model = None;

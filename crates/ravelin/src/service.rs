@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use config::Model;
 use config::model::{Listen, LogTarget};
+use control::auth;
 use control::certificates::{CertificateError, Certificates, Upkeep};
 use control::health::{HealthChecks, PROBES_MAX};
 use control::resolve;
@@ -56,6 +57,8 @@ pub(crate) struct Service {
     started: Instant,
     /// Renews certificates for as long as it is kept.
     certificates: Upkeep,
+    /// Keeps what credentials are checked with up to date for as long as it is kept.
+    credentials: auth::Upkeep,
     /// Looks after endpoints for as long as it is kept.
     _health: HealthChecks,
 }
@@ -66,6 +69,7 @@ struct Started {
     addresses: Vec<Local>,
     signals: Signals,
     certificates: Upkeep,
+    credentials: auth::Upkeep,
     health: HealthChecks,
 }
 
@@ -89,7 +93,14 @@ impl Service {
         let writers = LogWriters::start(&model.logging).map_err(|error| Failure::new(error, ""))?;
         let log = writers.error_log();
         match Self::start_with(model, &writers, descriptors, signals).await {
-            Ok(Started { workers, addresses, signals, certificates, health: _health }) => {
+            Ok(Started {
+                workers,
+                addresses,
+                signals,
+                certificates,
+                credentials,
+                health: _health,
+            }) => {
                 let started = Instant::now();
                 Ok(Self {
                     writers,
@@ -99,6 +110,7 @@ impl Service {
                     signals,
                     started,
                     certificates,
+                    credentials,
                     _health,
                 })
             }
@@ -143,6 +155,8 @@ impl Service {
             }
         }
         let addresses: Vec<Local> = bound.iter().map(Bound::local).cloned().collect();
+        let credentials = auth::start(&snapshot.credentials, &log)
+            .map_err(|error| Failure::new(error, ""))?;
 
         resolve::start(live, &model.dns, log.clone()).await;
         let mut health = HealthChecks::new(log.clone());
@@ -172,7 +186,7 @@ impl Service {
             }
         }
         let workers = Arc::new(workers);
-        Ok(Started { workers, addresses, signals, certificates, health })
+        Ok(Started { workers, addresses, signals, certificates, credentials, health })
     }
 
     /// The addresses served, in the configuration's order, with their real ports.
@@ -193,8 +207,9 @@ impl Service {
                 }
                 Event::Reload => {
                     self.certificates.look_now();
+                    self.credentials.look_now();
                     self.log.warn(format_args!(
-                        "SIGHUP: certificates are read anew; taking a new configuration without a \
+                        "SIGHUP: certificates, users and keys are read anew; taking a new configuration without a \
                          restart is not built yet"
                     ));
                 }

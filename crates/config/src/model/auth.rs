@@ -1,7 +1,7 @@
 //! Who may make requests, and how they prove who they are.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::password::PasswordHash;
@@ -284,6 +284,21 @@ impl fmt::Debug for FieldRule {
 }
 
 impl Auth {
+    /// The files that it needs.
+    pub fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::Basic(basic) => basic.file.as_deref().into_iter().collect(),
+            Self::Jwt(jwt) => match &jwt.keys {
+                JwtKeys::SecretFile(file, _)
+                | JwtKeys::PublicKeyFile(file)
+                | JwtKeys::JwksFile(file) => vec![file],
+                JwtKeys::JwksUrl { ca_file, .. } => ca_file.as_deref().into_iter().collect(),
+                JwtKeys::Secret(_) | JwtKeys::PublicKey(_) => Vec::new(),
+            },
+            Self::Fields(_) => Vec::new(),
+        }
+    }
+
     /// Names of the fields that tell upstreams what was proved. No client may send them.
     pub fn told(&self) -> Vec<&str> {
         match self {

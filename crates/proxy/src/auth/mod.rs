@@ -199,6 +199,19 @@ impl Auth {
     }
 }
 
+impl Stripped {
+    /// Both together.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let both = |one: &[String], other: &[String]| [one, other].concat();
+        Self {
+            fields: both(&self.fields, &other.fields),
+            cookies: both(&self.cookies, &other.cookies),
+            parameters: both(&self.parameters, &other.parameters),
+        }
+    }
+}
+
 impl<'a> Presented<'a> {
     /// The values of the fields of this name.
     fn values(&self, name: &FieldName) -> impl Iterator<Item = &'a [u8]> {
@@ -297,7 +310,7 @@ pub fn query_without<'q>(query: &'q [u8], names: &[String]) -> Option<std::borro
         let name = memchr(b'=', piece).and_then(|at| piece.get(..at)).unwrap_or(piece);
         names.iter().any(|known| known.as_bytes() == name)
     };
-    if !query.split(|byte| *byte == b'&').any(is_named) {
+    if names.is_empty() || !query.split(|byte| *byte == b'&').any(is_named) {
         return Some(query.into());
     }
     let left: Vec<&[u8]> =

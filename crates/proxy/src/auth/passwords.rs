@@ -30,10 +30,12 @@ pub(super) fn matches(hash: &PasswordHash, password: &[u8]) -> bool {
         PasswordHash::Bcrypt { text, .. } => bcrypt::verify(password, text).unwrap_or(false),
         PasswordHash::Argon2(hash) => argon2(hash, password),
         PasswordHash::Sha256Crypt(hash) => crypt_parameters(hash).is_some_and(|parameters| {
-            equal(&sha256_crypt(password, hash.salt.as_bytes(), parameters), &hash.hash)
+            let made = sha256_crypt(password, hash.salt.as_bytes(), parameters);
+            equal(&written(&made, SHA256_ORDER), &hash.hash)
         }),
         PasswordHash::Sha512Crypt(hash) => crypt_parameters(hash).is_some_and(|parameters| {
-            equal(&sha512_crypt(password, hash.salt.as_bytes(), parameters), &hash.hash)
+            let made = sha512_crypt(password, hash.salt.as_bytes(), parameters);
+            equal(&written(&made, SHA512_ORDER), &hash.hash)
         }),
         PasswordHash::Apr1 { salt, hash } => equal(&apr1(password, salt.as_bytes()), hash),
     }
@@ -63,9 +65,24 @@ fn crypt_parameters(hash: &ShaCryptHash) -> Option<sha_crypt::Params> {
     sha_crypt::Params::new(hash.rounds).ok()
 }
 
+/// The order in which the bytes of a digest are written, which is as it is.
+const SHA256_ORDER: [usize; 32] = [
+    20, 10, 0, 11, 1, 21, 2, 22, 12, 23, 13, 3, 14, 4, 24, 5, 25, 15, 26, 16, 6, 17, 7, 27, 8, 28,
+    18, 29, 19, 9, 30, 31,
+];
+const SHA512_ORDER: [usize; 64] = [
+    42, 21, 0, 1, 43, 22, 23, 2, 44, 45, 24, 3, 4, 46, 25, 26, 5, 47, 48, 27, 6, 7, 49, 28, 29, 8,
+    50, 51, 30, 9, 10, 52, 31, 32, 11, 53, 54, 33, 12, 13, 55, 34, 35, 14, 56, 57, 36, 15, 16, 58,
+    37, 38, 17, 59, 60, 39, 18, 19, 61, 40, 41, 20, 62, 63,
+];
+const APR1_ORDER: [usize; 16] = [12, 6, 0, 13, 7, 1, 14, 8, 2, 15, 9, 3, 5, 10, 4, 11];
+
+fn written<const N: usize>(digest: &[u8], order: [usize; N]) -> [u8; N] {
+    order.map(|at| digest.get(at).copied().unwrap_or_default())
+}
+
 /// Apache's MD5-crypt (`apr_md5_encode`), in the order in which it is written.
 fn apr1(password: &[u8], salt: &[u8]) -> [u8; 16] {
-    const ORDER: [usize; 16] = [12, 6, 0, 13, 7, 1, 14, 8, 2, 15, 9, 3, 5, 10, 4, 11];
     const ROUNDS: usize = 1000;
     let once: [u8; 16] = Md5::new()
         .chain_update(password)
@@ -102,7 +119,7 @@ fn apr1(password: &[u8], salt: &[u8]) -> [u8; 16] {
         next.update(if odd { &hash } else { password });
         hash = next.finalize().into();
     }
-    ORDER.map(|at| hash.get(at).copied().unwrap_or_default())
+    written(&hash, APR1_ORDER)
 }
 
 #[cfg(test)]

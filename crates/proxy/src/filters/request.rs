@@ -4,14 +4,17 @@
 //! are gone before any field of ours is added (so a client cannot make us drop ours); the length of
 //! the body is announced by what [`wire`] decided and by nothing else.
 
+use std::borrow::Cow;
+
 use wire::field::{Field, FieldId, field_id};
 use wire::head::{Framing, RequestHead, Version};
 
 use super::edits::FieldSet;
+use crate::auth::query_without;
 use crate::connection::ClientAddress;
 use crate::redirect;
 use crate::routes::Route;
-use crate::sticky::Sticky;
+use crate::sticky::{Sticky, write_cookies_without};
 
 /// What a forwarded request head is made of.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub struct RequestHeadParts<'a> {
     pub secure: bool,
     /// Lines about the client's certificate, at a site that asks for one.
     pub certificate_lines: &'a [u8],
+    /// Lines about what the request has proved.
+    pub proved_lines: &'a [u8],
     /// The port the request came in by.
     pub port: u16,
     /// The length of a body that was taken whole, whatever the client said of it.
@@ -106,7 +111,7 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
         (!keep_host, &[FieldId::Host][..]),
         (forwarding.forwarded, &[FieldId::Forwarded]),
         (forwarding.via, &[FieldId::Via]),
-        (parts.sticky.is_some(), &[FieldId::Cookie]),
+        (parts.sticky.is_some() || hides_cookies(parts), &[FieldId::Cookie]),
         // Answered already, where the body was taken.
         (parts.head.version == Version::Http10 || parts.length.is_some(), &[FieldId::Expect]),
     ] {
@@ -137,11 +142,11 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
             None => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         }
     }
-    if let Some(sticky) = parts.sticky
+    if (parts.sticky.is_some() || hides_cookies(parts))
         && !parts.route.request.dropped().contains(FieldId::Cookie)
     {
         for cookies in parts.head.fields.iter().filter(|field| field.id == FieldId::Cookie) {
-            sticky.write_cookie_line(cookies.value.of(parts.bytes), out);
+            write_cookies(parts, cookies.value.of(parts.bytes), out);
         }
     }
     if parts.te_trailers {
@@ -169,11 +174,32 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
         appended(parts, out, b"Via", FieldId::Via, |out| out.extend_from_slice(b"1.1 ravelin"));
     }
     out.extend_from_slice(parts.certificate_lines);
+    out.extend_from_slice(parts.proved_lines);
     parts.route.request.write(parts.request_id, out);
     for (name, template) in parts.route.request.templates() {
         write_filled(parts, name, template, out);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Cookies with credentials are not for the upstream.
+fn hides_cookies(parts: &RequestHeadParts<'_>) -> bool {
+    !parts.route.guards.hidden().cookies.is_empty()
+}
+
+/// A Cookie line without what is for Ravelin alone.
+fn write_cookies(parts: &RequestHeadParts<'_>, cookies: &[u8], out: &mut Vec<u8>) {
+    let mut left = Cow::Borrowed(cookies);
+    for name in &parts.route.guards.hidden().cookies {
+        let mut without = Vec::new();
+        write_cookies_without(&left, name.as_bytes(), &mut without);
+        left = Cow::Owned(without);
+    }
+    match parts.sticky {
+        _ if left.is_empty() => {}
+        Some(sticky) => sticky.write_cookie_line(&left, out),
+        None => field(out, b"Cookie", &[&left]),
+    }
 }
 
 /// A field made of what the request says; nothing if that comes to nothing.
@@ -255,11 +281,12 @@ fn write_request_line(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(parts.base_path.as_bytes());
     let path = out.len();
     parts.route.rewrite.write(parts.path, out);
-    if let Some(query) = parts.query {
+    let hidden = &parts.route.guards.hidden().parameters;
+    if let Some(query) = parts.query.and_then(|query| query_without(query, hidden)) {
         // What was written in the place of the path may bring a query of its own.
         let has_query = out.get(path..).unwrap_or_default().contains(&b'?');
         out.push(if has_query { b'&' } else { b'?' });
-        out.extend_from_slice(query);
+        out.extend_from_slice(&query);
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
 }

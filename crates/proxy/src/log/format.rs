@@ -15,7 +15,9 @@ use super::{Ended, Record};
 /// ```
 pub(super) fn combined(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>) {
     client(out, record);
-    out.extend_from_slice(b" - - ");
+    out.extend_from_slice(b" - ");
+    word(out, record.user);
+    out.push(b' ');
     out.extend_from_slice(stamp.clf(record.wall_us));
     out.extend_from_slice(b" \"");
     request_line(out, record);

@@ -15,6 +15,7 @@ pub(super) fn line(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>) {
         out.push(b'"');
         count(out, "client_port", u64::from(record.client_port));
     }
+    string(out, "user", record.user);
     string(out, "method", record.method);
     string(out, "target", record.target);
     string(out, "version", record.version.as_bytes());

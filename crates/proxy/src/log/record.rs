@@ -32,6 +32,8 @@ pub struct Record<'a> {
     pub user_agent: &'a [u8],
     /// The `Host` field, or the authority of an absolute target.
     pub host: &'a [u8],
+    /// Who makes the request, as its credentials say.
+    pub user: &'a [u8],
     /// Name of the site that took the request.
     pub site: &'a str,
     /// Path of the route that took it; `None` when it was not proxied.
