@@ -57,6 +57,14 @@ fn every_mistake_is_told_on_standard_error_and_nothing_is_written() {
 }
 
 #[test]
+fn files_that_are_on_another_machine_are_no_hindrance() {
+    let ssl = "ssl = { enabled = true, cert_file = \"c.pem\", key_file = \"k.pem\" }\n";
+    let site = "[[sites]]\nname = \"a\"\nhostname = \"a\"\nport = 1\n".to_owned() + ssl;
+    let (code, toml, errors) = convert(&[("site.toml", &site)], &["site.toml"]);
+    assert_eq!((code, toml.contains("c.pem")), (Some(0), true), "{errors}");
+}
+
+#[test]
 fn a_directory_is_converted_as_a_whole() {
     let files = [("conf/a.yml", PYSERVE), ("conf/b.toml", &site(&["http://127.0.0.1:1"], ""))];
     let (code, toml, errors) = convert(&files, &["conf"]);

@@ -74,7 +74,7 @@ impl Dialect {
     /// Finds the dialect of a YAML file by the keys at the top of its documents.
     pub(crate) fn of_documents(documents: &[Node]) -> Option<Dialect> {
         let says = |known: &[&str]| {
-            let mut keys = documents.iter().flat_map(|document| keys(document));
+            let mut keys = documents.iter().flat_map(keys);
             keys.any(|key| known.contains(&key))
         };
         if documents.iter().any(is_foreign) {
