@@ -1,6 +1,8 @@
 //! PyServe's YAML: every example of its documentation as it is there, but for hosts and ports that a
 //! test cannot have, and every promise that the text around them makes.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use crate::harness::*;
 
 const CONFIGURATION: &str = r#"
@@ -210,6 +212,9 @@ fn every_example_is_accepted_as_it_is() {
     for (name, example) in EXAMPLES {
         let setup = pyserve(example);
         let setup = setup.file("ssl/cert.pem", &pair.certificate).file("ssl/key.pem", &pair.key);
+        // Keys that others may read are worth a warning as well.
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(setup.dir().join("ssl/key.pem"), private).unwrap();
         let output = setup.run(&["check", "config.yaml"]);
         let said = printed(&output);
         assert_eq!(output.status.code(), Some(0), "{name}\n{said}");

@@ -126,7 +126,9 @@ fn root(context: &Context<'_>, key: &str, text: Spanned<&str>) -> Option<PathBuf
         return None;
     }
     let root = PathBuf::from(text.value);
-    if !context.exists(&root) {
+    // What stands at no place is a default of another system, and nobody's mistake.
+    let is_written = text.span.start < text.span.end;
+    if is_written && !context.exists(&root) {
         let message = format!("the directory \"{}\" does not exist", text.value.escape_debug());
         context.push(
             Diagnostic::warning(Code::MissingFile, text.span, message)

@@ -68,8 +68,8 @@ fn translated<'n>(context: &'n Context<'n>, document: &'n Node) -> Option<Node> 
     site.put("name", build::text("pyserve", start));
     site.put("hostname", build::text("*", start));
     site.put("listen", listen(&server));
-    let place = http.peek("static_dir").map_or(http.span, |entry| entry.node.span);
-    site.put_some("static_dir", plan.files.as_deref().map(|root| build::text(root, place)));
+    let place = http.peek("static_dir").map_or(start, |entry| entry.node.span);
+    site.put("static_dir", build::text(plan.files.as_str(), place));
     site.put_some("ssl", tls(&ssl));
     site.put("health", build::boolean(false, start));
     let routes = plan.build();
@@ -84,13 +84,9 @@ fn translated<'n>(context: &'n Context<'n>, document: &'n Node) -> Option<Node> 
     Some(root.build())
 }
 
-/// The directory of files; that which is meant if none is named only if there is one.
-fn static_dir(http: &Table<'_>) -> Option<String> {
-    const DEFAULT: &str = "./static";
-    match http.text("static_dir") {
-        Some(text) => Some(text.value.to_owned()),
-        None => http.context().exists(DEFAULT.as_ref()).then(|| DEFAULT.to_owned()),
-    }
+/// The directory of files.
+fn static_dir(http: &Table<'_>) -> String {
+    http.text("static_dir").map_or("./static", |text| text.value).to_owned()
 }
 
 /// Adds what there is without a word: files below `/static/`, and a page at `/`.
@@ -99,8 +95,9 @@ fn files_and_welcome(server: &Table<'_>, start: Span, plan: &mut Plan) {
         Takes::Prefix(prefix) => !route.takes_the_rest && plan::covers(prefix, STATIC),
         _ => false,
     });
-    if let (Some(root), false) = (plan.files.clone(), covered) {
-        let does = Does::Files { root, index: None, spa: false, path: Path::Stripped };
+    if !covered {
+        let does =
+            Does::Files { root: plan.files.clone(), index: None, spa: false, path: Path::Stripped };
         plan.routes.push(Planned::new(Takes::Prefix(STATIC.to_owned()), does, start));
     }
     let wanted = server.boolean("default_root").unwrap_or(true);

@@ -104,7 +104,7 @@ pub(super) struct Plan {
     pub(super) routes: Vec<Planned>,
     pub(super) backends: Vec<Backend>,
     /// Directory of the files that answer where no route does.
-    pub(super) files: Option<String>,
+    pub(super) files: String,
 }
 
 impl Takes {

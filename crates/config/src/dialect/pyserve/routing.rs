@@ -500,14 +500,10 @@ fn add(context: &Context<'_>, draft: Draft, plan: &mut Plan) {
         );
         return;
     }
-    if let Does::Files { root, index, spa: true, .. } = &mut route.does {
+    if let Does::Files { index, spa: true, .. } = &mut route.does {
         index.get_or_insert_with(|| "index.html".to_owned());
-        let plain = Does::Files {
-            root: plan.files.clone().unwrap_or_else(|| root.clone()),
-            index: None,
-            spa: false,
-            path: Path::Kept,
-        };
+        let plain =
+            Does::Files { root: plan.files.clone(), index: None, spa: false, path: Path::Kept };
         for (path, span) in excluded {
             // A longer prefix must not take what a route for all of it would get.
             let taken = plan.routes.iter().any(|other| match &other.takes {

@@ -8,7 +8,7 @@ use crate::syntax::{self, quoted};
 use crate::tree::{Entry, Node, Value};
 
 use super::environment;
-use super::plan::{Auth, Does, Path, Plan, Planned, Takes, covers};
+use super::plan::{Auth, Does, Path, Plan, Planned, Takes};
 use super::sections::{LOCATION, LOCATIONS, REDIRECTS};
 
 /// Adds a route for each entry of `reverse_proxy`.
@@ -249,11 +249,11 @@ fn protect(context: &Context<'_>, entry: &Entry, path: String, auth: Auth, plan:
                 .also(route.span, "takes the path"),
         );
     }
-    let elsewhere = match &plan.files {
-        Some(root) => Does::Files { root: root.clone(), index: None, spa: false, path: Path::Kept },
-        None => Does::Respond { status: 404, body: String::new(), content_type: None },
+    let files = || {
+        let root = plan.files.clone();
+        Does::Files { root, index: None, spa: false, path: Path::Kept }
     };
-    let does = plan.does_at(&path).unwrap_or(elsewhere);
+    let does = plan.does_at(&path).unwrap_or_else(files);
     let found = plan.find(&path);
     let route = Planned {
         request: plan.fields_at(&path),
@@ -262,13 +262,9 @@ fn protect(context: &Context<'_>, entry: &Entry, path: String, auth: Auth, plan:
         auth: Some(auth),
         ..Planned::new(Takes::Exact(path.clone()), does, entry.key_span)
     };
-    let below = path.trim_end_matches('/').to_owned() + "/";
-    if plan.files.is_some()
-        || plan.routes.iter().any(|route| match &route.takes {
-            Takes::Prefix(prefix) => covers(prefix, &below),
-            _ => false,
-        })
-    {
+    let is_file = path.rsplit('/').next().is_some_and(|name| name.contains('.'));
+    if !is_file {
+        let below = path.trim_end_matches('/').to_owned() + "/";
         let message = format!("the password is for `{path}` alone");
         context.push(
             Diagnostic::note(Code::Unsafe, entry.key_span, message)
