@@ -34,8 +34,13 @@ fn the_reference_has_every_key_and_no_other() {
 #[test]
 fn every_key_in_effect_is_decoded_and_every_other_is_warned_about() {
     let mut text = String::new();
+    let mut written = Vec::new();
     for section in ROOT.walk() {
-        write_section(&mut text, section);
+        // Routes may be written at two places, and the tables below them are the same.
+        if !written.contains(&section.path) {
+            written.push(section.path);
+            write_section(&mut text, section);
+        }
     }
     let loaded = load(&[(PathBuf::from("all.toml"), &text)], &Options::default());
     assert_eq!(loaded.errors(), 0, "{}\n{text}", loaded.render(false));
@@ -117,6 +122,9 @@ fn sample(section: &Section, key: &Key) -> Option<String> {
         (_, "default_origin") => Some("\"https://a.example\""),
         (_, "latency") => Some("500"),
         (_, "host") if section.path.ends_with("health_check") => Some("\"a.example\""),
+        (_, "allow" | "deny" | "whitelist") => Some("[\"10.0.0.0/8\"]"),
+        (_, "allow_origins" | "allowed_origins") => Some("[\"https://a.example\"]"),
+        (path, "key") if path.ends_with(".rate_limit") => Some("\"address\""),
         (_, "trusted_proxies" | "servers") => Some("[\"::1\"]"),
         (_, "methods") => Some("[\"GET\"]"),
         (_, "set_method") => Some("\"POST\""),
