@@ -117,8 +117,7 @@ pub(crate) fn only(version: TlsVersion) -> TlsPolicy {
 
 /// As [`policy`], with certificates of clients.
 pub(crate) fn asking_clients(required: bool) -> TlsPolicy {
-    let client_auth =
-        Some(ClientAuth { ca_file: std::path::PathBuf::from("clients.pem").into(), required });
+    let client_auth = Some(ClientAuth { ca_file: PathBuf::from("clients.pem").into(), required });
     TlsPolicy { client_auth, ..policy() }
 }
 

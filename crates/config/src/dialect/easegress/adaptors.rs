@@ -90,7 +90,9 @@ pub(super) fn request(table: &Table<'_>, _: &Site<'_>) -> Part {
         route.put("request_headers", headers);
     }
     not_in_effect(table, &["body", "compress", "decompress", "sign", "template"]);
-    (table.take("leftDelim"), table.take("rightDelim"));
+    for key in ["leftDelim", "rightDelim"] {
+        table.take(key);
+    }
     Part::new(Role::Request, route)
 }
 
@@ -98,7 +100,9 @@ pub(super) fn request(table: &Table<'_>, _: &Site<'_>) -> Part {
 pub(super) fn response(table: &Table<'_>, _: &Site<'_>) -> Part {
     let headers = table.table("header").map(header);
     not_in_effect(table, &["body", "compress", "decompress", "template"]);
-    (table.take("leftDelim"), table.take("rightDelim"));
+    for key in ["leftDelim", "rightDelim"] {
+        table.take(key);
+    }
     Part::new(Role::Response, headers.unwrap_or_else(|| TableNode::at(table.span)))
 }
 

@@ -201,7 +201,9 @@ fn open<'n>(
     section: &'static crate::schema::Section,
 ) -> Option<(Table<'n>, Option<Spanned<&'n str>>)> {
     let table = Table::open(context, object.kind, object.node, section)?;
-    (table.take("kind"), table.take("version"));
+    for key in ["kind", "version"] {
+        table.take(key);
+    }
     table.require("name", "demo");
     let name = table.text("name");
     Some((table, name))

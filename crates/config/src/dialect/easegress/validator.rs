@@ -196,7 +196,9 @@ fn basic(table: &Table<'_>) -> Option<TableNode> {
     let mut auth = TableNode::at(place);
     auth.put("type", text("basic", place));
     let file = basic.text("userFile").filter(|file| !file.value.is_empty());
-    (basic.take("etcdPrefix"), basic.take("ldap"));
+    for key in ["etcdPrefix", "ldap"] {
+        basic.take(key);
+    }
     match (mode, file) {
         (Some("FILE"), Some(file)) => auth.put("file", text(file.value, file.span)),
         (Some("FILE"), None) => context.push(
