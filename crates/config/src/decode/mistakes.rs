@@ -249,7 +249,8 @@ impl Context<'_> {
         let header = self.header(section);
         let written = self.sources.text(entry.key_span);
         // A front end's keys stand at the place of something else.
-        let name = if written.contains(key) { written } else { key };
+        let own = written.starts_with(['"', '\'']) || written.contains(key);
+        let name = if own { written } else { key };
         let message = format!("unknown key `{name}`");
         let place = if section.path.is_empty() { header } else { format!("`{header}`") };
         // The systems that the other dialects come from pass over what they do not know.
