@@ -290,11 +290,9 @@ impl<'a> Tunnel<'a> {
     /// `side` has sent what it must not.
     fn faulty(&mut self, side: Side, fault: Fault) {
         let (_, for_it) = self.of(side);
-        if for_it.sink() != Sink::Open {
-            return; // it has its close frame already, and nothing of it is passed on
-        }
         for_it.hold_close();
-        let answered = for_it.source() != Source::Open;
+        // It has its close frame already, or the other has said all it had to say.
+        let at_once = for_it.sink() != Sink::Open || for_it.source() != Source::Open;
         let cause = match fault {
             Fault::TooLong | Fault::TooMany => Cause::Limit,
             _ => Cause::Malformed,
@@ -307,7 +305,7 @@ impl<'a> Tunnel<'a> {
             _ => "the other side broke the WebSocket protocol",
         };
         self.send_close(side.other(), 1011, reason);
-        if answered {
+        if at_once {
             return self.tell_offender();
         }
         self.stage = Stage::Closing;

@@ -235,7 +235,7 @@ fn after(tick: Tick, time: Duration) -> Tick {
 
 /// A part of `whole`, by the lower half of `random`.
 fn share(whole: Duration, random: u64) -> Duration {
-    let millis = u128::from(random & 0xffff_ffff) * whole.as_millis() >> 32;
+    let millis = (u128::from(random & 0xffff_ffff) * whole.as_millis()) >> 32;
     Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
