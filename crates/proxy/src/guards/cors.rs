@@ -67,7 +67,7 @@ impl Cors {
                 line(&mut preflight, name, &names);
             }
         }
-        line(&mut preflight, "Access-Control-Max-Age", &rules.max_age.as_secs().to_string());
+        line(&mut preflight, "Access-Control-Max-Age", rules.max_age.as_secs().to_string());
         let varies = rules.credentials || origins != AllowedOrigins::Any;
         Self { origins, varies, actual, preflight, any_method, any_header }
     }
