@@ -39,7 +39,7 @@ impl Upkeep {
 pub fn start(sources: &Sources, log: &ErrorLog) -> Result<Upkeep, String> {
     let (wake, woken) = channel(0);
     let mut tasks = JoinSet::new();
-    let users = sources.users.iter().map(|file| Watched::users(file));
+    let users = sources.users.iter().map(Watched::users);
     let keys = sources.keys.iter().filter_map(Watched::keys);
     let watched: Vec<Watched> = users.chain(keys).collect();
     if !watched.is_empty() {

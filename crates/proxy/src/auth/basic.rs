@@ -240,9 +240,13 @@ mod tests {
         ] {
             assert_eq!(status(&basic, &lines), 401, "{lines}");
         }
-        // The scheme has no case; the padding may be left out.
+        // The scheme has no case.
         assert_eq!(status(&basic, "authorization: bASIC   YTpi  \r\n"), 200);
-        let basic = super::tests::basic("users = { aa = \"plain:b\" }");
+    }
+
+    #[test]
+    fn padding_may_be_left_out() {
+        let basic = basic("users = { aa = \"plain:b\" }");
         assert_eq!(status(&basic, "Authorization: Basic YWE6Yg==\r\n"), 200);
         assert_eq!(status(&basic, "Authorization: Basic YWE6Yg\r\n"), 200);
     }

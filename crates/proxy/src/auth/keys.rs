@@ -85,7 +85,7 @@ pub(super) struct Key {
 }
 
 enum Check {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
@@ -362,7 +362,7 @@ fn with_secret(
                 algorithm.name()
             ));
         }
-        checks.push((*algorithm, Check::Secret(hmac::Key::new(hash, secret))));
+        checks.push((*algorithm, Check::Secret(Box::new(hmac::Key::new(hash, secret)))));
     }
     Ok(checks)
 }
