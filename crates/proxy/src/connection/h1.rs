@@ -1,23 +1,25 @@
 //! HTTP/1.0 and HTTP/1.1 from clients (RFC 9112).
 //!
-//! What always holds: a connection between requests holds no buffer and no working memory; requests
+//! What always holds: a connection between requests holds no buffer and no working memory, and one that
+//! has become a tunnel neither; requests
 //! that arrive together (pipelining) are answered in order, one after the other; once a head was
 //! refused nothing more is read as a request from that connection.
 
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Instant;
 
 use net::buffer::Buffer;
-use wire::head::{HeadError, HeadLimits, Parse, RequestHead};
+use wire::head::{HeadError, HeadLimits, Parse, RequestHead, Upgrade};
 
 use super::Connection;
 use super::linger::linger;
 use crate::exchange::{After, exchange};
 use crate::local::{self, Refusal};
 use crate::log::Cause;
-use crate::worker::Scratch;
+use crate::worker::{Scratch, Worker};
 
 /// Serves a connection until it ends.
 pub async fn serve(connection: Connection) {
@@ -111,8 +113,13 @@ async fn busy(connection: &Connection) -> Then {
                 break Then::Linger;
             }
         }
-        let done = exchange(connection, &buffer, &mut scratch).await;
+        let read = match scratch.request.upgrade {
+            Upgrade::None => Read::Buffer(buffer),
+            _ => Read::to_last(buffer, worker, &mut scratch),
+        };
+        let done = exchange(connection, &read, &mut scratch).await;
         served = true;
+        buffer = read.into_buffer(worker);
         buffer.consume(done.consumed);
         if let Some(excess) = done.excess {
             buffer = excess;
@@ -127,6 +134,50 @@ async fn busy(connection: &Connection) -> Then {
     };
     worker.put_scratch(scratch);
     then
+}
+
+/// What was read of a request.
+enum Read {
+    Buffer(Buffer),
+    /// Of one that may open a tunnel, which lasts: memory of just its size.
+    Copy(Box<[u8]>),
+}
+
+impl Read {
+    /// Gives buffer and working memory back before a request that may last.
+    fn to_last(buffer: Buffer, worker: &Worker, scratch: &mut Scratch) -> Self {
+        let mut own = Scratch { request: scratch.request.clone(), ..Scratch::default() };
+        own.head_micros = scratch.head_micros;
+        worker.put_scratch(std::mem::replace(scratch, own));
+        Self::Copy(Box::from(&buffer[..]))
+    }
+
+    fn into_buffer(self, worker: &Worker) -> Buffer {
+        let buffers = &worker.context.buffers;
+        match self {
+            Self::Buffer(buffer) => buffer,
+            Self::Copy(bytes) => {
+                let mut buffer = buffers.get();
+                if bytes.len() > buffer.capacity() {
+                    buffer.grow();
+                }
+                // It was in one before, so it fits.
+                buffer.append(&bytes);
+                buffer
+            }
+        }
+    }
+}
+
+impl Deref for Read {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Buffer(buffer) => buffer,
+            Self::Copy(bytes) => bytes,
+        }
+    }
 }
 
 enum Head {

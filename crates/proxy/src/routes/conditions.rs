@@ -58,7 +58,7 @@ enum Host {
 
 /// Conditions on fields, parameters and cookies.
 #[derive(Debug, Default)]
-pub struct Properties {
+pub(super) struct Properties {
     tests: Vec<Test>,
     any_header: bool,
     any_query: bool,
@@ -142,7 +142,7 @@ impl Host {
 impl Properties {
     /// Compiles them. A regular expression that does not compile matches nothing, and configurations
     /// with one are not accepted.
-    pub fn compile(when: &When) -> Self {
+    pub(super) fn compile(when: &When) -> Self {
         let tests = when.conditions.iter().map(|Condition { of, is }| {
             let is = is.iter().filter_map(|expected| {
                 Some(match expected {
@@ -158,7 +158,7 @@ impl Properties {
     }
 
     /// They hold for these fields and this query.
-    pub fn hold(&self, fields: Fields<'_>, query: Option<&[u8]>) -> bool {
+    pub(super) fn hold(&self, fields: Fields<'_>, query: Option<&[u8]>) -> bool {
         let any = |of: fn(&Property) -> bool, any: bool| {
             let mut tests = self.tests.iter().filter(|test| of(&test.of)).peekable();
             match any {

@@ -24,7 +24,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use config::model::Level;
-use net::buffer::{BUFFER_SIZE, Buffer};
+use net::buffer::Buffer;
 use net::timer::Tick;
 use net::worker::WorkerContext;
 use wire::field::FieldId;
@@ -104,10 +104,10 @@ fn directions(
         Scanner::new(Rules { sender, reserved, message_max: max.unwrap_or(u64::MAX) })
     };
     let early = (!inbound.early.is_empty()).then(|| {
-        let mut buffer = match inbound.early.len() > BUFFER_SIZE {
-            true => buffers.get_bulk(),
-            false => buffers.get(),
-        };
+        let mut buffer = buffers.get();
+        if inbound.early.len() > buffer.capacity() {
+            buffer.grow();
+        }
         // What came with one read fits into the largest buffer there is.
         buffer.append(inbound.early);
         buffer
