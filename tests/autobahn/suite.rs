@@ -10,7 +10,7 @@ use crate::harness::{Lines, free_port, project, until};
 use crate::verdicts::Verdicts;
 
 /// How long a run of the usual cases may take on a machine that does other things too.
-const USUAL: Duration = Duration::from_secs(180);
+const USUAL: Duration = Duration::from_secs(300);
 /// How long one may take that was asked for.
 const WHOLE: Duration = Duration::from_secs(2 * 60 * 60);
 
