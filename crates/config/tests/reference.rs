@@ -92,6 +92,8 @@ fn is_instead_of_another(section: &Section, key: &str) -> bool {
     match section.path {
         "sites" => key == "port",
         "sites.ssl" | "sites.proxy.upstreams.tls" => PEM_TEXTS.contains(&key),
+        // Routes of both lists have names of their own.
+        "sites.proxy.routes" if key == "name" => true,
         "sites.routes" | "sites.proxy.routes" => {
             OF_FILES.contains(&key) || OF_ANSWERS.contains(&key)
         }
@@ -129,6 +131,7 @@ fn sample(section: &Section, key: &Key) -> Option<String> {
         (_, "allow_origins" | "allowed_origins") => Some("[\"https://a.example\"]"),
         (path, "key") if path.ends_with(".rate_limit") => Some("\"address\""),
         (_, "trusted_proxies" | "servers") => Some("[\"::1\"]"),
+        (_, "fill") => Some("{ \"X-B\" = \"$host\" }"),
         (_, "methods") => Some("[\"GET\"]"),
         (_, "set_method") => Some("\"POST\""),
         (_, "set_host") => Some("\"a.example\""),
