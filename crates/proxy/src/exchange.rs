@@ -125,9 +125,12 @@ impl<'a> Inbound<'a> {
         self.head.method.of(self.bytes) == b"HEAD"
     }
 
-    /// The connection may outlive this exchange, as far as the client and the worker are concerned.
+    /// The connection may outlive this exchange, as far as the client, the listener and the worker are
+    /// concerned.
     pub fn may_persist(&self) -> bool {
-        self.head.keep_alive && !self.connection.worker.context.stopping()
+        self.head.keep_alive
+            && self.snapshot.keeps_alive(self.connection.listener)
+            && !self.connection.worker.context.stopping()
     }
 
     /// Microseconds since the exchange began.
@@ -232,8 +235,11 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
     record.site = site.map_or("", |site| &site.name);
     // Before any route: an authority asks for it at the path it chose (RFC 8555 §8.3).
     let challenge = worker.challenges.answer(&inbound.target.path);
-    let mut passed = false;
+    let (mut passed, mut excused) = (false, false);
     let done = loop {
+        if let Some(met) = &met {
+            record.target = guards::loggable(met, fault.is_some(), record.target);
+        }
         let stop = match &met {
             Some(met) if fault.is_none() && challenge.is_none() => {
                 guards::check(&inbound, &request, met, passed, trace)
@@ -255,7 +261,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
                     && challenge.is_none()
                     && guards::asks_for_credentials(decision) =>
             {
-                let asked = asked(&inbound, decision, request_id, record, trace);
+                let asked = asked(&inbound, decision, excused, request_id, record, trace);
                 Box::pin(asked).await.map(Stop::Answered)
             }
             (stop, _) => stop,
@@ -263,11 +269,19 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         match (stop, &met) {
             (Some(Stop::Answered(answered)), Some(decision)) => {
                 if let Some(next) = decision.next(answered.outcome, &request) {
+                    excused = answered.outcome == Outcome::Unauthorized;
                     (met, passed) = (Some(next), true);
                     continue;
                 }
                 let stopped = stopped(&inbound, answered, decision, heads, request_id, record);
                 break Box::pin(stopped).await;
+            }
+            (_, Some(decision)) if matches!(decision.action, Action::Malformed(..)) => {
+                if let Some(next) = decision.next(Outcome::ClientError, &request) {
+                    excused = false;
+                    (met, passed) = (Some(next), true);
+                    continue;
+                }
             }
             _ => {}
         }
@@ -278,9 +292,15 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
                 let matched = matched.split(&inbound, &request);
                 forward::mirror(&inbound, &matched, &request);
                 record.route = Some(&matched.route.name);
-                match forward::forward(&inbound, &matched, heads, request_id, record).await {
+                // In a box that a tunnel outlives.
+                let forward = forward::forward(&inbound, &matched, heads, request_id, record);
+                match Box::pin(forward).await {
                     Forwarded::Done(done) => break done,
+                    Forwarded::Tunnel(tunnel) => {
+                        break tunnel.run(&inbound, heads, record, request_id).await;
+                    }
                     Forwarded::Next(next) => {
+                        excused = false;
                         (met, passed) = (Some(passed_on(matched.site, next, &request)), true);
                     }
                 }
@@ -301,12 +321,12 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
 async fn asked<'a>(
     inbound: &'a Inbound<'a>,
     met: &Decision<'a>,
+    excused: bool,
     request_id: &mut Vec<u8>,
     record: &mut Record<'a>,
     trace: &mut Trace,
 ) -> Option<Answered> {
-    record.target = guards::loggable(met, record.target);
-    let refused = guards::authenticate(inbound, met, trace).await;
+    let refused = guards::authenticate(inbound, met, excused, trace).await;
     record.user = inbound.proved.user.get().map_or(&[], |user| &**user);
     let (answered, why) = refused?;
     inbound.ensure_id(request_id);
@@ -361,23 +381,29 @@ impl<'a> Here<'_, 'a> {
         let edits = match self.action {
             Some(Action::Local(route, _)) => route.response(Outcome::Success),
             Some(Action::Redirect(route, ..)) => route.response(Outcome::Redirected),
+            Some(Action::Malformed(route, _)) => route.response(Outcome::ClientError),
             _ => site.map_or(&*NO_EDITS, |site| &site.response),
         };
-        if let Some(Action::Local(route, _) | Action::Redirect(route, ..)) = self.action {
+        if let Some(
+            Action::Local(route, _) | Action::Redirect(route, ..) | Action::Malformed(route, _),
+        ) = self.action
+        {
             record.route = Some(&route.name);
         }
-        if let Some(fault) = self.fault {
-            record.ended = failed(Party::Client, Phase::Head, Cause::Malformed);
+        let malformed = match (self.fault, self.action) {
+            (Some(fault), _) => Some((fault, Phase::Head, Rest::of(Left::TooMuch))),
+            (None, Some(Action::Malformed(_, fault))) if self.challenge.is_none() => {
+                Some((*fault, Phase::Decide, inbound.rest()))
+            }
+            _ => None,
+        };
+        if let Some((fault, phase, rest)) = malformed {
+            record.ended = failed(Party::Client, phase, Cause::Malformed);
             inbound.ensure_id(request_id);
             let refusal = Refusal { status: 400, cause: Cause::Malformed, why: fault.reason() };
             let connection = inbound.connection;
             local::explain_refusal(&connection.worker, &connection.client, &refusal, request_id);
-            return Reply {
-                answer: Answer::error(400),
-                site,
-                edits,
-                rest: Rest::of(Left::TooMuch),
-            };
+            return Reply { answer: Answer::error(400), site, edits, rest };
         }
         let answer = match self.challenge {
             Some(answer) => respond::challenge(answer),

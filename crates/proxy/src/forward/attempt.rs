@@ -54,9 +54,9 @@ pub(super) struct Work<'w, 'p, 'a> {
 }
 
 /// A response has begun.
-pub(super) struct Answered<'a> {
+pub(super) struct Answered<'r, 'a> {
     pub(super) reached: Reached<'a>,
-    pub(super) sending: Sending<'a>,
+    pub(super) sending: Sending<'r>,
     /// Begins with the response head, which is indexed in the attempt's [`Heads`].
     pub(super) buffer: Buffer,
     pub(super) status: u16,
@@ -93,7 +93,7 @@ impl<'a> Work<'_, '_, 'a> {
 pub(super) async fn attempt<'r, 'a>(
     call: Call<'r, 'a>,
     work: &mut Work<'_, '_, 'a>,
-) -> Result<Answered<'r>, Lost<'r>>
+) -> Result<Answered<'r, 'a>, Lost<'r>>
 where
     'a: 'r,
 {

@@ -31,7 +31,7 @@ pub(super) async fn hedged<'r, 'a>(
     call: Call<'r, 'a>,
     after: Duration,
     work: &mut Work<'_, '_, 'a>,
-) -> Result<Answered<'r>, Lost<'r>>
+) -> Result<Answered<'r, 'a>, Lost<'r>>
 where
     'a: 'r,
 {
@@ -104,16 +104,16 @@ where
     result
 }
 
-impl<'r> Both<'r> {
+impl<'r, 'a> Both<'r, 'a> {
     /// What becomes of the request now that one attempt is over, if that is known: the other one may
     /// still do better.
     fn settle(
         &mut self,
-        call: Call<'r, '_>,
-        result: Result<Answered<'r>, Lost<'r>>,
+        call: Call<'r, 'a>,
+        result: Result<Answered<'r, 'a>, Lost<'r>>,
         by_second: bool,
         other_runs: bool,
-    ) -> Option<(Result<Answered<'r>, Lost<'r>>, bool)> {
+    ) -> Option<(Result<Answered<'r, 'a>, Lost<'r>>, bool)> {
         let (attempts, inbound) = (call.attempts, call.inbound);
         match result {
             Ok(answered) if other_runs && attempts.retries(answered.status) => {
@@ -142,11 +142,11 @@ impl<'r> Both<'r> {
 }
 
 /// How far the two attempts are.
-struct Both<'r> {
+struct Both<'r, 'a> {
     first: State,
     second: State,
     /// A response that is a reason for another attempt, while that was under way; and whose it is.
-    poor: Option<(Answered<'r>, bool)>,
+    poor: Option<(Answered<'r, 'a>, bool)>,
 }
 
 #[derive(PartialEq, Eq)]

@@ -32,12 +32,12 @@ pub(crate) use tunnel::Taken;
 
 use std::time::Duration;
 
-use config::model::Outcome;
+use config::model::{Outcome, Timeouts};
 use wire::head::{Framing, Upgrade};
 
 use self::attempt::{Answered, Call, Lost, Work, attempt};
 pub(crate) use self::attempts::wait_out;
-use self::attempts::{Attempts, Reason};
+use self::attempts::{Attempts, Flight, Reason};
 use self::buffered::relay_buffered;
 use self::hedge::{hedged, hedges_after};
 use self::reply::{Leads, Relayed, relay, response_lead};
@@ -104,12 +104,50 @@ impl Broken {
 }
 
 /// What became of a request that was to be forwarded.
-#[derive(Debug)]
-pub enum Forwarded {
+pub enum Forwarded<'a> {
     /// The client has its answer, or none is possible.
     Done(Done),
     /// The client has got nothing, and the route of this index takes over.
     Next(usize),
+    /// It has become a tunnel.
+    Tunnel(Box<Tunnel<'a>>),
+}
+
+/// A tunnel that is open on the upstream's side. It may last for hours, so what led to it is no part
+/// of it.
+pub struct Tunnel<'a> {
+    taken: Taken,
+    /// What holds for WebSockets of its route.
+    sockets: Option<&'a websocket::Settings>,
+    timeout: &'a Timeouts,
+    /// Counts it where sockets are counted.
+    _place: Option<Box<Place>>,
+    /// Counts it at its endpoint.
+    _flight: Flight<'a>,
+}
+
+impl Tunnel<'_> {
+    /// Passes on what comes from either side: bytes, or frames if the route says something about them.
+    pub async fn run(
+        self: Box<Self>,
+        inbound: &Inbound<'_>,
+        heads: &mut Heads,
+        record: &mut Record<'_>,
+        request_id: &[u8],
+    ) -> Done {
+        let Self { taken, sockets, timeout, _place, _flight } = *self;
+        match sockets.filter(|sockets| sockets.model.needs_frames()) {
+            Some(sockets) => {
+                let with = (sockets, timeout.tunnel);
+                Box::pin(websocket::tunnel(inbound, taken, with, heads, record, request_id)).await
+            }
+            None => {
+                let limits = &inbound.snapshot.limits;
+                let mut patience = Patience::new(inbound.connection, limits, timeout);
+                Box::pin(tunnel::tunnel(inbound, taken, &mut patience, heads, record)).await
+            }
+        }
+    }
 }
 
 /// Forwards the request and passes the response on.
@@ -119,7 +157,7 @@ pub async fn forward<'a>(
     heads: &mut Heads,
     request_id: &mut Vec<u8>,
     record: &mut Record<'a>,
-) -> Forwarded {
+) -> Forwarded<'a> {
     if let Some(status) = refused_unsent(inbound, matched) {
         if let Some(next) = matched.route.next(Outcome::ClientError) {
             return Forwarded::Next(next);
@@ -165,7 +203,7 @@ async fn deny<'a>(
     heads: &mut Heads,
     request_id: &mut Vec<u8>,
     record: &mut Record<'a>,
-) -> Forwarded {
+) -> Forwarded<'a> {
     if let Some(next) = matched.route.next(denied.outcome) {
         return Forwarded::Next(next);
     }
@@ -200,7 +238,7 @@ async fn serve<'a>(
     heads: &mut Heads,
     request_id: &[u8],
     record: &mut Record<'a>,
-) -> Result<Forwarded, GivenUp> {
+) -> Result<Forwarded<'a>, GivenUp> {
     let limits = &inbound.snapshot.limits;
     let mut patience = Patience::new(inbound.connection, limits, &matched.pool.settings.timeout);
     let taken = buffering::take_request(inbound, matched, &mut patience).await;
@@ -229,8 +267,8 @@ async fn serve<'a>(
             answered.sending.give_back(work.heads);
             return Ok(Forwarded::Next(next));
         }
-        if let Some(done) = pass_on(call, answered, &mut work).await? {
-            return Ok(Forwarded::Done(done));
+        if let Some(forwarded) = pass_on(call, answered, &mut work).await? {
+            return Ok(forwarded);
         }
     }
 }
@@ -239,7 +277,7 @@ async fn serve<'a>(
 async fn answer<'r, 'a>(
     call: Call<'r, 'a>,
     work: &mut Work<'_, '_, 'a>,
-) -> Result<Answered<'r>, GivenUp> {
+) -> Result<Answered<'r, 'a>, GivenUp> {
     let Call { inbound, attempts, .. } = call;
     loop {
         let attempted = match hedges_after(&call) {
@@ -279,7 +317,7 @@ async fn answer<'r, 'a>(
 /// for it, and after which time.
 fn another_instead(
     call: Call<'_, '_>,
-    answered: &Answered<'_>,
+    answered: &Answered<'_, '_>,
     work: &Work<'_, '_, '_>,
 ) -> Option<Duration> {
     let Call { inbound, attempts, .. } = call;
@@ -337,9 +375,9 @@ impl Lost<'_> {
 /// attempt may be made.
 async fn pass_on<'r, 'a>(
     call: Call<'r, 'a>,
-    answered: Answered<'r>,
+    answered: Answered<'r, 'a>,
     work: &mut Work<'_, '_, 'a>,
-) -> Result<Option<Done>, GivenUp> {
+) -> Result<Option<Forwarded<'a>>, GivenUp> {
     let Call { inbound, matched, attempts, .. } = call;
     let Answered { reached, mut sending, buffer, status } = answered;
     let member = reached.member;
@@ -357,7 +395,13 @@ async fn pass_on<'r, 'a>(
         }
         let lead = response_lead(call, member, work.heads, &buffer, Leads::Tunnel);
         let taken = Taken { connection: reached.connection, buffer, lead };
-        return Ok(Some(pass_both_ways(call, taken, work).await));
+        return Ok(Some(Forwarded::Tunnel(Box::new(Tunnel {
+            taken,
+            sockets: matched.route.websocket.as_ref(),
+            timeout: &matched.pool.settings.timeout,
+            _place: work.place.take(),
+            _flight: reached.flight,
+        }))));
     }
     // It will be no WebSocket, and its place is free before the client knows.
     work.place = None;
@@ -370,7 +414,7 @@ async fn pass_on<'r, 'a>(
         true => Box::pin(relay_buffered(call, reached, &mut sending, buffer, work)).await,
     };
     let Some((by @ (Party::Upstream | Party::Proxy), cause)) = relayed.error else {
-        return Ok(Some(finish(call, member, sending, relayed, work)));
+        return Ok(Some(Forwarded::Done(finish(call, member, sending, relayed, work))));
     };
     let reason = Reason::of(cause);
     // One that is too long is none of the endpoint's failures, and another's is no shorter.
@@ -379,7 +423,7 @@ async fn pass_on<'r, 'a>(
         attempts.failed(inbound, member, reason, cause, work.micros());
     }
     if !relayed.unsent {
-        return Ok(Some(finish(call, member, sending, relayed, work)));
+        return Ok(Some(Forwarded::Done(finish(call, member, sending, relayed, work))));
     }
     // The client has not seen a byte, so it can still be served, or be told.
     let intact = by == Party::Upstream && failed && sending.is_repeatable(inbound);
@@ -391,21 +435,6 @@ async fn pass_on<'r, 'a>(
     work.record.request_bytes = sending.payload(inbound);
     let broken = Broken::new(by, Phase::Transfer, cause);
     Err(GivenUp { broken, rest: sending.rest(inbound, work.heads), intact })
-}
-
-/// Passes on what comes from either side after an upgrade: bytes, or frames if the route says something
-/// about them.
-async fn pass_both_ways(call: Call<'_, '_>, taken: Taken, work: &mut Work<'_, '_, '_>) -> Done {
-    let Call { inbound, matched, request_id, .. } = call;
-    let sockets = matched.route.websocket.as_ref();
-    let Work { heads, patience, record, .. } = work;
-    match sockets.filter(|sockets| sockets.model.needs_frames()) {
-        Some(sockets) => {
-            let with = (sockets, matched.pool.settings.timeout.tunnel);
-            Box::pin(websocket::tunnel(inbound, taken, with, heads, record, request_id)).await
-        }
-        None => Box::pin(tunnel::tunnel(inbound, taken, patience, heads, record)).await,
-    }
 }
 
 /// Passes on the interim responses that came before it was known whose response the client gets.
