@@ -140,3 +140,25 @@ fn another_route_takes_over_from_who_is_not_let_in() {
     let lines = format!("Authorization: Basic {}\r\n", base64("ann:secret"));
     ravelin.ask(get("/x", &lines)).expect(200);
 }
+
+#[test]
+fn only_the_route_for_strangers_is_open_to_them() {
+    let origin = switching();
+    let ravelin = Ravelin::start(&site_with(
+        "[sites.auth]\ntype = \"header\"\nfields = { X-A = \"a\" }\n",
+        &[&origin.url()],
+        "on_result = { unauthorized = \"hello\" }\n\
+         [[sites.routes]]\nname = \"hello\"\nstatus = 200\nbody = \"who are you?\"\n\
+         [[sites.routes]]\npath = \"/x\"\nupstream = \"backend\"\n\
+         on_result = { unauthorized = \"login\" }\n\
+         [[sites.routes]]\nname = \"login\"\nstatus = 200\naccess = { deny = [\"127.0.0.1\"] }\n\
+         on_result = { denied = \"inner\" }\n\
+         [[sites.routes]]\nname = \"inner\"\nupstream = \"backend\"\n",
+    ));
+    assert_eq!(ravelin.ask(get("/", "")).expect(200).text(), "who are you?");
+    // The login is closed, and what stands in for it is not for strangers.
+    ravelin.ask(get("/x", "")).expect(403);
+    assert_eq!(origin.requests().len(), 0);
+    ravelin.ask(get("/", "X-A: a\r\n")).expect(200);
+    assert_eq!(origin.requests().len(), 1);
+}

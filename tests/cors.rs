@@ -15,7 +15,7 @@ fn opinionated() -> Origin {
     Origin::serve(|_| {
         b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\naccess-control-allow-credentials: no\r\n\
           Access-Control-Max-Age: 9\r\nAccess-Control-Expose-Headers: X-Other\r\nVary: Accept\r\n\
-          X-Said: something\r\nContent-Length: 2\r\n\r\nok"
+          Access-Control-Allow-Private-Network: true\r\nX-Said: something\r\nContent-Length: 2\r\n\r\nok"
             .to_vec()
     })
 }
@@ -132,7 +132,7 @@ fn without_rules_nothing_changes() {
     let ravelin = Ravelin::before(&origin);
     let response = ravelin.ask(preflight(APP, "PUT")).expect(200);
     assert_eq!(response.get("access-control-allow-origin"), Some("*"));
-    assert_eq!(cors_fields(&response).len(), 4);
+    assert_eq!(cors_fields(&response).len(), 5);
     assert_eq!(response.get("vary"), Some("Accept"));
 }
 
@@ -158,6 +158,26 @@ fn a_routes_rules_stand_in_the_place_of_its_sites() {
     let own = ravelin.ask(at("/own", preflight(other, "PUT"))).expect(200);
     assert_eq!(own.get("access-control-max-age"), Some("9"), "the upstream's");
     ravelin.ask(at("/", preflight(other, "PUT"))).expect(403);
+}
+
+#[test]
+fn the_rules_are_those_of_the_route_that_answers() {
+    let origin = opinionated();
+    let ravelin = Ravelin::start(&site_with(
+        RULES,
+        &[&origin.url()],
+        "access = { deny = [\"127.0.0.1\"] }\non_result = { denied = \"closed\" }\n\
+         [[sites.routes]]\nname = \"closed\"\nstatus = 200\nbody = \"no\"\ncors = { enabled = false }\n\
+         [[sites.routes]]\npath = \"/own\"\nstatus = 200\nbody = \"no\"\n\
+         access = { deny = [\"127.0.0.1\"] }\non_result = { denied = \"upstreams\" }\n\
+         [[sites.routes]]\nname = \"upstreams\"\nupstream = \"backend\"\ncors = { enabled = false }\n",
+    ));
+    let response = ravelin.ask(request("GET", APP)).expect(200);
+    assert_eq!((cors_fields(&response), response.get("vary")), (vec![], None));
+    let text = request("GET", APP).replacen(" / ", " /own ", 1);
+    let response = ravelin.ask(text).expect(200);
+    assert_eq!(response.head.all("access-control-allow-origin"), ["*"], "the upstream's");
+    assert_eq!(response.head.all("vary"), ["Accept"]);
 }
 
 #[test]

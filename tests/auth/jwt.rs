@@ -170,11 +170,120 @@ fn a_token_in_a_cookie_or_in_the_query_goes_no_further() {
     ravelin.ask(get(&format!("/api/x?a=b&token={good}&c=d"), "")).expect(200);
     ravelin.ask(get(&format!("/api/y?token={good}"), "")).expect(200);
     ravelin.ask(get("/api/z?token=x", "")).expect(401);
+    // However its name is written, and however often.
+    ravelin.ask(get(&format!("/api/v?t%6Fken={good}&e=f"), "")).expect(200);
+    ravelin.ask(get(&format!("/api/w?token={good}&%74oken={good}"), "")).expect(400);
     assert_eq!(origin.request(0).target, "/api/x?a=b&c=d");
     assert_eq!(origin.request(1).target, "/api/y");
-    for path in ["/api/x", "/api/y", "/api/z"] {
+    assert_eq!(origin.request(2).target, "/api/v?e=f");
+    assert_eq!(origin.requests().len(), 3);
+    for path in ["/api/v", "/api/w", "/api/x", "/api/y", "/api/z"] {
         let line = ravelin.stdout.line_with(&[&format!("\"GET {path} HTTP/1.1\"")]);
         assert!(!line.contains(&good), "{line}");
+    }
+}
+
+/// A table of `auth` that wants a token there.
+fn inline(more: &str) -> String {
+    format!("{{ type = \"jwt\", algorithms = [\"HS256\"], secret = \"{SECRET}\", {more} }}")
+}
+
+#[test]
+fn a_query_with_a_token_is_not_logged_whatever_comes_of_it() {
+    let origin = switching();
+    let auth = inline("from = \"query:token\"");
+    let denied = "access = { deny = [\"127.0.0.1\"] }";
+    let route = |path: &str, keys: &str| {
+        let to = "upstream = \"backend\"";
+        format!("[[sites.routes]]\npath = \"{path}\"\n{to}\nauth = {auth}\n{keys}\n")
+    };
+    let routes = [
+        route("/denied", denied),
+        route("/limited", "rate_limit = { requests = 1, per = \"1h\" }"),
+        route("/small", "max_request_size = 1"),
+        route("/got", "methods = [\"GET\"]"),
+        format!("[[sites.routes]]\npath = \"/passed\"\nstatus = 200\n{denied}\n"),
+        "on_result = { denied = \"other\" }\n".to_owned(),
+        format!("[[sites.routes]]\nname = \"other\"\nstatus = 200\n{denied}\nauth = {auth}\n"),
+    ];
+    let ravelin = Ravelin::start(&site_with("", &[&origin.url()], &routes.concat()));
+    let ask = |method: &str, path: &str| {
+        let lines = "Host: example.com\r\nContent-Length: 2\r\n";
+        ravelin.ask(format!("{method} {path}?token=abc.def HTTP/1.1\r\n{lines}\r\nab"))
+    };
+    ask("GET", "/limited").expect(401);
+    for (method, path, status) in [
+        ("GET", "/denied", 403),
+        ("GET", "/limited", 429),
+        ("POST", "/small", 413),
+        ("POST", "/got", 405),
+        ("GET", "/passed", 403),
+        ("GET", "/small/%zz", 400),
+    ] {
+        ask(method, path).expect(status);
+        ravelin.stdout.line_with(&[&format!("\"{method} {path} HTTP/1.1\" {status} ")]);
+    }
+    // What no token is looked for in is logged.
+    ravelin.ask(get("/free?a=b", "")).expect(200);
+    ravelin.stdout.line_with(&["\"GET /free?a=b HTTP/1.1\" 200 "]);
+}
+
+#[test]
+fn one_field_tells_one_thing() {
+    let auth = inline("from = \"header:X-Token\", claims_to_headers = { sub = \"X-User\" }");
+    let basic = "type = \"basic\"\nusers = { ann = \"plain:secret\" }\nuser_header = \"X_User\"";
+    let origin = Origin::serve(|request| match request.target.as_str() {
+        "/fails" => b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        _ => ok(""),
+    });
+    let route = |path: &str, keys: &str| {
+        let to = "upstream = \"backend\"";
+        format!("[[sites.routes]]\npath = \"{path}\"\n{to}\nauth = {auth}\n{keys}\n")
+    };
+    let set = "request_headers = { set = { X-User = \"nobody\" } }";
+    let ask = |ravelin: &Ravelin, path: &str, claims: &str| {
+        let token = hs256(&format!("{{\"exp\":{LATE}{claims}}}"));
+        let basic = format!("Authorization: Basic {}\r\n", base64("ann:secret"));
+        ravelin.ask(get(path, &format!("{basic}X-Token: {token}\r\n"))).expect(200);
+        let request = origin.requests().pop().unwrap();
+        ["x-user", "x_user"].map(|name| request.head.all(name).join("+"))
+    };
+    let bob = ",\"sub\":\"bob\"";
+    // The site's and then the route's: the one who says it last is the one who knows.
+    let site = format!("[sites.auth]\n{basic}\n");
+    let ravelin = Ravelin::start(&site_with(&site, &[&origin.url()], &route("/both", "")));
+    assert_eq!(ask(&ravelin, "/free", bob), ["", "ann"]);
+    assert_eq!(ask(&ravelin, "/both", bob), ["bob", ""]);
+    assert_eq!(ask(&ravelin, "/both", ""), ["", ""]);
+    // What is set beside what was proved, by its route and by one that takes over from it.
+    let routes = [
+        route("/set", set),
+        route("/fails", "on_result = { failure_status = \"other\" }"),
+        "[[sites.routes]]\nname = \"other\"\nupstream = \"backend\"\n".to_owned(),
+        format!("rewrite_target = \"/\"\n{set}\n"),
+    ];
+    let ravelin = Ravelin::start(&site_with("", &[&origin.url()], &routes.concat()));
+    assert_eq!(ask(&ravelin, "/set", bob), ["bob", ""]);
+    assert_eq!(ask(&ravelin, "/set", ""), ["", ""]);
+    assert_eq!(ask(&ravelin, "/fails", bob), ["nobody", ""]);
+}
+
+#[test]
+fn a_number_is_told_exactly_or_not_at_all() {
+    let origin = switching();
+    let auth = format!("{HS256}claims_to_headers = {{ n = \"X-N\" }}");
+    let ravelin = guarded(&origin, &auth).start();
+    let told = |number: &str| {
+        let token = hs256(&format!("{{\"exp\":{LATE},\"n\":{number}}}"));
+        ravelin.ask(get("/api", &(bearer(&token) + "X-N: 1\r\n"))).expect(200);
+        let request = origin.requests().pop().unwrap();
+        request.head.all("x-n").concat()
+    };
+    for number in ["18446744073709551615", "-9223372036854775808", "0", "1.5"] {
+        assert_eq!(told(number), number);
+    }
+    for number in ["18446744073709551616", "-9223372036854775809", "9007199254740993.0", "1e300"] {
+        assert_eq!(told(number), "", "{number}");
     }
 }
 
@@ -313,3 +422,4 @@ fn a_changed_key_file_is_in_force() {
     ravelin.stderr.line_with(&["keys.json read again: 1 key"]);
     assert_eq!([status(&one), status(&two)], [401, 200]);
 }
+

@@ -38,6 +38,8 @@ pub struct RouteTable {
     prefixes: Vec<Prefix>,
     /// Some route asks for a redirect to its final slash.
     redirects: bool,
+    /// Some route looks for a token in the query.
+    reads_query: bool,
 }
 
 #[derive(Debug)]
@@ -73,6 +75,7 @@ impl RouteTable {
     /// A table of `routes` in declared order.
     pub fn new(routes: Vec<Route>, order: RouteOrder) -> Self {
         let redirects = routes.iter().any(|route| route.redirect_slash);
+        let reads_query = routes.iter().any(|route| route.guards.reads_query());
         let mut table = Self {
             routes,
             order,
@@ -80,6 +83,7 @@ impl RouteTable {
             patterns: Vec::new(),
             prefixes: Vec::new(),
             redirects,
+            reads_query,
         };
         let mut prefixes: Vec<(String, usize)> = Vec::new();
         for (index, route) in table.routes.iter().enumerate() {
@@ -117,6 +121,11 @@ impl RouteTable {
     /// The routes as declared.
     pub fn routes(&self) -> &[Route] {
         &self.routes
+    }
+
+    /// Some route looks for a token in the query.
+    pub fn reads_query(&self) -> bool {
+        self.reads_query
     }
 
     /// The route for a request.

@@ -13,13 +13,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use config::model::{self, ClaimValue, JwtAlgorithm, TokenSource};
 use memchr::memchr;
 use net::timer::unix_millis;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use wire::field::FieldId;
 
 use super::keys::{KeyRing, KeySet};
 use super::memory::digest;
 use super::{
-    Denied, FieldName, Memory, One, Presented, Sources, Verified, credentials, next_number, quoted,
+    Denied, FieldName, Memory, One, Presented, Sources, Verified, credentials, is_called,
+    next_number, quoted,
 };
 use crate::sticky::cookie_values;
 
@@ -31,6 +32,9 @@ const TRIES_MAX: usize = 8;
 
 /// Longest value of a claim that is told the upstream, in bytes.
 const TOLD_MAX: usize = 4096;
+
+/// Below it, fractions are read exactly enough to tell whole numbers apart.
+const FRACTION_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Deepest path to a claim, `a.b.c`.
 const DEPTH_MAX: usize = 8;
@@ -55,7 +59,8 @@ pub(super) struct Jwt {
 
 #[derive(Debug)]
 enum From {
-    Bearer,
+    /// Authorization.
+    Bearer(FieldName),
     Field(FieldName),
     Cookie(String),
     Parameter(String),
@@ -103,7 +108,10 @@ impl Jwt {
             from: match &jwt.from {
                 TokenSource::Header(name) => {
                     let name = FieldName::new(name);
-                    if name.id == FieldId::Authorization { From::Bearer } else { From::Field(name) }
+                    match name.id {
+                        FieldId::Authorization => From::Bearer(name),
+                        _ => From::Field(name),
+                    }
                 }
                 TokenSource::Cookie(name) => From::Cookie(name.clone()),
                 TokenSource::Query(name) => From::Parameter(name.clone()),
@@ -132,7 +140,7 @@ impl Jwt {
     /// The only token of a request.
     fn token<'a>(&self, request: &Presented<'a>) -> Result<&'a [u8], Fault> {
         let token = match &self.from {
-            From::Bearer => match request.one(&FieldName::new("Authorization")) {
+            From::Bearer(name) => match request.one(name) {
                 One::This(value) => match credentials(b"Bearer", value) {
                     Some(token) => One::This(token),
                     // Another scheme, or none.
@@ -302,7 +310,7 @@ fn parameters<'q>(query: Option<&'q [u8]>, name: &[u8]) -> impl Iterator<Item = 
     let pieces = query.into_iter().flat_map(|query| query.split(|byte| *byte == b'&'));
     pieces.filter_map(move |piece| {
         let (found, value) = piece.split_at_checked(memchr(b'=', piece)?)?;
-        (found == name).then(|| value.get(1..)).flatten()
+        is_called(found, name).then(|| value.get(1..)).flatten()
     })
 }
 
@@ -360,11 +368,16 @@ fn equals(value: &Value, wanted: &ClaimValue) -> bool {
     }
 }
 
+/// It is read as the token says it: one that does not fit into 64 bits is not.
+fn is_exact(number: &Number) -> bool {
+    !number.is_f64() || number.as_f64().is_some_and(|value| value.abs() < FRACTION_MAX)
+}
+
 /// A claim as the value of a field; `None` if it cannot be one.
 fn told(value: &Value) -> Option<String> {
     let text = match value {
         Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
+        Value::Number(number) if is_exact(number) => number.to_string(),
         Value::Bool(on) => on.to_string(),
         Value::Array(items) => {
             let items: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
@@ -375,7 +388,7 @@ fn told(value: &Value) -> Option<String> {
                 .collect::<Option<Vec<_>>>()?
                 .join(",")
         }
-        Value::Null | Value::Object(_) => return None,
+        Value::Number(_) | Value::Null | Value::Object(_) => return None,
     };
     let sendable = !text.chars().any(char::is_control) && text.trim() == text;
     (sendable && !text.is_empty() && text.len() <= TOLD_MAX).then_some(text)

@@ -13,7 +13,7 @@
 //! are refused; what is compared with a secret is compared in constant time; a name that does not
 //! exist takes as long as one that does; a password is never hashed on a worker; nothing of a password,
 //! a token or a key gets into a log or a response; a field that tells the upstream what was proved is
-//! never the client's.
+//! never the client's, and there is one line of it.
 
 mod basic;
 mod fields;
@@ -45,6 +45,7 @@ use wire::head::RequestHead;
 use self::basic::Basic;
 use self::fields::Fields;
 use self::jwt::Jwt;
+use crate::filters::is_same;
 
 /// After a refusal for want of capacity a client may come again in so many seconds.
 const COME_AGAIN: &str = "Retry-After: 1\r\n";
@@ -52,8 +53,16 @@ const COME_AGAIN: &str = "Retry-After: 1\r\n";
 /// What a site and a route ask of a request.
 #[derive(Debug, Default)]
 pub struct Auth {
-    steps: Vec<Step>,
+    steps: Vec<Asked>,
     stripped: Stripped,
+}
+
+/// One thing that is asked for.
+#[derive(Debug)]
+struct Asked {
+    step: Step,
+    /// Names of the fields that tell the upstream of it.
+    told: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -127,7 +136,8 @@ impl Auth {
         let mut auth = Self::default();
         for rule in rules {
             let stripped = &mut auth.stripped;
-            auth.steps.push(match rule {
+            let told = rule.told().into_iter().map(str::to_owned).collect();
+            let step = match rule {
                 model::Auth::Basic(basic) => {
                     if basic.strip {
                         stripped.fields.push("Authorization".to_owned());
@@ -153,7 +163,8 @@ impl Auth {
                     }
                     Step::Fields(Fields::compile(fields)?)
                 }
-            });
+            };
+            auth.steps.push(Asked { step, told });
         }
         Ok(auth)
     }
@@ -170,7 +181,12 @@ impl Auth {
 
     /// A token may stand in the query, which is not to be logged then.
     pub fn reads_query(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Jwt(jwt) if jwt.reads_query()))
+        self.steps.iter().any(|one| matches!(&one.step, Step::Jwt(jwt) if jwt.reads_query()))
+    }
+
+    /// Names of the fields that tell the upstream what was proved.
+    pub fn told(&self) -> impl Iterator<Item = &String> {
+        self.steps.iter().flat_map(|one| &one.told)
     }
 
     /// Checks a request. Waits only for a password that has to be hashed.
@@ -183,7 +199,7 @@ impl Auth {
         memory: &Memory,
     ) -> Result<Verified, Denied> {
         let mut verified = Verified::default();
-        for step in &self.steps {
+        for Asked { step, told } in &self.steps {
             let proved = match step {
                 Step::Basic(basic) => basic.check(request, memory).await?,
                 Step::Jwt(jwt) => jwt.check(request, memory)?,
@@ -192,7 +208,7 @@ impl Auth {
                     continue;
                 }
             };
-            verified.lines.extend_from_slice(&proved.lines);
+            tell(&mut verified.lines, told, &proved.lines);
             verified.user = verified.user.or_else(|| proved.user.clone());
         }
         Ok(verified)
@@ -304,11 +320,59 @@ fn next_number() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// Adds `more` lines to `lines`, with all there is to say of the fields called `told`: what was said of
+/// them before is gone, so that an upstream never has two to choose from.
+pub fn tell<'n>(lines: &mut Vec<u8>, told: impl IntoIterator<Item = &'n String>, more: &[u8]) {
+    for name in told {
+        if self::lines(lines).any(|line| is_same(name_of(line), name.as_bytes())) {
+            let others = self::lines(lines);
+            *lines = others
+                .filter(|line| !is_same(name_of(line), name.as_bytes()))
+                .collect::<Vec<_>>()
+                .concat();
+        }
+    }
+    lines.extend_from_slice(more);
+}
+
+/// The field lines in these, with their ends. No value has a line feed.
+pub fn lines(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    lines.split_inclusive(|byte| *byte == b'\n')
+}
+
+/// The name of the field in a line.
+pub fn name_of(line: &[u8]) -> &[u8] {
+    line.split(|byte| *byte == b':').next().unwrap_or_default()
+}
+
+/// Whether the name of a parameter, as it is written in a query, is this one to whoever decodes it as
+/// forms are.
+fn is_called(written: &[u8], name: &[u8]) -> bool {
+    let mut rest = written;
+    let hex = |byte: u8| char::from(byte).to_digit(16);
+    for wanted in name {
+        let (byte, behind) = match rest {
+            [] => return false,
+            [b'%', high, low, behind @ ..] => match (hex(*high), hex(*low)) {
+                (Some(high), Some(low)) => (high << 4 | low, behind),
+                _ => return false,
+            },
+            [b'+', behind @ ..] => (u32::from(b' '), behind),
+            [byte, behind @ ..] => (u32::from(*byte), behind),
+        };
+        if byte != u32::from(*wanted) {
+            return false;
+        }
+        rest = behind;
+    }
+    rest.is_empty()
+}
+
 /// The query without the parameters of these names; `None` if nothing is left.
 pub fn query_without<'q>(query: &'q [u8], names: &[String]) -> Option<std::borrow::Cow<'q, [u8]>> {
     let is_named = |piece: &[u8]| {
         let name = memchr(b'=', piece).and_then(|at| piece.get(..at)).unwrap_or(piece);
-        names.iter().any(|known| known.as_bytes() == name)
+        names.iter().any(|known| is_called(name, known.as_bytes()))
     };
     if names.is_empty() || !query.split(|byte| *byte == b'&').any(is_named) {
         return Some(query.into());
@@ -316,4 +380,37 @@ pub fn query_without<'q>(query: &'q [u8], names: &[String]) -> Option<std::borro
     let left: Vec<&[u8]> =
         query.split(|byte| *byte == b'&').filter(|piece| !is_named(piece)).collect();
     if left.is_empty() { None } else { Some(left.join(&b'&').into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_is_called_what_its_name_decodes_to() {
+        for name in ["token", "%74oken", "%74%6f%6B%65%6e"] {
+            assert!(is_called(name.as_bytes(), b"token"), "{name}");
+        }
+        for name in ["", "toke", "tokens", "Token", "%2574oken", "%7", "%zzoken", "toke%6", "%00"] {
+            assert!(!is_called(name.as_bytes(), b"token"), "{name}");
+        }
+        let left = |query: &str| {
+            let left = query_without(query.as_bytes(), &["token".to_owned()]);
+            left.map(|left| String::from_utf8(left.into_owned()).unwrap())
+        };
+        assert_eq!(left("a=b&%74oken=x&token=y&token").as_deref(), Some("a=b"));
+        assert_eq!(left("%74oken=x"), None);
+        assert_eq!(left("a=%74oken&%2574oken=x").as_deref(), Some("a=%74oken&%2574oken=x"));
+    }
+
+    #[test]
+    fn what_is_told_last_of_a_field_is_all_there_is() {
+        let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        let mut lines = Vec::new();
+        tell(&mut lines, &names(&["X-A", "X-B"]), b"X-A: 1\r\nX-B: 2: X-C\r\n");
+        tell(&mut lines, &names(&["x_a", "X-C"]), b"x_a: 3\r\n");
+        assert_eq!(lines, b"X-B: 2: X-C\r\nx_a: 3\r\n");
+        tell(&mut lines, &names(&["X-A"]), b"");
+        assert_eq!(lines, b"X-B: 2: X-C\r\n");
+    }
 }

@@ -110,6 +110,11 @@ impl Edits {
         }
     }
 
+    /// The field is set or appended here.
+    pub fn writes(&self, name: &[u8]) -> bool {
+        self.set.iter().chain(&self.append).any(|(own, _)| is_same(own.as_bytes(), name))
+    }
+
     fn drop(&mut self, name: &str) {
         match field_id(name.as_bytes()) {
             FieldId::Other => self.drop_other.push(name.to_owned()),
@@ -147,6 +152,12 @@ fn means(sent: &[u8], name: &[u8]) -> bool {
         sent.eq_ignore_ascii_case(name) || (*sent == b'_' && *name == b'-')
     };
     sent.len() == name.len() && sent.iter().zip(name).all(same)
+}
+
+/// Whether both names are the same to a gateway that makes hyphens of underscores, or the other way round.
+pub fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    one.len() == other.len() && one.iter().map(plain).eq(other.iter().map(plain))
 }
 
 /// A set of known field names.

@@ -18,6 +18,8 @@ pub const CORS_FIELDS: &[&str] = &[
     "Access-Control-Allow-Headers",
     "Access-Control-Expose-Headers",
     "Access-Control-Max-Age",
+    // Private Network Access: never said by Ravelin, and so by nobody.
+    "Access-Control-Allow-Private-Network",
 ];
 
 /// Longest list of fields in a preflight that is said back.

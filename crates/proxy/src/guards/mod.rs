@@ -25,7 +25,7 @@ use wire::head::Framing;
 use self::access::Access;
 use self::cors::Cors;
 use self::rate_limit::{Admission, Counts, CountsId, Hold, RateLimits, Scope};
-use crate::auth::{Auth, Presented, Sources, Stripped};
+use crate::auth::{Auth, Presented, Sources, Stripped, tell};
 use crate::decide::{Action, Decision, Request, Trace};
 use crate::drain::Left;
 use crate::exchange::Inbound;
@@ -47,6 +47,8 @@ pub struct Guards {
     auth: Auth,
     /// What of the credentials, the site's and the route's, upstreams do not see.
     hidden: Stripped,
+    /// Names of the fields that tell upstreams what was proved, the site's and the route's.
+    told: Vec<String>,
 }
 
 /// What holds for all sites.
@@ -80,6 +82,7 @@ impl Guards {
             rate_limits: RateLimits::compile(&limits, common.counts),
             max_body: security.max_request_size,
             hidden: auth.stripped().clone(),
+            told: auth.told().cloned().collect(),
             auth,
         })
     }
@@ -111,6 +114,7 @@ impl Guards {
                 model::Bound::Bytes(bytes) => Some(bytes),
             },
             hidden: self.hidden.and(auth.stripped()),
+            told: self.told.iter().chain(auth.told()).cloned().collect(),
             auth,
         })
     }
@@ -130,6 +134,16 @@ impl Guards {
     /// What of the credentials upstreams do not see.
     pub fn hidden(&self) -> &Stripped {
         &self.hidden
+    }
+
+    /// Names of the fields that tell upstreams what was proved.
+    pub fn told(&self) -> &[String] {
+        &self.told
+    }
+
+    /// A token may stand in the query.
+    pub fn reads_query(&self) -> bool {
+        self.auth.reads_query()
     }
 
     /// There are rules for other origins.
@@ -200,6 +214,10 @@ pub(crate) fn check<'s>(
     passed_on: bool,
     trace: &mut Trace,
 ) -> Option<Stop<'s>> {
+    if passed_on {
+        // What the rules of the other route said.
+        inbound.lines.borrow_mut().cors.clear();
+    }
     let of_route = met.route.map(|route| &route.guards);
     let of_site = Some(&met.site.guards).filter(|_| !passed_on || of_route.is_none());
     if of_site.is_none_or(Guards::is_none) && of_route.is_none_or(Guards::is_none) {
@@ -211,9 +229,7 @@ pub(crate) fn check<'s>(
     let preflight = cors.filter(|_| Cors::asks_for(request.method, request.fields).is_some());
     if let Some(cors) = cors.filter(|_| preflight.is_none()) {
         // First of all, so that pages can read why they were refused.
-        let lines = &mut inbound.lines.borrow_mut().cors;
-        lines.clear();
-        cors.write(request.fields, lines);
+        cors.write(request.fields, &mut inbound.lines.borrow_mut().cors);
     }
     let client = match layers.clone().all(|one| one.access.is_empty() && one.rate_limits.is_empty())
     {
@@ -325,7 +341,7 @@ pub struct Proved {
     pub user: OnceCell<Rc<[u8]>>,
     /// Field lines that tell it the upstream.
     pub lines: RefCell<Vec<u8>>,
-    /// What its site asks for was looked at.
+    /// What its site asks for.
     site: Cell<bool>,
 }
 
@@ -335,15 +351,16 @@ pub(crate) fn asks_for_credentials(met: &Decision<'_>) -> bool {
     of_route || !met.site.guards.auth.is_empty()
 }
 
-/// Checks what a request has to prove to its site and then to its route. Those of the site are checked
-/// once: another route that takes over because they were not good needs no better ones. `None`: the
-/// request goes on.
+/// Checks what a request has to prove to its site, once, and then to its route. `None`: the request goes
+/// on. The route that takes over from one that asked for too much is for those who cannot prove
+/// anything: a request that is `excused` proves nothing to its site there, and has to at every other.
 ///
 /// Not for what says nothing about the site: whether Ravelin is well, and the way to https, on which no
 /// password should travel.
 pub(crate) async fn authenticate(
     inbound: &Inbound<'_>,
     met: &Decision<'_>,
+    excused: bool,
     trace: &mut Trace,
 ) -> Option<(Answered, &'static str)> {
     if matches!(
@@ -353,36 +370,56 @@ pub(crate) async fn authenticate(
         return None;
     }
     let proved = &inbound.proved;
-    let of_site = (!proved.site.replace(true)).then_some(&met.site.guards.auth);
-    let of_route = met.route.map(|route| &route.guards.auth);
-    let query = inbound.target.query;
-    let presented = Presented { head: inbound.head, bytes: inbound.bytes, query };
-    for auth in of_site.into_iter().chain(of_route).filter(|auth| !auth.is_empty()) {
-        match auth.check(&presented, &inbound.connection.worker.credentials).await {
-            Ok(verified) => {
-                trace.filter("auth", "passed");
-                proved.lines.borrow_mut().extend_from_slice(&verified.lines);
-                if let Some(user) = verified.user {
-                    // The site's comes first.
-                    _ = proved.user.set(user);
-                }
-            }
-            Err(denied) => {
-                trace.filter("auth", "refused");
-                let cause = if denied.status == 503 { Cause::Limit } else { Cause::Denied };
-                let answered = refused(inbound, denied.status, Outcome::Unauthorized, cause);
-                let answer = answered.answer.with_fields(denied.fields);
-                return Some((Answered { answer, ..answered }, denied.why));
-            }
+    if !excused && !proved.site.get() {
+        let refused = prove(inbound, &met.site.guards.auth, trace).await;
+        if refused.is_some() {
+            return refused;
         }
+        proved.site.set(true);
     }
-    None
+    prove(inbound, &met.route?.guards.auth, trace).await
 }
 
-/// The target of a request as it may be logged: without a query in which a token may stand.
-pub(crate) fn loggable<'t>(met: &Decision<'_>, target: &'t [u8]) -> &'t [u8] {
-    let reads = |auth: &Auth| auth.reads_query();
-    match reads(&met.site.guards.auth) || met.route.is_some_and(|one| reads(&one.guards.auth)) {
+/// Checks what a request has to prove to a site, or to a route.
+async fn prove(
+    inbound: &Inbound<'_>,
+    auth: &Auth,
+    trace: &mut Trace,
+) -> Option<(Answered, &'static str)> {
+    if auth.is_empty() {
+        return None;
+    }
+    let proved = &inbound.proved;
+    let query = inbound.target.query;
+    let presented = Presented { head: inbound.head, bytes: inbound.bytes, query };
+    match auth.check(&presented, &inbound.connection.worker.credentials).await {
+        Ok(verified) => {
+            trace.filter("auth", "passed");
+            tell(&mut proved.lines.borrow_mut(), auth.told(), &verified.lines);
+            if let Some(user) = verified.user {
+                // The site's comes first.
+                _ = proved.user.set(user);
+            }
+            None
+        }
+        Err(denied) => {
+            trace.filter("auth", "refused");
+            let cause = if denied.status == 503 { Cause::Limit } else { Cause::Denied };
+            let answered = refused(inbound, denied.status, Outcome::Unauthorized, cause);
+            let answer = answered.answer.with_fields(denied.fields);
+            Some((Answered { answer, ..answered }, denied.why))
+        }
+    }
+}
+
+/// The target of a request as it may be logged: without a query in which a token may stand. What has no
+/// route, or a target that `is_faulty` and so has none, may be meant for any.
+pub(crate) fn loggable<'t>(met: &Decision<'_>, is_faulty: bool, target: &'t [u8]) -> &'t [u8] {
+    let by_route = match met.route.filter(|_| !is_faulty) {
+        Some(route) => route.guards.reads_query(),
+        None => met.site.routes.reads_query(),
+    };
+    match by_route || met.site.guards.reads_query() {
         true => target.split(|byte| *byte == b'?').next().unwrap_or_default(),
         false => target,
     }

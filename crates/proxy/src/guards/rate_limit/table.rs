@@ -9,7 +9,8 @@
 //! GCRA, less what one request takes). An entry whose time has come says nothing any more and may be
 //! forgotten. When a set has no such entry, that one is forgotten whose time comes first, which is the
 //! one furthest from its limit: whoever floods the table with new keys pushes out those of its own
-//! flood and never one that is held back.
+//! flood before one that is held back, unless each of them has spent as much. A key that is held back is
+//! forgotten only where all other places of its set have times that come later still.
 //!
 //! What always holds: a request is admitted by one exchange of one word, so no two workers give away
 //! the same room. Two workers that meet a new key at once would both put it at the same place, because
