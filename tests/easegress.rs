@@ -437,6 +437,37 @@ fn bodies_are_taken_up_to_four_mebibytes_unless_a_path_says_otherwise() {
 }
 
 #[test]
+fn each_server_says_how_its_connections_are_kept_and_how_many_there_are() {
+    let origin = Origin::saying("served");
+    let ports = [free_port(), free_port()];
+    let filters = format!("filters:\n{}", proxy("p", &[&origin], ""));
+    let keys = "keepAliveTimeout: 1s\nmaxConnections: 1\n";
+    let first = objects(ports[0], keys, EVERYTHING, &filters);
+    let second = format!(
+        "---\nname: other\nkind: HTTPServer\naddress: 127.0.0.1\nport: {}\nkeepAlive: false\n\
+         rules:\n- paths:\n{EVERYTHING}",
+        ports[1]
+    );
+    let _ravelin = Setup::of("all.yaml", &(first + &second)).listeners(2).start();
+    let at = |port: u16| Client::connect(([127, 0, 0, 1], port).into());
+    let mut inside = at(ports[0]);
+    inside.get("/").expect(200);
+    inside.get("/").expect(200);
+    // While that one is there the next one waits, and then it comes in.
+    let mut waiting = at(ports[0]);
+    waiting.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    inside.expect_close();
+    drop(inside);
+    assert_eq!(waiting.response("GET").text(), "served");
+    waiting.expect_close();
+    for _ in 0..2 {
+        let mut once = at(ports[1]);
+        once.get("/").expect(200);
+        once.expect_close();
+    }
+}
+
+#[test]
 fn adaptors_change_requests_and_responses() {
     let server = Origin::serve(|request| {
         let fields: Vec<&str> = ["x-set", "x-add", "x-del", "host"]

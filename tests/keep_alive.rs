@@ -268,6 +268,45 @@ fn an_idle_client_connection_is_closed_in_its_time() {
 }
 
 #[test]
+fn a_listener_may_have_its_own_time_for_idle_connections() {
+    let origin = Origin::saying("x");
+    let own = site_with("keep_alive_timeout = 1", &[&origin.url()], "");
+    let ravelin = Ravelin::start(&format!("[performance]\nkeep_alive_timeout = \"1h\"\n{own}"));
+    let mut client = ravelin.client();
+    client.get("/").expect(200);
+    client.expect_close();
+}
+
+#[test]
+fn without_keep_alive_a_connection_ends_after_one_response() {
+    let origin = Origin::saying("once");
+    let own = site_with("keep_alive = false\nh2c = true", &[&origin.url()], "");
+    let ravelin = Ravelin::start(&format!("[performance]\nworker_threads = 1\n{own}"));
+    let http_1_0 = "GET / HTTP/1.0\r\nHost: example.com\r\nConnection: keep-alive\r\n\r\n";
+    let not_there = "GET /api/health HTTP/1.1\r\nHost: example.com\r\n\r\n";
+    let with_body = "POST / HTTP/1.1\r\nHost: example.com\r\nContent-Length: 3\r\n\r\nabc";
+    for request in [http_1_0, not_there, with_body] {
+        let mut client = ravelin.client();
+        let response = client.ask(request);
+        assert_eq!(response.get("connection"), Some("close"), "{request}");
+        client.expect_close();
+    }
+    // What came along with the first request is not answered.
+    let mut client = ravelin.client();
+    let get = |path| format!("GET {path} HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    client.send(get("/first") + &get("/second"));
+    assert_eq!(client.response("GET").text(), "once");
+    client.expect_close();
+    assert!(origin.requests().iter().all(|request| request.target != "/second"));
+    // The upstream's connection is another matter, and so is HTTP/2.
+    assert_eq!(origin.connections(), 1);
+    let mut client = Http2::connect(ravelin.addr());
+    for stream in [1, 3] {
+        assert_eq!(client.get(stream, "/").body, b"once");
+    }
+}
+
+#[test]
 fn a_client_abort_ends_the_upstream_request() {
     let (gone, closed) = channel();
     let origin = Origin::script(move |conn| {

@@ -116,6 +116,57 @@ fn connections_beyond_the_maximum_wait_and_are_served_later() {
 }
 
 #[test]
+fn connections_beyond_the_maximum_of_a_listener_wait_and_others_are_served() {
+    let origin = Origin::saying("served");
+    let limited = site_with("max_connections = 2", &[&origin.url()], "");
+    let free = site(&[&origin.url()], "").replace("127.0.0.1:0", "127.0.0.2:0");
+    let ravelin = Setup::new(&format!("{limited}\n{free}")).listeners(2).start();
+    let elsewhere = ravelin.addr_on("127.0.0.2");
+    let mut inside: Vec<Client> = (0..2).map(|_| ravelin.client()).collect();
+    inside.iter_mut().for_each(|client| drop(client.get("/").expect(200)));
+    // Enough for some to wait at the socket of every worker.
+    let mut waiting: Vec<Client> = (0..16).map(|_| ravelin.client()).collect();
+    for client in &mut waiting {
+        client.send("GET /waiting HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n");
+    }
+    for _ in 0..4 {
+        Client::connect(elsewhere).get("/").expect(200);
+    }
+    assert!(origin.requests().iter().all(|request| request.target == "/"));
+    drop(inside.pop());
+    for client in &mut waiting {
+        assert_eq!(client.response("GET").text(), "served");
+    }
+    // The one that has been in from the beginning is as it was.
+    inside[0].get("/").expect(200);
+}
+
+#[test]
+fn only_so_many_connections_wait_as_the_backlog_says() {
+    let origin = Origin::saying("served");
+    // A Unix socket says at once that its backlog is full.
+    let keys = "max_connections = 1\nbacklog = 2";
+    let dir = TempDir::new();
+    let path = dir.path().join("r.sock");
+    let listen = format!("unix:{}", path.display());
+    let toml = site_with(keys, &[&origin.url()], "").replace("127.0.0.1:0", &listen);
+    let _ravelin = Ravelin::start(&toml);
+    let mut inside = Client::connect_unix(&path);
+    inside.get("/").expect(200);
+    let address = socket2::SockAddr::unix(&path).unwrap();
+    let connect = || {
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket.connect(&address).map(|()| socket)
+    };
+    let waiting: Vec<_> = std::iter::from_fn(|| connect().ok()).take(10).collect();
+    assert!((2..=3).contains(&waiting.len()), "{} wait", waiting.len());
+    assert_eq!(connect().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    inside.get("/").expect(200);
+}
+
+#[test]
 fn running_out_of_descriptors_does_not_end_the_service() {
     let origin = Origin::saying("served");
     let ravelin = Setup::new(&site(&[&origin.url()], "")).open_files(80).start();

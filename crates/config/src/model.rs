@@ -86,6 +86,8 @@ pub struct Site {
     /// Each connection to its listeners begins with a PROXY protocol header, which only
     /// [`Security::trusted_proxies`] may send; others are closed. All sites of a listener agree.
     pub proxy_protocol: bool,
+    /// What holds for connections to each of its listeners. All sites of a listener agree.
+    pub connections: Connections,
     /// Redirect every plain request to the same URL under `https`, with this status (301 or 308).
     pub redirect_to_https: Option<u16>,
     /// What is asked of every request.
@@ -105,6 +107,27 @@ pub struct Site {
     pub mismatch_is_error: bool,
     /// The proxy part, when enabled.
     pub proxy: Option<Proxy>,
+}
+
+/// What holds for connections to a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// An HTTP/1 connection may have more than one request. Default true.
+    pub keep_alive: bool,
+    /// One that is idle between requests is closed after this. `None`: as
+    /// [`Performance::keep_alive_timeout`] says.
+    pub keep_alive_timeout: Option<Duration>,
+    /// How many there are at once; more wait in the backlog. `None`: no limit but
+    /// [`Performance::max_connections`].
+    pub max: Option<usize>,
+    /// How many may wait to be taken, at each worker's socket. `None`: 4096.
+    pub backlog: Option<i32>,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self { keep_alive: true, keep_alive_timeout: None, max: None, backlog: None }
+    }
 }
 
 /// TLS for a site.

@@ -14,8 +14,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use config::model::{
-    Buffering, CorsRule, Guards, HeaderRules, Model, PathMatch, PoolSettings, Proxy, Route,
-    RouteAction, RouteOrder, Site, Transport, Upstream, UpstreamState, WebSocket, When,
+    Buffering, Connections, CorsRule, Guards, HeaderRules, Model, PathMatch, PoolSettings, Proxy,
+    Route, RouteAction, RouteOrder, Site, Transport, Upstream, UpstreamState, WebSocket, When,
 };
 use config::{Dialect, Loaded, Options, convert, load};
 use std::time::Duration;
@@ -197,6 +197,9 @@ fn describe_site(out: &mut String, site: &Site) {
         }
     }
     out.push('\n');
+    if site.connections != Connections::default() {
+        _ = writeln!(out, "  {:?}", site.connections);
+    }
     if let Some(tls) = &site.tls {
         _ = writeln!(out, "  {:?}", tls.certificate);
         _ = writeln!(out, "  {:?}", tls.policy);

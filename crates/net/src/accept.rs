@@ -1,7 +1,7 @@
 //! Taking connections off a listening socket, and giving each to the worker that should have it.
 //!
 //! What always holds: a connection is only taken when it may be kept (past `max_connections` it
-//! waits in the kernel's backlog); at most [`BATCH`] are taken before other tasks run; a shortage of
+//! waits in the kernel's backlog, likewise past the listener's own limit); at most [`BATCH`] are taken before other tasks run; a shortage of
 //! descriptors pauses accepting and never spins.
 //!
 //! A connection costs one `accept4`, which also makes it non-blocking, and one `epoll_ctl` to
@@ -25,13 +25,15 @@ use tokio::sync::mpsc;
 
 use crate::admission::{Admission, ConnectionGuard, Load, Place};
 use crate::descriptors::Reserve;
-use crate::listener::BACKLOG;
 use crate::stream::{Peer, Stream};
 
 /// Connections taken before the worker's other tasks have their turn.
 const BATCH: usize = 16;
 /// Accepted sockets on their way to one worker; when it is this far behind, the others keep theirs.
 pub(crate) const HAND_OVER_MAX: usize = 256;
+/// Connections taken off a listening socket that is about to be closed: clients that go on connecting
+/// must not keep it open.
+const TAKEN_AT_THE_END: usize = 4096;
 /// Pause after `accept` failed for want of a resource.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
@@ -90,7 +92,7 @@ pub(crate) async fn accept_all(door: Rc<Door>, listener: Rc<Listener>) {
         // Fails only when the worker ends.
         let Ok(mut readiness) = listener.socket.readable().await else { return };
         let failure = loop {
-            let place = door.admission.place().await;
+            let place = door.admission.place(listener.index).await;
             match readiness.try_io(|socket| accept(socket.as_fd())) {
                 Ok(Ok((socket, peer))) => door.admit(listener.index, socket, peer, place),
                 Ok(Err(error)) if concerns_one_connection(&error) => {}
@@ -135,8 +137,8 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Peer)> {
 impl Door {
     /// Serves everything that already waits at `listener`, which is about to be closed.
     pub(crate) fn empty(&self, listener: &Listener) {
-        for _ in 0..BACKLOG {
-            let Some(place) = self.admission.place_now() else { return };
+        for _ in 0..TAKEN_AT_THE_END {
+            let Some(place) = self.admission.place_now(listener.index) else { return };
             match accept(listener.socket.as_fd()) {
                 Ok((socket, peer)) => self.admit(listener.index, socket, peer, place),
                 Err(error) if concerns_one_connection(&error) => {}

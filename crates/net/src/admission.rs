@@ -22,6 +22,8 @@ const ADDRESS_SHARDS: usize = 16;
 pub(crate) struct Admission {
     loads: Vec<Load>,
     places: Option<Arc<Semaphore>>,
+    /// Of each listener, by its index.
+    own_places: Vec<Option<Arc<Semaphore>>>,
     addresses: Option<Addresses>,
     /// Set once stopping has begun: when connections that remain are cut.
     stop: Mutex<Option<Instant>>,
@@ -47,23 +49,36 @@ pub struct ConnectionGuard {
     admission: Arc<Admission>,
     worker: usize,
     address: Option<AddressKey>,
-    _place: Option<OwnedSemaphorePermit>,
+    _place: Place,
 }
 
-/// A place among `max_connections`; nothing to hold when there is no such limit.
-pub(crate) type Place = Option<OwnedSemaphorePermit>;
+/// How many connections there may be. `None`: no limit.
+#[derive(Default)]
+pub(crate) struct Limits {
+    /// Over all workers.
+    pub(crate) connections: Option<usize>,
+    /// Of each listener, over all workers.
+    pub(crate) of_listeners: Vec<Option<usize>>,
+    /// Of one client address.
+    pub(crate) per_address: Option<usize>,
+}
+
+/// A place for a connection among those of its listener and among all; nothing to hold where there is
+/// no limit.
+#[derive(Default)]
+pub(crate) struct Place {
+    _own: Option<OwnedSemaphorePermit>,
+    _of_all: Option<OwnedSemaphorePermit>,
+}
 
 impl Admission {
-    pub(crate) fn new(
-        workers: usize,
-        max_connections: Option<usize>,
-        max_per_address: Option<usize>,
-    ) -> Self {
+    pub(crate) fn new(workers: usize, limits: Limits) -> Self {
+        let places = |max: usize| Arc::new(Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS)));
         Self {
             loads: (0..workers).map(|_| Load::default()).collect(),
-            places: max_connections
-                .map(|max| Arc::new(Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS)))),
-            addresses: max_per_address.map(Addresses::new),
+            places: limits.connections.map(places),
+            own_places: limits.of_listeners.into_iter().map(|max| max.map(places)).collect(),
+            addresses: limits.per_address.map(Addresses::new),
             stop: Mutex::new(None),
             stopping: AtomicBool::new(false),
         }
@@ -78,19 +93,21 @@ impl Admission {
         &self.loads
     }
 
-    /// Waits until a connection may be taken.
-    pub(crate) async fn place(&self) -> Place {
-        let places = self.places.as_ref()?;
-        // Fails only for a closed semaphore, and nothing closes this one.
-        Arc::clone(places).acquire_owned().await.ok()
+    /// Waits until a connection of this listener may be taken.
+    pub(crate) async fn place(&self, listener: usize) -> Place {
+        // In this order: who waits for others of its listener must keep no place from the rest.
+        let own = one_of(self.own_places(listener)).await;
+        Place { _own: own, _of_all: one_of(self.places.as_ref()).await }
     }
 
-    /// A place if there is one now; the outer `None` says that there is not.
-    pub(crate) fn place_now(&self) -> Option<Place> {
-        match &self.places {
-            None => Some(None),
-            Some(places) => Arc::clone(places).try_acquire_owned().ok().map(Some),
-        }
+    /// A place if there is one now.
+    pub(crate) fn place_now(&self, listener: usize) -> Option<Place> {
+        let own = one_now(self.own_places(listener))?;
+        Some(Place { _own: own, _of_all: one_now(self.places.as_ref())? })
+    }
+
+    fn own_places(&self, listener: usize) -> Option<&Arc<Semaphore>> {
+        self.own_places.get(listener)?.as_ref()
     }
 
     /// Lets a connection in at the worker that should have it, seen from worker `from`. `None` when
@@ -167,6 +184,20 @@ impl Drop for ConnectionGuard {
             addresses.leave(key);
         }
         self.leave();
+    }
+}
+
+/// Waits for one of these places; `None` where there is no limit.
+async fn one_of(places: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
+    // Fails only for a closed semaphore, and nothing closes these.
+    Arc::clone(places?).acquire_owned().await.ok()
+}
+
+/// The same at once; the outer `None` says that all are taken.
+fn one_now(places: Option<&Arc<Semaphore>>) -> Option<Option<OwnedSemaphorePermit>> {
+    match places {
+        None => Some(None),
+        Some(places) => Arc::clone(places).try_acquire_owned().ok().map(Some),
     }
 }
 
@@ -264,37 +295,45 @@ mod tests {
         assert_eq!(target_of(0, [9]), 0);
     }
 
+    fn per_address(max: usize) -> Limits {
+        Limits { per_address: Some(max), ..Limits::default() }
+    }
+
     fn v6(address: &str) -> Peer {
         Peer::Ip(format!("[{address}]:1000").parse().unwrap())
     }
 
     #[test]
     fn an_address_has_only_so_many_connections() {
-        let admission = Arc::new(Admission::new(1, None, Some(2)));
+        let admission = Arc::new(Admission::new(1, per_address(2)));
         let client = Peer::Ip("192.0.2.1:1".parse().unwrap());
-        let first = admission.enter(0, &client, None).unwrap();
-        let _second = admission.enter(0, &client, None).unwrap();
-        assert!(admission.enter(0, &client, None).is_none());
-        assert!(admission.enter(0, &Peer::Ip("192.0.2.2:1".parse().unwrap()), None).is_some());
-        assert!(admission.enter(0, &Peer::Unix, None).is_some());
+        let first = admission.enter(0, &client, Place::default()).unwrap();
+        let _second = admission.enter(0, &client, Place::default()).unwrap();
+        assert!(admission.enter(0, &client, Place::default()).is_none());
+        assert!(
+            admission
+                .enter(0, &Peer::Ip("192.0.2.2:1".parse().unwrap()), Place::default())
+                .is_some()
+        );
+        assert!(admission.enter(0, &Peer::Unix, Place::default()).is_some());
         drop(first);
-        assert!(admission.enter(0, &client, None).is_some());
+        assert!(admission.enter(0, &client, Place::default()).is_some());
     }
 
     #[test]
     fn an_ipv6_client_is_its_64_bit_network() {
-        let admission = Arc::new(Admission::new(1, None, Some(1)));
-        let _one = admission.enter(0, &v6("2001:db8:1:2::1"), None).unwrap();
-        assert!(admission.enter(0, &v6("2001:db8:1:2:ffff::9"), None).is_none());
-        assert!(admission.enter(0, &v6("2001:db8:1:3::1"), None).is_some());
+        let admission = Arc::new(Admission::new(1, per_address(1)));
+        let _one = admission.enter(0, &v6("2001:db8:1:2::1"), Place::default()).unwrap();
+        assert!(admission.enter(0, &v6("2001:db8:1:2:ffff::9"), Place::default()).is_none());
+        assert!(admission.enter(0, &v6("2001:db8:1:3::1"), Place::default()).is_some());
     }
 
     #[test]
     fn the_table_of_addresses_forgets_those_without_a_connection() {
-        let admission = Arc::new(Admission::new(1, None, Some(1)));
+        let admission = Arc::new(Admission::new(1, per_address(1)));
         for low in 0..1000_u32 {
             let peer = Peer::Ip((std::net::Ipv4Addr::from_bits(low), 1).into());
-            drop(admission.enter(0, &peer, None).unwrap());
+            drop(admission.enter(0, &peer, Place::default()).unwrap());
         }
         let shards = &admission.addresses.as_ref().unwrap().shards;
         assert!(shards.iter().all(|shard| lock(shard).is_empty()));
@@ -303,18 +342,36 @@ mod tests {
 
     #[test]
     fn places_are_given_back_by_the_guard() {
-        let admission = Arc::new(Admission::new(1, Some(1), None));
-        let place = admission.place_now().unwrap();
+        let admission =
+            Arc::new(Admission::new(1, Limits { connections: Some(1), ..Limits::default() }));
+        let place = admission.place_now(0).unwrap();
         let guard = admission.enter(0, &Peer::Unix, place).unwrap();
-        assert!(admission.place_now().is_none());
+        assert!(admission.place_now(0).is_none());
         drop(guard);
-        assert!(admission.place_now().is_some());
+        assert!(admission.place_now(0).is_some());
+    }
+
+    #[test]
+    fn a_listener_that_is_full_keeps_no_place_from_the_others() {
+        let of_listeners = vec![Some(1), None, Some(2)];
+        let limits = Limits { connections: Some(2), of_listeners, ..Limits::default() };
+        let admission = Arc::new(Admission::new(1, limits));
+        let first = admission.place_now(0).unwrap();
+        let guard = admission.enter(0, &Peer::Unix, first).unwrap();
+        assert!(admission.place_now(0).is_none());
+        let second = admission.place_now(1).unwrap();
+        assert!(admission.place_now(2).is_none(), "two are all there may be");
+        drop(second);
+        drop(guard);
+        let _first = admission.place_now(2).unwrap();
+        let _second = admission.place_now(2).unwrap();
+        assert!(admission.place_now(0).is_none());
     }
 
     #[test]
     fn a_moved_connection_is_counted_once() {
-        let admission = Arc::new(Admission::new(2, None, None));
-        let mut guard = admission.enter(0, &Peer::Unix, None).unwrap();
+        let admission = Arc::new(Admission::new(2, Limits::default()));
+        let mut guard = admission.enter(0, &Peer::Unix, Place::default()).unwrap();
         guard.move_to(1);
         assert_eq!(admission.load(0).connections(), 0);
         assert_eq!(admission.load(1).connections(), 1);

@@ -15,7 +15,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, getsockname, sockopt};
 
 use crate::stream::stream_socket;
 
-/// Connections that may wait at one listening socket; the kernel caps it at `net.core.somaxconn`.
+/// Connections that may wait at one listening socket, unless the operator says otherwise; the kernel
+/// caps it at `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4096;
 /// Rights of a Unix socket, less what the umask takes.
 const UNIX_MODE: u32 = 0o666;
@@ -38,6 +39,7 @@ pub struct Bound {
     /// One for each worker; a Unix socket cannot be shared out and has one.
     pub(crate) sockets: Vec<OwnedFd>,
     pub(crate) file: Option<SocketFile>,
+    pub(crate) max_connections: Option<usize>,
 }
 
 /// Where a [`Bound`] listens.
@@ -55,6 +57,12 @@ impl Bound {
         &self.local
     }
 
+    /// The same with at most so many connections at once, over all workers; more wait in the backlog.
+    #[must_use]
+    pub fn with_max_connections(self, max: Option<usize>) -> Self {
+        Self { max_connections: max, ..self }
+    }
+
     /// The port, if it has one.
     pub fn port(&self) -> Option<u16> {
         match self.local {
@@ -64,23 +72,24 @@ impl Bound {
     }
 }
 
-/// Listens at `listen` with a socket for each of `workers`. From here on connections queue up.
+/// Listens at `listen` with a socket for each of `workers`. From here on connections queue up, at most
+/// `backlog` at each socket.
 ///
 /// # Errors
 /// [`io::ErrorKind::AddrInUse`] when another process listens there or a file is in the way; else
 /// what the kernel says: no right to a low port, an address that is not this machine's.
-pub fn bind(listen: &Listen, workers: usize) -> io::Result<Bound> {
+pub fn bind(listen: &Listen, workers: usize, backlog: i32) -> io::Result<Bound> {
     match listen {
-        Listen::Unix(path) => bind_unix(path),
-        Listen::Address(address) => bind_ip(*address, workers, true),
+        Listen::Unix(path) => bind_unix(path, backlog),
+        Listen::Address(address) => bind_ip(*address, workers, true, backlog),
         Listen::Port(port) => {
             let every_v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port));
             let every_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port));
-            bind_ip(every_v6, workers, false).or_else(|error| {
+            bind_ip(every_v6, workers, false, backlog).or_else(|error| {
                 match Errno::from_io_error(&error) {
                     // A machine without IPv6, or with it turned off.
                     Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
-                        bind_ip(every_v4, workers, true)
+                        bind_ip(every_v4, workers, true, backlog)
                     }
                     _ => Err(error),
                 }
@@ -91,7 +100,12 @@ pub fn bind(listen: &Listen, workers: usize) -> io::Result<Bound> {
 
 /// The first socket is bound alone, so that an address somebody else listens at is an error; only
 /// then is it opened to sharing with those of the other workers.
-fn bind_ip(mut address: SocketAddr, workers: usize, v6_only: bool) -> io::Result<Bound> {
+fn bind_ip(
+    mut address: SocketAddr,
+    workers: usize,
+    v6_only: bool,
+    backlog: i32,
+) -> io::Result<Bound> {
     let mut sockets = Vec::with_capacity(workers.max(1));
     for number in 0..workers.max(1) {
         let socket = ip_socket(&address, v6_only)?;
@@ -109,9 +123,9 @@ fn bind_ip(mut address: SocketAddr, workers: usize, v6_only: bool) -> io::Result
     }
     // All are bound before any listens: a connection must not meet half of the group.
     for socket in &sockets {
-        rustix::net::listen(socket, BACKLOG)?;
+        rustix::net::listen(socket, backlog)?;
     }
-    Ok(Bound { local: Local::Ip(address), sockets, file: None })
+    Ok(Bound { local: Local::Ip(address), sockets, file: None, max_connections: None })
 }
 
 fn ip_socket(address: &SocketAddr, v6_only: bool) -> io::Result<OwnedFd> {
@@ -128,7 +142,7 @@ fn ip_socket(address: &SocketAddr, v6_only: bool) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn bind_unix(path: &Path) -> io::Result<Bound> {
+fn bind_unix(path: &Path, backlog: i32) -> io::Result<Bound> {
     let address = SocketAddrUnix::new(path)?;
     let socket = stream_socket(AddressFamily::UNIX)?;
     match rustix::net::bind(&socket, &address) {
@@ -141,8 +155,13 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
     let metadata = fs::symlink_metadata(path)?;
     let file = SocketFile { path: path.into(), device: metadata.dev(), inode: metadata.ino() };
     fs::set_permissions(path, fs::Permissions::from_mode(metadata.mode() & UNIX_MODE))?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(Bound { local: Local::Unix(path.into()), sockets: vec![socket], file: Some(file) })
+    rustix::net::listen(&socket, backlog)?;
+    Ok(Bound {
+        local: Local::Unix(path.into()),
+        sockets: vec![socket],
+        file: Some(file),
+        max_connections: None,
+    })
 }
 
 /// Removes the socket file that a process which is gone left behind.

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 pub use crate::accept::Accepted;
 use crate::accept::{Door, HAND_OVER_MAX, Handed, Listener, accept_all, receive};
 pub use crate::admission::ConnectionGuard;
-use crate::admission::{Admission, Load};
+use crate::admission::{Admission, Limits, Load};
 use crate::buffer::Pool;
 pub use crate::cores::worker_count;
 use crate::descriptors::Reserve;
@@ -93,8 +93,12 @@ pub fn start<S: 'static>(
     accepted: impl Fn(&S, Accepted) + Send + Clone + 'static,
 ) -> io::Result<Workers> {
     let count = options.workers.max(1);
-    let admission =
-        Arc::new(Admission::new(count, options.max_connections, options.max_per_address));
+    let limits = Limits {
+        connections: options.max_connections,
+        of_listeners: options.listeners.iter().map(|bound| bound.max_connections).collect(),
+        per_address: options.max_per_address,
+    };
+    let admission = Arc::new(Admission::new(count, limits));
     let (mut sockets, files) = share_out(options.listeners, count);
     let (senders, inboxes): (Vec<_>, Vec<_>) =
         (0..count).map(|_| mpsc::channel(HAND_OVER_MAX)).unzip();

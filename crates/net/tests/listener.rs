@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use net::listener::{Listen, bind};
+use net::listener::{BACKLOG, Listen, bind};
 use net::stream::{Peer, Stream};
 use net::worker::{Accepted, Options, start};
 
@@ -20,19 +20,19 @@ fn path(name: &str) -> PathBuf {
 }
 
 fn options(listen: &Listen, workers: usize) -> Options {
-    let listeners = vec![bind(listen, workers).unwrap()];
+    let listeners = vec![bind(listen, workers, BACKLOG).unwrap()];
     Options { workers, listeners, max_connections: None, max_per_address: None }
 }
 
 #[test]
 fn an_address_that_is_listened_at_is_refused_although_workers_share_it() {
-    let first = bind(&Listen::Address("127.0.0.1:0".parse().unwrap()), 3).unwrap();
+    let first = bind(&Listen::Address("127.0.0.1:0".parse().unwrap()), 3, BACKLOG).unwrap();
     let again = Listen::Address(([127, 0, 0, 1], first.port().unwrap()).into());
     for workers in [1, 3] {
-        assert_eq!(bind(&again, workers).unwrap_err().kind(), ErrorKind::AddrInUse);
+        assert_eq!(bind(&again, workers, BACKLOG).unwrap_err().kind(), ErrorKind::AddrInUse);
     }
     drop(first);
-    assert!(bind(&again, 3).is_ok());
+    assert!(bind(&again, 3, BACKLOG).is_ok());
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_unix_socket_serves_replaces_a_dead_one_and_is_removed_in_the_end() {
 fn a_unix_socket_that_answers_is_left_alone() {
     let path = path("alive");
     let other = UnixListener::bind(&path).unwrap();
-    let error = bind(&Listen::Unix(path.clone()), 1).unwrap_err();
+    let error = bind(&Listen::Unix(path.clone()), 1, BACKLOG).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     assert!(error.to_string().contains("another process"), "{error}");
     UnixStream::connect(&path).unwrap().write_all(b"x").unwrap();
@@ -89,7 +89,7 @@ fn a_unix_socket_that_answers_is_left_alone() {
 fn a_file_that_is_no_socket_is_left_alone() {
     let path = path("file");
     std::fs::write(&path, "precious").unwrap();
-    let error = bind(&Listen::Unix(path.clone()), 1).unwrap_err();
+    let error = bind(&Listen::Unix(path.clone()), 1, BACKLOG).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     std::fs::remove_file(&path).unwrap();
@@ -98,7 +98,7 @@ fn a_file_that_is_no_socket_is_left_alone() {
 #[test]
 fn a_socket_file_that_somebody_replaced_is_not_removed() {
     let path = path("replaced");
-    let bound = bind(&Listen::Unix(path.clone()), 1).unwrap();
+    let bound = bind(&Listen::Unix(path.clone()), 1, BACKLOG).unwrap();
     std::fs::remove_file(&path).unwrap();
     let other = UnixListener::bind(&path).unwrap();
     drop(bound);

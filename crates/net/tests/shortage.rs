@@ -9,7 +9,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use net::descriptors::raise_limit;
-use net::listener::{Listen, bind};
+use net::listener::{BACKLOG, Listen, bind};
 use net::worker::{Accepted, Options, start};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -29,7 +29,7 @@ fn without_descriptors_accepting_pauses_sheds_and_recovers() {
 }
 
 fn run_short() {
-    let bound = bind(&Listen::Address("127.0.0.1:0".parse().unwrap()), 1).unwrap();
+    let bound = bind(&Listen::Address("127.0.0.1:0".parse().unwrap()), 1, BACKLOG).unwrap();
     let address = ([127, 0, 0, 1], bound.port().unwrap());
     let (tell, told) = channel();
     let accepted = move |(): &(), accepted: Accepted| tell.send(accepted).unwrap();

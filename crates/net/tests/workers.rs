@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use common::{read, write_all};
-use net::listener::{Bound, Listen, Local, bind};
+use net::listener::{BACKLOG, Bound, Listen, Local, bind};
 use net::stream::Peer;
 use net::worker::{Accepted, Options, WorkerContext, Workers, start};
 
@@ -32,7 +32,7 @@ fn options(workers: usize, listeners: Vec<Bound>) -> Options {
 }
 
 fn loopback(workers: usize) -> Bound {
-    bind(&Listen::Address("127.0.0.1:0".parse().unwrap()), workers).unwrap()
+    bind(&Listen::Address("127.0.0.1:0".parse().unwrap()), workers, BACKLOG).unwrap()
 }
 
 fn address(bound: &Bound) -> SocketAddr {
@@ -118,7 +118,7 @@ fn connections_are_served_with_what_is_known_of_them() {
 
 #[test]
 fn every_address_takes_ipv6_and_ipv4_clients_and_names_the_latter_as_ipv4() {
-    let bound = bind(&Listen::Port(0), 1).unwrap();
+    let bound = bind(&Listen::Port(0), 1, BACKLOG).unwrap();
     let port = bound.port().unwrap();
     let (_workers, told) = echo(options(1, vec![bound]));
     for host in ["127.0.0.1", "::1"] {
@@ -185,6 +185,44 @@ fn past_the_limit_connections_wait_until_one_ends() {
     assert_eq!(&got, b"3");
     let connections = workers.counters().iter().map(|counters| counters.connections).sum::<usize>();
     assert_eq!(connections, 2);
+}
+
+#[test]
+fn past_a_listeners_limit_its_connections_wait_and_those_of_others_do_not() {
+    let limited = loopback(2).with_max_connections(Some(2));
+    let (address, free) = (address(&limited), loopback(2));
+    let elsewhere = self::address(&free);
+    let (_workers, told) = echo(options(2, vec![limited, free]));
+    let mut inside: Vec<_> = (0..2).map(|_| TcpStream::connect(address).unwrap()).collect();
+    inside.iter_mut().for_each(|client| round_trip(client, b"1"));
+    // Enough for some to wait at the socket of either worker.
+    let mut waiting: Vec<_> = (0..16).map(|_| TcpStream::connect(address).unwrap()).collect();
+    waiting.iter_mut().for_each(|client| client.write_all(b"2").unwrap());
+    for _ in 0..8 {
+        round_trip(&mut TcpStream::connect(elsewhere).unwrap(), b"3");
+    }
+    let taken = |from: &Receiver<Event>| {
+        from.try_iter().filter(|event| matches!(event, Event::Accepted(_, 0, _))).count()
+    };
+    assert_eq!(taken(&told), 2);
+
+    // As soon as one ends another one is taken, whichever.
+    for _ in 0..16 {
+        drop(inside.pop());
+        let at = loop {
+            match told.recv().unwrap() {
+                Event::Accepted(_, 0, Peer::Ip(peer)) => break peer,
+                _other => {}
+            }
+        };
+        let next = waiting.iter().position(|client| client.local_addr().unwrap() == at).unwrap();
+        let mut next = waiting.swap_remove(next);
+        let mut got = [0];
+        next.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"2");
+        inside.push(next);
+        assert_eq!(taken(&told), 0);
+    }
 }
 
 #[test]

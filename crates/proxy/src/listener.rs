@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use config::model::{Listen, LogFormat, Performance};
-use net::listener::{Bound, bind};
+use net::listener::{BACKLOG, Bound, bind};
 use net::worker::{Options, Workers, start};
 
 use crate::challenges::Challenges;
@@ -82,7 +82,10 @@ fn bind_one(listener: &Listener, workers: usize) -> Result<Bound, BindError> {
         Listen::Address(address) => net::listener::Listen::Address(*address),
         Listen::Unix(path) => net::listener::Listen::Unix(path.clone()),
     };
-    bind(&listen, workers).map_err(|error| BindError { listen: listener.listen.clone(), error })
+    let connections = &listener.connections;
+    bind(&listen, workers, connections.backlog.unwrap_or(BACKLOG))
+        .map(|bound| bound.with_max_connections(connections.max))
+        .map_err(|error| BindError { listen: listener.listen.clone(), error })
 }
 
 /// Starts `workers` workers that serve `snapshot` at `bound`.

@@ -7,8 +7,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use config::model::{self, HostPattern, Listen, Model, StartState};
+use config::model::{self, Connections, HostPattern, Listen, Model, StartState};
 use ipnet::IpNet;
 use net::timer::Tick;
 use net::tls::{PolicyId, ServerConfig};
@@ -37,8 +38,8 @@ pub struct Snapshot {
     pub server: model::Server,
     /// Bounds on clients.
     pub limits: model::Limits,
-    /// Between requests a client connection may be idle this long.
-    pub keep_alive: std::time::Duration,
+    /// Between requests a client connection may be idle this long, unless its listener says otherwise.
+    keep_alive_timeout: Duration,
     /// Longest request body.
     pub max_request_size: Option<u64>,
     /// `%2F` and `%5C` may stand in proxied paths.
@@ -68,6 +69,8 @@ pub struct Listener {
     pub proxy_protocol: bool,
     /// HTTP/2 is taken without TLS from clients that begin with its preface.
     pub http2: bool,
+    /// What holds for its connections.
+    pub connections: Connections,
     hosts: HostTable,
 }
 
@@ -169,7 +172,7 @@ impl Snapshot {
             sites,
             server: model.server.clone(),
             limits: model.limits,
-            keep_alive: model.performance.keep_alive_timeout,
+            keep_alive_timeout: model.performance.keep_alive_timeout,
             max_request_size: model.security.max_request_size,
             allow_encoded_slashes: model.security.allow_encoded_slashes,
             trusted_proxies: model.security.trusted_proxies.clone(),
@@ -244,6 +247,17 @@ impl Snapshot {
         self
     }
 
+    /// How long a connection to the listener of this index may be idle between requests.
+    pub fn keep_alive_timeout(&self, listener: usize) -> Duration {
+        let own = self.listeners.get(listener).map(|listener| listener.connections);
+        own.and_then(|own| own.keep_alive_timeout).unwrap_or(self.keep_alive_timeout)
+    }
+
+    /// Whether an HTTP/1 connection to the listener of this index may have more than one request.
+    pub fn keeps_alive(&self, listener: usize) -> bool {
+        self.listeners.get(listener).is_none_or(|listener| listener.connections.keep_alive)
+    }
+
     /// What a connection to the site of this index has to agree to.
     pub fn tls_of(&self, site: usize) -> Option<&ServerConfig> {
         self.tls.get(site)?.as_ref()
@@ -286,6 +300,7 @@ impl Listener {
             tls: false,
             proxy_protocol: false,
             http2: false,
+            connections: Connections::default(),
             hosts,
         }
     }
@@ -345,6 +360,7 @@ fn listeners(sites: &[model::Site]) -> Vec<Listener> {
                     tls: false,
                     proxy_protocol: false,
                     http2: false,
+                    connections: site.connections,
                     hosts,
                 });
                 listeners.len() - 1

@@ -7,6 +7,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{HostPattern, Listen, Site};
 use crate::source::Span;
 
+use super::connections::AGREED;
 use super::site::Draft;
 
 /// Checks the sites against each other and settles which are the defaults.
@@ -16,6 +17,7 @@ pub(super) fn settle(context: &Context<'_>, drafts: Vec<Draft>) -> Vec<Site> {
     for (listen, sites) in &listeners {
         several_defaults(context, listen, sites, &drafts);
         mixed(context, listen, sites, &drafts);
+        different(context, listen, sites, &drafts);
     }
     let mut sites: Vec<Site> = drafts.into_iter().map(|draft| draft.site).collect();
     for index in implied_defaults(&listeners, &sites) {
@@ -101,6 +103,35 @@ fn mixed(context: &Context<'_>, listen: &Listen, sites: &[(usize, Span)], drafts
                     .help("a port speaks one of them; move one site to another port"),
             );
         }
+    }
+}
+
+/// The same of what sites say about connections, by values.
+fn different(context: &Context<'_>, listen: &Listen, sites: &[(usize, Span)], drafts: &[Draft]) {
+    let mut members = sites.iter().filter_map(|(index, place)| Some((drafts.get(*index)?, *place)));
+    let Some((first, first_place)) = members.next() else { return };
+    let others: Vec<(&Draft, Span)> = members.collect();
+    for (number, (key, agrees)) in AGREED.iter().enumerate() {
+        let differs = |(other, _): &&(&Draft, Span)| {
+            !agrees(&first.site.connections, &other.site.connections)
+        };
+        let Some((other, other_place)) = others.iter().find(differs) else { continue };
+        let place = |draft: &Draft, listen: Span| {
+            let written = draft.connections.get(number).copied().flatten();
+            match written {
+                Some(place) => (place, format!("site `{}`", draft.site.name)),
+                None => (listen, format!("site `{}`, without `{key}`", draft.site.name)),
+            }
+        };
+        let (at, label) = place(other, *other_place);
+        let (first_at, first_label) = place(first, first_place);
+        let message = format!("sites with different `{key}` at {}", shown(listen));
+        context.push(
+            Diagnostic::error(Code::Conflict, at, message)
+                .label(label)
+                .also(first_at, first_label)
+                .help("connections are the listener's, whatever site they are for: say the same in all of its sites"),
+        );
     }
 }
 

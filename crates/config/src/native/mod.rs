@@ -18,6 +18,7 @@ mod breaker;
 mod buffering;
 mod capacity;
 mod conditions;
+mod connections;
 mod cors;
 mod dns;
 mod files;

@@ -9,7 +9,7 @@ use crate::schema::{Kind, Section, later, now};
 /// More threads than any machine has cores; a larger number is a mistake.
 const WORKERS_MAX: i64 = 1024;
 /// More connections than one process can have descriptors.
-const CONNECTIONS_MAX: i64 = 1 << 30;
+pub(super) const CONNECTIONS_MAX: i64 = 1 << 30;
 
 pub(super) static PERFORMANCE: Section = Section {
     path: "performance",

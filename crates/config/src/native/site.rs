@@ -9,7 +9,8 @@ use crate::syntax::{host_pattern, listen};
 
 use super::ssl::{self, Ssl};
 use super::{
-    access, auth, cors, files, guards, headers, later as not_yet, proxy, rate_limit, routes,
+    access, auth, connections, cors, files, guards, headers, later as not_yet, proxy, rate_limit,
+    routes,
 };
 
 /// HSTS (RFC 6797).
@@ -100,6 +101,10 @@ pub(super) static SITES: Section = Section {
             "false",
             "Connections begin with a PROXY protocol header, version 1 or 2, which only `security.trusted_proxies` may send; others are closed.",
         ),
+        connections::KEEP_ALIVE,
+        connections::KEEP_ALIVE_TIMEOUT,
+        connections::MAX_CONNECTIONS,
+        connections::BACKLOG,
         now(
             "routes",
             Kind::Tables(&routes::ROUTES),
@@ -168,6 +173,8 @@ pub(super) struct Draft {
     pub(super) default: Option<Span>,
     /// Where `proxy_protocol = true` is written.
     pub(super) proxy_protocol: Option<Span>,
+    /// Where it says what of connections.
+    pub(super) connections: connections::Written,
 }
 
 /// Decodes one site.
@@ -187,6 +194,8 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
     let mut response_headers = headers::plain(&table, "headers");
     let ssl = ssl::decode(&table, &hosts, &host_places);
     let http2_cleartext = cleartext(&table, &ssl);
+    let http2 = http2_cleartext || ssl.tls.as_ref().is_some_and(|tls| tls.policy.http2);
+    let (connections, connection_places) = connections::decode(&table, http2);
     if let Some(policy) = ssl.transport_security {
         not_twice(&table, policy.span);
         response_headers.push((TRANSPORT_SECURITY.to_owned(), policy.value));
@@ -218,6 +227,7 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
         proxy_protocol: proxy_protocol.is_some(),
         redirect_to_https: redirect_to_https(&table),
         guards: guards::decode(&table),
+        connections,
         files,
         health: table.boolean("health").unwrap_or(true),
         response_headers,
@@ -243,7 +253,14 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
         );
     }
     table.finish();
-    Draft { site, hosts: host_places, listen: listen_places, default, proxy_protocol }
+    Draft {
+        site,
+        hosts: host_places,
+        listen: listen_places,
+        default,
+        proxy_protocol,
+        connections: connection_places,
+    }
 }
 
 fn redirect_to_https(table: &Table<'_>) -> Option<u16> {

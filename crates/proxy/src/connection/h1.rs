@@ -69,7 +69,7 @@ async fn wait_for_request(connection: &Connection, fresh: bool) -> bool {
     let worker = &connection.worker;
     connection.deadline.set(match fresh {
         true => worker.snapshot().limits.head_timeout,
-        false => worker.snapshot().keep_alive,
+        false => worker.snapshot().keep_alive_timeout(connection.listener),
     });
     poll_fn(|cx| {
         if connection.carrier.poll_read_ready(cx).is_ready() {

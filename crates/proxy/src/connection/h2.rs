@@ -90,12 +90,14 @@ pub async fn serve(connection: Connection) {
         guard: None,
     };
     let streams = Streams::new(&worker, Rc::clone(&share), Rc::clone(&socket), client, connection);
+    let keep_alive_timeout = snapshot.keep_alive_timeout(listener);
     let mut driver = Driver {
         snapshot,
         socket,
         share,
         streams,
         deadline,
+        keep_alive_timeout,
         due: None,
         opened: Tick::now(),
         leaving: None,
@@ -121,6 +123,8 @@ struct Driver {
     share: Rc<Share>,
     streams: Streams,
     deadline: Deadline,
+    /// How long it may have no stream.
+    keep_alive_timeout: Duration,
     /// When the deadline is set to pass, in milliseconds of [`Tick`].
     due: Option<u64>,
     opened: Tick,
@@ -265,7 +269,7 @@ impl Driver {
             Some(Late::End)
         } else if let (Some(idle), None) = (idle, self.ending) {
             match self.leaving {
-                None => passed(Some(idle), self.snapshot.keep_alive).then_some(Late::Leave),
+                None => passed(Some(idle), self.keep_alive_timeout).then_some(Late::Leave),
                 Some(since) => passed(Some(idle.max(since)), CLOSE_TIME).then_some(Late::Close),
             }
         } else {

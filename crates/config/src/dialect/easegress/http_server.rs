@@ -51,15 +51,13 @@ pub(super) static HTTP_SERVER: Section = Section {
 pub(super) const CLIENT_MAX_BODY_SIZE: Key =
     now("clientMaxBodySize", Kind::Integer(-1, i64::MAX), "4194304", "");
 
-/// The native site of a server. What it says about connections goes into `performance` if it is the
-/// only one.
+/// The native site of a server.
 pub(super) fn translate<'n>(
     context: &'n Context<'n>,
     table: Table<'n>,
     name: Option<Spanned<&'n str>>,
     pipelines: &Pipelines<'n>,
     manager: Option<&Manager>,
-    performance: Option<&mut TableNode>,
 ) -> Node {
     let place = table.span;
     let named = name.map_or("server", |name| name.value);
@@ -69,7 +67,7 @@ pub(super) fn translate<'n>(
     listen(&table, &mut site);
     site.put("route_order", text("declared", place));
     site.put("mismatch", number(400, place));
-    connections(&table, performance);
+    connections(&table, &mut site);
     certificates::server(&table, manager, &mut site);
     if let Some(filter) = table.table("ipFilter") {
         site.put("access", rules::ip_filter(filter));
@@ -200,25 +198,14 @@ fn listen(table: &Table<'_>, site: &mut TableNode) {
     }
 }
 
-/// What is said about connections, which natively holds for all listeners together: with several
-/// servers nothing can be said of one.
-fn connections(table: &Table<'_>, performance: Option<&mut TableNode>) {
-    let context = table.context();
-    if table.boolean("keepAlive") == Some(false)
-        && let Some(entry) = table.peek("keepAlive")
-    {
-        context
-            .note_at(entry, "connections stay open for the next request, up to `keepAliveTimeout`");
-    }
-    let keys = [("keepAliveTimeout", "keep_alive_timeout"), ("maxConnections", "max_connections")];
-    let mut none = TableNode::at(table.span);
-    let alone = performance.is_some();
-    let performance = performance.unwrap_or(&mut none);
-    for (key, to) in keys {
-        copy(table, key, performance, to);
-        if let Some(entry) = table.peek(key).filter(|_| !alone) {
-            context.note_at(entry, "with several HTTPServers it can be said of all of them only: `[performance]` of native TOML");
-        }
+/// What is said about connections.
+fn connections(table: &Table<'_>, site: &mut TableNode) {
+    for (key, to) in [
+        ("keepAlive", "keep_alive"),
+        ("keepAliveTimeout", "keep_alive_timeout"),
+        ("maxConnections", "max_connections"),
+    ] {
+        copy(table, key, site, to);
     }
 }
 

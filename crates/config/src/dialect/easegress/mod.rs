@@ -101,16 +101,13 @@ pub(crate) fn translate<'n>(context: &'n Context<'n>, documents: &'n [Node]) -> 
         .map(|(table, _)| certificates::manager(table))
         .collect();
     let Some(place) = documents.first().map(|document| document.span) else { return Vec::new() };
-    let (mut sites, mut performance) = (Vec::new(), TableNode::at(place));
+    let mut sites = Vec::new();
     let servers = of_kind("HTTPServer").count();
     for object in of_kind("HTTPServer") {
         let Some((table, name)) = open(context, object, &http_server::HTTP_SERVER) else {
             continue;
         };
-        let (manager, alone) = (managers.first(), servers == 1);
-        let performance = Some(&mut performance).filter(|_| alone);
-        let site = http_server::translate(context, table, name, &pipelines, manager, performance);
-        sites.push(site);
+        sites.push(http_server::translate(context, table, name, &pipelines, managers.first()));
     }
     if servers == 0 && !incomplete {
         sites.extend(alone(context, &pipelines));
@@ -118,9 +115,6 @@ pub(crate) fn translate<'n>(context: &'n Context<'n>, documents: &'n [Node]) -> 
     unused(context, &pipelines, servers > 0);
     let mut root = TableNode::at(place);
     root.put("sites", list(sites, place));
-    if !performance.is_empty() {
-        root.put("performance", performance);
-    }
     vec![root.build()]
 }
 

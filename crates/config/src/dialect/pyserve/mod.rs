@@ -69,6 +69,9 @@ fn translated<'n>(context: &'n Context<'n>, document: &'n Node) -> Option<Node> 
     site.put("hostname", build::text("*", start));
     site.put("listen", listen(&server));
     let place = http.peek("static_dir").map_or(start, |entry| entry.node.span);
+    if let Some(backlog) = server.integer("backlog") {
+        site.put("backlog", build::number(backlog.value, backlog.span));
+    }
     site.put("static_dir", build::text(plan.files.as_str(), place));
     site.put_some("ssl", tls(&ssl));
     site.put("health", build::boolean(false, start));
@@ -116,12 +119,6 @@ fn files_and_welcome(server: &Table<'_>, start: Span, plan: &mut Plan) {
 fn listen(server: &Table<'_>) -> Node {
     let context = server.context();
     let port = server.integer("port").map_or(8000, |port| port.value);
-    if let Some(backlog) = server.integer("backlog") {
-        context.push(
-            Diagnostic::note(Code::NotInEffect, backlog.span, "`backlog` is not used")
-                .label("connections wait in the system's own backlog"),
-        );
-    }
     let Some(host) = server.text("host") else {
         return build::texts([format!("127.0.0.1:{port}")], server.span);
     };
