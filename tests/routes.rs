@@ -256,3 +256,110 @@ fn a_mirror_gets_copies_and_the_client_waits_for_none_of_them() {
     assert_eq!((copies[1].method.as_str(), &copies[1].body[..]), ("POST", &b"body"[..]));
     assert_eq!(main.requests().len(), 3);
 }
+
+#[test]
+fn cve_2026_40912_no_rewriting_leads_out_of_where_the_upstreams_paths_begin() {
+    let origin = Origin::saying("inner");
+    let shadow = Origin::saying("shadow");
+    let keys = [
+        "path = \"/files\"\nmatch = \"starts_with\"\nstrip_prefix = true",
+        "path = \"/t\"\nrewrite = [{ trim_prefix = \"/t/a\" }]",
+        "path = \"/p\"\nrewrite = [{ replace_prefix = \"/p/a\", with = \"/b/\" }]",
+        "path = \"/r\"\nrewrite = [{ regex = '^/r/([^/]*)/(.*)$', with = '/$1./$2' }]",
+        // What is hidden comes out by taking one layer of encoding off.
+        "path = \"/e\"\nrewrite = [{ regex = '%25', with = '%' }]",
+        "name = \"else\"\npath = \"/pub\"\nstrip_prefix = true",
+    ];
+    let routes: String = keys
+        .iter()
+        .map(|keys| {
+            route(&format!("{keys}\nupstream = \"inner\"\nmirror = {{ upstream = \"shadow\" }}"))
+        })
+        .collect();
+    let first = route(
+        "path = \"/public\"\nstatus = 200\nbody = \"x\"\naccess = { deny = [\"127.0.0.1\"] }\n\
+         on_result = { denied = \"else\" }",
+    );
+    let ravelin = Ravelin::start(&format!(
+        "[logging]\nformat = \"json\"\n\
+         [[sites]]\nname = \"t\"\nhostname = \"*\"\nlisten = [\"127.0.0.1:0\"]\n[sites.proxy]\n\
+         enabled = true\n[[sites.proxy.upstreams]]\nname = \"inner\"\nurl = \"{}/base\"\n\
+         [[sites.proxy.upstreams]]\nname = \"shadow\"\nurl = \"{}\"\n{first}{routes}",
+        origin.url(),
+        shadow.url()
+    ));
+    for target in [
+        "/files../private/s.txt",
+        "/files..",
+        "/files./x",
+        "/t/a../adm",
+        "/p/a../adm",
+        "/r/./../adm",
+        "/r/a%2e/../r/./x/adm",
+        "/r/.%2fadm",
+        "/e/%252e%252e/adm",
+        "/e/%25",
+    ] {
+        let mut client = ravelin.client();
+        let status = client.get(target).status;
+        // Of what there is no rewriting for, the canonical path may be another one of no route.
+        assert!(matches!(status, 400 | 404), "{target}: {status}");
+    }
+    for target in ["/files../private/s.txt", "/t/a../adm", "/p/a../adm", "/e/%252e%252e/adm"] {
+        let mut client = ravelin.client();
+        client.get(target).expect(400);
+        ravelin.stdout.line_with(&[&format!("\"{target}\""), "\"status\":400", "\"malformed\""]);
+        // The connection lives on.
+        client.get("/t/a/ok").expect(200);
+    }
+    // What another route passes on need not be below this one's prefix.
+    ravelin.get("/public/../public").expect(200);
+    let mut targets: Vec<String> = origin.requests().into_iter().map(|r| r.target).collect();
+    targets.dedup();
+    assert_eq!(targets, ["/base/ok", "/base/public"]);
+    for copy in shadow.requests() {
+        assert!(!copy.target.contains("..") && !copy.target.contains('%'), "{}", copy.target);
+    }
+}
+
+#[test]
+fn a_share_by_address_is_one_of_clients_and_not_of_the_proxy_before_them() {
+    let main = Origin::saying("main");
+    let half = Origin::saying("half");
+    let shadow = Origin::saying("shadow");
+    let upstreams: String = [("main", &main), ("half", &half), ("shadow", &shadow)]
+        .map(|(name, origin)| {
+            format!("[[sites.proxy.upstreams]]\nname = \"{name}\"\nurl = \"{}\"\n", origin.url())
+        })
+        .concat();
+    let routes = route(
+        "path = \"/\"\nupstream = \"main\"\n\
+         split = [{ upstream = \"half\", share = \"50%\", by = \"address\" }]\n\
+         mirror = { upstream = \"shadow\", share = \"50%\", by = \"address\" }\n\
+         request_headers = { fill = { X-Client = \"$remote_addr\" } }",
+    );
+    let ravelin = Ravelin::start(&format!(
+        "[security]\ntrusted_proxies = [\"127.0.0.1\"]\n\
+         [[sites]]\nname = \"t\"\nhostname = \"*\"\nlisten = [\"127.0.0.1:0\"]\n[sites.proxy]\n\
+         enabled = true\nheaders = {{ add_x_real_ip = true }}\n{upstreams}\n{routes}"
+    ));
+    let mut client = ravelin.client();
+    let mut who = |n: usize| {
+        let request = format!(
+            "GET /{n} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.{n}\r\n\
+             X-Real-IP: 6.6.6.6\r\n\r\n"
+        );
+        client.ask(request).expect(200).text()
+    };
+    let answered: Vec<String> = (0..100).map(&mut who).collect();
+    let count = answered.iter().filter(|who| *who == "half").count();
+    assert!((10..=90).contains(&count), "{count} of 100");
+    for n in [3, 77] {
+        assert_eq!(who(n), answered[n]);
+    }
+    for request in main.requests().iter().chain(&half.requests()) {
+        let address = format!("203.0.113.{}", &request.target[1..]);
+        assert_eq!(request.get("x-real-ip"), Some(address.as_str()));
+        assert_eq!(request.get("x-client"), Some(address.as_str()));
+    }
+}

@@ -307,3 +307,71 @@ fn a_password_is_hashed_once_for_many_requests() {
         ravelin.ask(get("/guarded", &lines)).expect(204);
     }
 }
+
+#[test]
+fn no_trailer_says_who_makes_a_request() {
+    let origin = switching();
+    let auth = "[sites.auth]\ntype = \"basic\"\nuser_header = \"X-Who\"\n\
+                users = { ann = \"plain:secret\" }\n\
+                [sites.proxy.request_headers]\nset = { \"X-Tenant\" = \"one\" }\n";
+    let ravelin = guarded(&origin, auth).start();
+    let forged = [
+        ("X-Who", "admin"),
+        ("x_who", "admin"),
+        ("X-Tenant", "two"),
+        ("X-SSL-Client-Verify", "SUCCESS"),
+        ("X-SSL-Client-S-DN", "CN=admin"),
+        ("Client-Cert", ":YQ==:"),
+        ("Client_Cert_Chain", ":YQ==:"),
+        ("X-Sum", "1"),
+    ];
+    let trailers: String =
+        forged.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let lines = authorization("ann", "secret") + "Transfer-Encoding: chunked\r\n";
+    // The trailers come with the last chunk, and alone.
+    for body in ["3\r\nabc\r\n0\r\n", "0\r\n"] {
+        let head = get("/api", &lines).replace("GET", "POST");
+        ravelin.ask(head + body + &trailers + "\r\n").expect(200);
+    }
+    let mut http2 = Http2::connect(ravelin.addr());
+    let authorization = authorization("ann", "secret");
+    let authorization = authorization.trim_end().split_once(": ").unwrap().1;
+    let mut fields = with_method("POST", "/api");
+    fields.push(("authorization", authorization));
+    http2.open_body(1, &fields);
+    http2.frame(DATA, 0, 1, "abc");
+    let lower: Vec<String> = forged.iter().map(|(name, _)| name.to_lowercase()).collect();
+    let fields: Vec<(&str, &str)> =
+        lower.iter().zip(forged).map(|(name, (_, value))| (name.as_str(), value)).collect();
+    http2.frame(HEADERS, END_HEADERS | END_STREAM, 1, block(&fields));
+    assert_eq!(http2.response(1).status, 200);
+    for n in 0..3 {
+        let request = origin.request(n);
+        assert_eq!(request.get("x-who"), Some("ann"));
+        let names: Vec<String> =
+            request.trailers.iter().map(|(name, _)| name.to_lowercase()).collect();
+        assert_eq!(names, ["x-sum"], "request {n}");
+    }
+}
+
+#[test]
+fn a_name_with_underscores_cannot_be_forged_with_hyphens() {
+    let origin = switching();
+    let auth = "[sites.auth]\ntype = \"basic\"\nuser_header = \"X_Auth_User\"\n\
+                users = { ann = \"plain:secret\" }\n\
+                [sites.proxy.request_headers]\nset = { \"X_Real_IP\" = \"192.0.2.1\" }\n";
+    let ravelin = guarded(&origin, auth).start();
+    let forged = "X-Auth-User: root\r\nX_Auth-User: root\r\nx-auth_user: root\r\n\
+                  X-Real-IP: 6.6.6.6\r\n";
+    ravelin.ask(get("/api", &(authorization("ann", "secret") + forged))).expect(200);
+    let request = origin.request(0);
+    let who: Vec<&str> = request
+        .head
+        .names()
+        .into_iter()
+        .filter(|name| name.to_lowercase().replace('_', "-") == "x-auth-user")
+        .collect();
+    assert_eq!(who, ["X_Auth_User"]);
+    assert_eq!(request.get("x_auth_user"), Some("ann"));
+    assert_eq!((request.get("x-real-ip"), request.get("x_real_ip")), (None, Some("192.0.2.1")));
+}

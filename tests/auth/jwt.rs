@@ -423,3 +423,20 @@ fn a_changed_key_file_is_in_force() {
     assert_eq!([status(&one), status(&two)], [401, 200]);
 }
 
+#[test]
+fn a_token_in_the_query_goes_no_further_in_filled_fields_either() {
+    let origin = switching();
+    let good = hs256(&format!("{{\"exp\":{LATE}}}"));
+    let auth = format!(
+        "{HS256}strip = true\nfrom = \"query:token\"\n\
+         [sites.proxy.request_headers]\nfill = {{ X-Uri = \"$uri\", X-Query = \"$query\" }}\n"
+    );
+    let ravelin = guarded(&origin, &auth).start();
+    ravelin.ask(get(&format!("/api/x?a=b&token={good}&c=d"), "")).expect(200);
+    ravelin.ask(get(&format!("/api/y?token={good}"), "")).expect(200);
+    let request = origin.request(0);
+    assert_eq!(request.get("x-uri"), Some("/api/x?a=b&c=d"));
+    assert_eq!(request.get("x-query"), Some("a=b&c=d"));
+    let request = origin.request(1);
+    assert_eq!((request.get("x-uri"), request.get("x-query")), (Some("/api/y"), None));
+}

@@ -10,6 +10,7 @@ pub use trace::{Step, Trace};
 use config::model::Outcome;
 use net::tls::PolicyId;
 use wire::head::Upgrade;
+use wire::target::TargetError;
 
 use crate::exchange::Inbound;
 use crate::filters::Edits;
@@ -76,6 +77,8 @@ pub enum Action<'s> {
     ServerOptions,
     /// Answered with this error status.
     Refuse(u16),
+    /// Answered 400: what the route makes of the path must go nowhere.
+    Malformed(&'s Route, TargetError),
     /// Answered 405; these methods are taken.
     NotAllowed(Vec<&'s str>),
 }
@@ -99,9 +102,8 @@ impl<'s> Matched<'s> {
     /// The same with the pool that the route has for some requests, if this is one of them.
     pub(crate) fn split(self, inbound: &Inbound<'_>, request: &Request<'_>) -> Self {
         let takes = |split: &&Split| {
-            split.takes(request, inbound.connection.client.text(), || {
-                inbound.connection.worker.next_random()
-            })
+            let chance = || inbound.connection.worker.next_random();
+            split.takes(request, || inbound.client_ip(), chance)
         };
         let split = self.route.split.iter().find(takes);
         let pool = split.and_then(|split| self.proxy.pools.get(split.pool));
@@ -218,6 +220,15 @@ fn taken<'s>(site: &'s Site, route: &'s Route, request: &Request<'_>) -> Action<
         if let Some((location, status)) = found {
             return Action::Redirect(route, location, status);
         }
+    }
+    let fault = match &route.action {
+        RouteAction::Pool(_) | RouteAction::Local(LocalAction::Files(_)) => {
+            route.rewrite.fault(request.path)
+        }
+        RouteAction::Local(_) => None,
+    };
+    if let Some(fault) = fault {
+        return Action::Malformed(route, fault);
     }
     let pool = match &route.action {
         RouteAction::Pool(pool) => *pool,

@@ -60,6 +60,7 @@ pub(crate) fn answer(
         }
         Some(Action::Refuse(405)) => respond::not_allowed(respond::FORWARDED_METHODS),
         Some(Action::Refuse(status)) => Answer::error(*status),
+        Some(Action::Malformed(..)) => Answer::error(400),
         // A listener that is there for challenges only.
         None => Answer::error(404),
         Some(Action::Proxy(_)) => Answer::error(503),

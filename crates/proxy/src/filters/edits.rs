@@ -6,6 +6,8 @@
 use config::model::{HeaderRules, HeaderValue};
 use wire::field::{Field, FieldId, field_id};
 
+use super::request::NEVER_NOMINATED;
+
 /// Drops and sets of one direction of one site.
 #[derive(Debug, Clone, Default)]
 pub struct Edits {
@@ -79,15 +81,23 @@ impl Edits {
     #[inline]
     pub fn drops(&self, field: &Field, head: &[u8]) -> bool {
         match field.id {
-            FieldId::Other => {
-                !self.drop_other.is_empty()
-                    && self
-                        .drop_other
-                        .iter()
-                        .any(|name| means(field.name.of(head), name.as_bytes()))
-            }
+            FieldId::Other => self.drops_other(field.name.of(head)),
             id => self.drop_known.contains(id),
         }
+    }
+
+    /// A field of this name is dropped.
+    pub fn drops_name(&self, name: &[u8]) -> bool {
+        match field_id(name) {
+            FieldId::Other => self.drops_other(name),
+            id => self.drop_known.contains(id),
+        }
+    }
+
+    #[inline]
+    fn drops_other(&self, sent: &[u8]) -> bool {
+        !self.drop_other.is_empty()
+            && self.drop_other.iter().any(|name| is_same(sent, name.as_bytes()))
     }
 
     /// Known fields that are dropped.
@@ -117,7 +127,14 @@ impl Edits {
 
     fn drop(&mut self, name: &str) {
         match field_id(name.as_bytes()) {
-            FieldId::Other => self.drop_other.push(name.to_owned()),
+            FieldId::Other => {
+                self.drop_other.push(name.to_owned());
+                // Not what messages hang on, whatever looks like it.
+                let known = field_id(name.replace('_', "-").as_bytes());
+                if known != FieldId::Other && !NEVER_NOMINATED.contains(known) {
+                    self.drop_known.insert(known);
+                }
+            }
             id => self.drop_known.insert(id),
         }
     }
@@ -145,16 +162,8 @@ impl Edits {
     }
 }
 
-/// A field called `sent` is what the rule for `name` is about: gateways further on make hyphens of
-/// underscores or the other way round, so `X_User` must not pass where `X-User` may not.
-fn means(sent: &[u8], name: &[u8]) -> bool {
-    let same = |(sent, name): (&u8, &u8)| {
-        sent.eq_ignore_ascii_case(name) || (*sent == b'_' && *name == b'-')
-    };
-    sent.len() == name.len() && sent.iter().zip(name).all(same)
-}
-
-/// Whether both names are the same to a gateway that makes hyphens of underscores, or the other way round.
+/// Whether both names are the same to a gateway that makes hyphens of underscores, or the other way
+/// round: `X_User` must not pass where `X-User` may not, nor `X-User` where `X_User` may not.
 pub fn is_same(one: &[u8], other: &[u8]) -> bool {
     let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     one.len() == other.len() && one.iter().map(plain).eq(other.iter().map(plain))

@@ -5,12 +5,13 @@
 //! the body is announced by what [`wire`] decided and by nothing else.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use wire::field::{Field, FieldId, field_id};
 use wire::head::{Framing, RequestHead, Version};
 
 use super::edits::FieldSet;
-use crate::auth::{lines, name_of, query_without};
+use crate::auth::query_without;
 use crate::connection::ClientAddress;
 use crate::redirect;
 use crate::routes::Route;
@@ -39,8 +40,10 @@ pub struct RequestHeadParts<'a> {
     pub absolute_form: bool,
     /// Host of the endpoint, sent when the client's is not kept.
     pub endpoint_host: &'a str,
-    /// Who the client is.
+    /// Who is at the other end of the client's connection.
     pub client: &'a ClientAddress,
+    /// The client, as far as trusted proxies tell; not asked for if no field says it.
+    pub client_ip: Option<IpAddr>,
     /// The peer is a trusted proxy: what it says of the client is kept.
     pub peer_trusted: bool,
     /// The client's connection has TLS.
@@ -165,7 +168,7 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
         write_x_forwarded(parts, out);
     }
     if forwarding.x_real_ip {
-        field(out, b"X-Real-IP", &[parts.client.text()]);
+        field(out, b"X-Real-IP", &[&client_text(parts)]);
     }
     if forwarding.forwarded {
         write_forwarded(parts, out);
@@ -174,7 +177,7 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
         appended(parts, out, b"Via", FieldId::Via, |out| out.extend_from_slice(b"1.1 ravelin"));
     }
     out.extend_from_slice(parts.certificate_lines);
-    write_proved(parts, out);
+    out.extend_from_slice(parts.proved_lines);
     parts.route.request.write(parts.request_id, out);
     for (name, template) in parts.route.request.templates() {
         write_filled(parts, name, template, out);
@@ -202,28 +205,20 @@ fn write_cookies(parts: &RequestHeadParts<'_>, cookies: &[u8], out: &mut Vec<u8>
     }
 }
 
-/// What was proved, but for what the route that took over says itself.
-fn write_proved(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
-    for line in lines(parts.proved_lines) {
-        if !parts.route.request.writes(name_of(line)) {
-            out.extend_from_slice(line);
-        }
-    }
-}
-
 /// A field made of what the request says; nothing if that comes to nothing.
 fn write_filled(parts: &RequestHeadParts<'_>, name: &str, template: &str, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     let value = out.len();
+    let query = forwarded_query(parts);
     let says = redirect::Parts {
         scheme: if parts.secure { "https" } else { "http" },
         authority: parts.authority,
         path: parts.path,
-        query: parts.query,
+        query: query.as_deref(),
     };
-    redirect::fill(template, &parts.route.path, &says, Some(parts.client.text()), out);
+    redirect::fill(template, &parts.route.path, &says, Some(&client_text(parts)), out);
     match out.len() - value {
         0 => out.truncate(start),
         _ => out.extend_from_slice(b"\r\n"),
@@ -290,14 +285,27 @@ fn write_request_line(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(parts.base_path.as_bytes());
     let path = out.len();
     parts.route.rewrite.write(parts.path, out);
-    let hidden = &parts.route.guards.hidden().parameters;
-    if let Some(query) = parts.query.and_then(|query| query_without(query, hidden)) {
+    if let Some(query) = forwarded_query(parts) {
         // What was written in the place of the path may bring a query of its own.
         let has_query = out.get(path..).unwrap_or_default().contains(&b'?');
         out.push(if has_query { b'&' } else { b'?' });
         out.extend_from_slice(&query);
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
+}
+
+/// The query without what is for Ravelin alone.
+fn forwarded_query<'a>(parts: &RequestHeadParts<'a>) -> Option<Cow<'a, [u8]>> {
+    let hidden = &parts.route.guards.hidden().parameters;
+    parts.query.and_then(|query| query_without(query, hidden))
+}
+
+/// The client's address.
+fn client_text<'a>(parts: &RequestHeadParts<'a>) -> Cow<'a, [u8]> {
+    match parts.client_ip.filter(|ip| Some(*ip) != parts.client.ip()) {
+        Some(ip) => ip.to_string().into_bytes().into(),
+        None => parts.client.text().into(),
+    }
 }
 
 fn write_x_forwarded(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {

@@ -31,8 +31,8 @@ const READ_MAX: usize = 1 << 20;
 pub(crate) fn mirror(inbound: &Inbound<'_>, matched: &Matched<'_>, request: &Request<'_>) {
     let Some(mirror) = &matched.route.mirror else { return };
     let worker = &inbound.connection.worker;
-    let client = inbound.connection.client.text();
-    if !mirror.takes(request, client, || worker.next_random()) || matched.upgrade {
+    let takes = mirror.takes(request, || inbound.client_ip(), || worker.next_random());
+    if !takes || matched.upgrade {
         return;
     }
     let Some(body) = whole_body(inbound) else { return };

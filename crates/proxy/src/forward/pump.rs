@@ -20,6 +20,7 @@ use wire::head::Framing;
 
 use super::kept::Kept;
 use crate::carrier::Carrier;
+use crate::filters::Edits;
 use crate::log::Cause;
 
 /// Pieces of one buffer that go out in one write; more chunks than that are rare in 16 KiB.
@@ -45,6 +46,8 @@ pub struct Pump<'a> {
     ended: bool,
     /// Trailers that came otherwise than in the body's coding.
     trailers: Option<Vec<u8>>,
+    /// What the head may not have, trailers may not bring.
+    edits: Option<&'a Edits>,
     /// All is written but the end, which the sink marks itself.
     finishing: bool,
     /// Bytes read together with the head, not decoded yet.
@@ -133,6 +136,7 @@ impl<'a> Pump<'a> {
             chunked: chunked && framing != Framing::None,
             ended: false,
             trailers: None,
+            edits: None,
             finishing: false,
             early,
             kept: None,
@@ -166,6 +170,12 @@ impl<'a> Pump<'a> {
         self
     }
 
+    /// The same, where trailers that `edits` drop from a head are left out.
+    pub fn with_trailers_of(mut self, edits: &'a Edits) -> Self {
+        self.edits = Some(edits);
+        self
+    }
+
     /// The same, where what is read is kept for another pump, and what was kept is read first.
     pub fn with_kept(mut self, kept: Option<&'a Kept>) -> Self {
         self.kept = kept;
@@ -183,8 +193,12 @@ impl<'a> Pump<'a> {
             ready!(self.poll_drain(cx, to)).map_err(|e| PumpError::Sink(Cause::of(&e)))?;
             if self.trailers.is_none() && from.delimits() && self.decoder.is_done() {
                 let trailers = from.trailers();
-                self.trailers = Some(match self.kept {
+                let trailers = match self.kept {
                     Some(kept) => kept.trailers(trailers),
+                    None => trailers,
+                };
+                self.trailers = Some(match self.edits {
+                    Some(edits) => sifted(edits, &trailers),
                     None => trailers,
                 });
             }
@@ -347,6 +361,9 @@ impl<'a> Pump<'a> {
             segment.tail = b"\r\n";
         }
         if self.decoder.is_done() {
+            if let Some(edits) = self.edits.filter(|_| !self.decoder.trailers().is_empty()) {
+                self.trailers = Some(sifted(edits, self.decoder.trailers()));
+            }
             self.ended = true;
             if self.chunked {
                 let trailers = self.trailers.as_deref().unwrap_or(self.decoder.trailers());
@@ -582,4 +599,15 @@ impl<'a> Pump<'a> {
             None => self.long_reads > 0,
         }
     }
+}
+/// The "name: value\r\n" lines of trailers that `edits` leave.
+fn sifted(edits: &Edits, trailers: &[u8]) -> Vec<u8> {
+    let mut left = Vec::new();
+    for line in trailers.split_inclusive(|byte| *byte == b'\n') {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        if !edits.drops_name(name) {
+            left.extend_from_slice(line);
+        }
+    }
+    left
 }

@@ -9,8 +9,8 @@ use wire::head::Framing;
 use super::kept::kept;
 use super::reach::Reached;
 use super::{Blocked, Pump, PumpError};
-use crate::carrier::Carrier;
 use crate::balance::Member;
+use crate::carrier::Carrier;
 use crate::decide::Matched;
 use crate::drain::Left;
 use crate::exchange::Inbound;
@@ -123,7 +123,7 @@ impl Sending<'_> {
 /// Makes the request ready to go to the endpoint that was reached.
 pub(super) fn send_request<'a>(
     inbound: &'a Inbound<'a>,
-    matched: &Matched<'_>,
+    matched: &Matched<'a>,
     reached: &Reached<'_>,
     heads: &mut Heads,
     request_id: &[u8],
@@ -144,6 +144,7 @@ pub(super) fn send_request<'a>(
     let context = &inbound.connection.worker.context;
     let pump = Pump::new(framing, chunked, out, early, context)
         .with_payload_max(matched.route.guards.max_body())
+        .with_trailers_of(&matched.route.request)
         .with_kept(kept(inbound, matched, reached.member));
     Sending { pump, over: false, refused: None }
 }
@@ -184,6 +185,10 @@ fn request_head(
             UpstreamAddress::Unix(_) => "localhost",
         },
         client: &inbound.connection.client,
+        client_ip: match matched.route.tells_client() {
+            true => inbound.client_ip(),
+            false => None,
+        },
         peer_trusted: inbound.peer_trusted(),
         secure: inbound.connection.tls.is_some(),
         certificate_lines: match matched.proxy.client_auth {

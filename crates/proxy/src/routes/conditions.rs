@@ -7,7 +7,8 @@ use wire::head::RequestHead;
 
 use crate::decide::Request;
 
-/// Parameters of a query that are looked at; what follows counts as not there.
+/// Parameters of a query that are looked at. A query with more meets no condition: what stands behind
+/// would be unseen here, and not where the request goes.
 const PARAMETERS_MAX: usize = 1000;
 
 /// The fields of a request, to be looked up by name.
@@ -179,7 +180,11 @@ impl Test {
             Property::Header(name) => self.one_of(fields.values(name)),
             Property::Cookie(name) => self.one_of(fields.cookies(name)),
             Property::Query(name) => {
-                let values: Vec<Vec<u8>> = parameters(query.unwrap_or_default(), name).collect();
+                let query = query.unwrap_or_default();
+                if query.split(|byte| *byte == b'&').nth(PARAMETERS_MAX).is_some() {
+                    return false;
+                }
+                let values: Vec<Vec<u8>> = parameters(query, name).collect();
                 self.one_of(values.iter().map(Vec::as_slice))
             }
         }
@@ -211,7 +216,7 @@ impl Is {
 
 /// The values of the parameters with this name, decoded as forms are.
 fn parameters<'q>(query: &'q [u8], name: &'q str) -> impl Iterator<Item = Vec<u8>> {
-    let pairs = query.split(|byte| *byte == b'&').take(PARAMETERS_MAX);
+    let pairs = query.split(|byte| *byte == b'&');
     pairs.filter_map(move |pair| {
         let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
         let (key, value) = pair.split_at(at);

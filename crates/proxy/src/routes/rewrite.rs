@@ -1,7 +1,12 @@
 //! The path that goes to an upstream, made of the canonical path.
+//!
+//! A canonical path has no dot segments, but what is left of one may: `/files../x` without `/files`
+//! would lead out of where the upstream's paths begin, past every rule for what lies there. So what
+//! changes may bring about is judged like what a client sends, before anything is sent anywhere.
 
-use config::model::{self, Rewrite};
+use config::model::{self, PathMatch, Rewrite};
 use regex_automata::meta::Regex;
+use wire::target::{TargetError, canonical_path};
 
 /// Longest path that a rewrite may make, in bytes: groups can repeat what a client sent.
 const PATH_MAX: usize = 64 << 10;
@@ -11,6 +16,8 @@ const PATH_MAX: usize = 64 << 10;
 pub struct PathRewrite {
     /// Taken off the beginning.
     strip: Option<String>,
+    /// It is only taken off before a slash or the end, so what is left has whole segments.
+    whole_segments: bool,
     /// In the place of the whole path.
     target: Option<String>,
     steps: Vec<Step>,
@@ -41,6 +48,7 @@ impl PathRewrite {
         });
         Self {
             strip: prefix.filter(|_| route.strip_prefix).map(str::to_owned),
+            whole_segments: matches!(route.path, PathMatch::Prefix(_)),
             target: route.rewrite_target.clone(),
             steps: steps.collect(),
         }
@@ -49,6 +57,25 @@ impl PathRewrite {
     /// The prefix that is taken off.
     pub fn stripped(&self) -> Option<&str> {
         self.strip.as_deref().filter(|_| self.target.is_none())
+    }
+
+    /// Why what becomes of a canonical path must go nowhere: it has dot segments, or is no path.
+    ///
+    /// Whether encoded slashes may stand there is not asked: the client's were let in already, others
+    /// are the configuration's.
+    pub fn fault(&self, path: &[u8]) -> Option<TargetError> {
+        let cuts_segments = self.target.is_none() && self.strip.is_some() && !self.whole_segments;
+        if self.steps.is_empty() && !cuts_segments {
+            return None;
+        }
+        let mut made = Vec::new();
+        self.write(path, &mut made);
+        let made = made.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let is_dots = |segment: &[u8]| matches!(segment, b"." | b"..");
+        match made.split(|byte| *byte == b'/').any(is_dots) {
+            true => Some(TargetError::HiddenDots),
+            false => canonical_path(made, true).err(),
+        }
     }
 
     /// Appends what becomes of a canonical path. It begins with a slash.
@@ -73,7 +100,11 @@ impl PathRewrite {
             return out.extend_from_slice(target.as_bytes());
         }
         let rest = match &self.strip {
-            Some(prefix) => path.strip_prefix(prefix.as_bytes()).unwrap_or(path),
+            // Another route may have passed on what is not below this one's prefix.
+            Some(prefix) => match path.strip_prefix(prefix.as_bytes()) {
+                Some(rest) if !self.whole_segments || begins_whole(prefix, rest) => rest,
+                _ => path,
+            },
             None => path,
         };
         if !rest.starts_with(b"/") {
@@ -81,6 +112,11 @@ impl PathRewrite {
         }
         out.extend_from_slice(rest);
     }
+}
+
+/// What is behind a prefix begins with a whole segment.
+pub(super) fn begins_whole(prefix: &str, rest: &[u8]) -> bool {
+    rest.is_empty() || prefix.ends_with('/') || rest.starts_with(b"/")
 }
 
 impl Step {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use config::model::{self, Outcome, PathMatch};
 use regex_automata::meta::Regex;
 
+use super::rewrite::begins_whole;
 use super::{Conditions, PathRewrite, Split};
 use crate::files::FileServer;
 use crate::filters::Edits;
@@ -136,10 +137,9 @@ impl Path {
     #[inline]
     pub fn takes(&self, path: &[u8]) -> bool {
         match self {
-            Self::Prefix(prefix) => match path.strip_prefix(prefix.as_bytes()) {
-                Some(rest) => rest.is_empty() || prefix.ends_with('/') || rest.starts_with(b"/"),
-                None => false,
-            },
+            Self::Prefix(prefix) => {
+                path.strip_prefix(prefix.as_bytes()).is_some_and(|rest| begins_whole(prefix, rest))
+            }
             Self::Exact(exact) => path == exact.as_bytes(),
             Self::StartsWith(prefix) => path.starts_with(prefix.as_bytes()),
             Self::Regex(regex) => regex.is_match(path),
@@ -179,8 +179,6 @@ impl Route {
         let headers = &route.headers;
         let (mut request, mut response) = base;
         request.apply(&headers.request);
-        // What was proved says what these are.
-        request.leave_alone(&guards.told().iter().map(String::as_str).collect::<Vec<_>>());
         response.apply(&headers.response);
         if guards.has_cors() {
             response.leave_alone(CORS_FIELDS);
@@ -234,6 +232,11 @@ impl Route {
             split: route.split.iter().map(Split::compile).collect(),
             mirror: route.mirror.as_ref().map(Split::compile),
         }
+    }
+
+    /// A field beside the forwarding ones may tell the upstream who the client is.
+    pub fn tells_client(&self) -> bool {
+        self.forwarding.x_real_ip || !self.request.templates().is_empty()
     }
 
     /// Edits of the response to a request that ended so.

@@ -1,5 +1,7 @@
 //! Pools that get some of a route's requests, or copies of them.
 
+use std::net::IpAddr;
+
 use config::model::{self, SplitBy};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -32,9 +34,14 @@ impl Split {
         }
     }
 
-    /// The request is one of those. `chance` is any number, equally likely, where that decides; a
-    /// client's address or field always says the same.
-    pub fn takes(&self, request: &Request<'_>, address: &[u8], chance: impl Fn() -> u64) -> bool {
+    /// The request is one of those. `chance` is any number, equally likely, where that decides; the
+    /// client's `address` or field always says the same.
+    pub fn takes(
+        &self,
+        request: &Request<'_>,
+        address: impl Fn() -> Option<IpAddr>,
+        chance: impl Fn() -> u64,
+    ) -> bool {
         let fits = self.path.as_ref().is_none_or(|path| path.takes(request.path))
             && self.conditions.as_ref().is_none_or(|conditions| {
                 conditions.method(request.method) && conditions.properties(request)
@@ -42,7 +49,11 @@ impl Split {
         let Some(share) = self.share.filter(|_| fits) else { return fits };
         let place = match &self.by {
             SplitBy::Random => chance(),
-            SplitBy::Address => xxh3_64(address),
+            SplitBy::Address => match address() {
+                Some(IpAddr::V4(ip)) => xxh3_64(&ip.octets()),
+                Some(IpAddr::V6(ip)) => xxh3_64(&ip.octets()),
+                None => xxh3_64(&[]),
+            },
             SplitBy::Header(name) => {
                 xxh3_64(request.fields.values(name).next().unwrap_or_default())
             }

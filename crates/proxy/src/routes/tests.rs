@@ -208,3 +208,55 @@ fn paths_are_rewritten_step_by_step() {
         assert_eq!(String::from_utf8(out).unwrap(), expected, "{keys}");
     }
 }
+
+#[test]
+fn what_a_route_makes_of_a_path_is_judged_like_what_clients_send() {
+    for (keys, path, fault) in [
+        ("path = \"/f\"\nmatch = \"starts_with\"\nstrip_prefix = true", "/f../x", true),
+        ("path = \"/f\"\nmatch = \"starts_with\"\nstrip_prefix = true", "/f.x", false),
+        ("path = \"/f\"\nstrip_prefix = true", "/f../x", false),
+        ("path = \"/f/\"\nstrip_prefix = true", "/f/..x", false),
+        ("path = \"/f\"\nrewrite_target = \"/z\"", "/f", false),
+        ("path = \"/f\"\nrewrite = [{ trim_prefix = \"/f/a\" }]", "/f/a..", true),
+        ("path = \"/f\"\nrewrite = [{ trim_prefix = \"/f/a\" }]", "/f/a./x", true),
+        ("path = \"/f\"\nrewrite = [{ trim_prefix = \"/f/a\" }]", "/f/a...", false),
+        ("path = \"/f\"\nrewrite = [{ trim_prefix = \"/f/%C3\" }]", "/f/%C3%A4", false),
+        ("path = \"/f\"\nrewrite = [{ regex = '%25', with = '%' }]", "/f/%252e%252e", true),
+        ("path = \"/f\"\nrewrite = [{ regex = '^/f', with = '/a?b=../c' }]", "/f", false),
+        ("path = \"/f\"\nrewrite = [{ regex = '^/f/', with = '/a%2Fb/' }]", "/f/x", false),
+    ] {
+        let snapshot = snapshot(&route(keys));
+        let found = snapshot.sites[0].routes.routes()[0].rewrite.fault(path.as_bytes());
+        assert_eq!(found.is_some(), fault, "{keys} {path} {found:?}");
+    }
+}
+
+#[test]
+fn what_is_not_below_a_prefix_keeps_it() {
+    let snapshot = snapshot(&route("path = \"/f\"\nstrip_prefix = true"));
+    for (path, made) in [("/f/x", "/x"), ("/f", "/"), ("/f../x", "/f../x"), ("/x", "/x")] {
+        let mut out = Vec::new();
+        snapshot.sites[0].routes.routes()[0].rewrite.write(path.as_bytes(), &mut out);
+        assert_eq!(String::from_utf8_lossy(&out), made);
+    }
+}
+
+#[test]
+fn a_query_with_too_many_parameters_meets_no_condition() {
+    let when = |is: &str| format!("path = \"/\"\nwhen = [{{ query = \"debug\"{is} }}]");
+    let padding = |count: usize| "a&".repeat(count) + "debug=1";
+    for (is, count, expected) in [
+        (", empty = true", 998, "conditions"),
+        (", empty = true", 1000, "conditions"),
+        (", empty = true", 2000, "conditions"),
+        ("", 999, "/"),
+        ("", 1000, "conditions"),
+    ] {
+        let snapshot = snapshot(&route(&when(is)));
+        let query = padding(count);
+        let request = Request { query: Some(query.as_bytes()), ..request("/") };
+        assert_eq!(asked(&snapshot, &request), expected, "{is} {count}");
+    }
+    let snapshot = snapshot(&route(&when(", empty = true")));
+    assert_eq!(find(&snapshot, "/"), "/");
+}

@@ -103,6 +103,8 @@ pub fn may_be_trailer(name: &[u8]) -> bool {
 const FORBIDDEN: &[&[u8]] = &[
     b"age",
     b"allow",
+    b"client-cert",
+    b"client-cert-chain",
     b"early-data",
     b"expires",
     b"max-forwards",
@@ -116,4 +118,4 @@ const FORBIDDEN: &[&[u8]] = &[
 ];
 
 const FORBIDDEN_PREFIXES: &[&[u8]] =
-    &[b"access-control-", b"content-", b"proxy-", b"sec-", b"x-auth-", b"x-forwarded-"];
+    &[b"access-control-", b"content-", b"proxy-", b"sec-", b"x-auth-", b"x-forwarded-", b"x-ssl-"];
