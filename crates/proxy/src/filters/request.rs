@@ -11,7 +11,7 @@ use wire::field::{Field, FieldId, field_id};
 use wire::head::{Framing, RequestHead, Version};
 
 use super::edits::FieldSet;
-use crate::auth::query_without;
+use crate::auth::{lines, name_of, query_without};
 use crate::connection::ClientAddress;
 use crate::redirect;
 use crate::routes::Route;
@@ -177,7 +177,7 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
         appended(parts, out, b"Via", FieldId::Via, |out| out.extend_from_slice(b"1.1 ravelin"));
     }
     out.extend_from_slice(parts.certificate_lines);
-    out.extend_from_slice(parts.proved_lines);
+    write_proved(parts, out);
     parts.route.request.write(parts.request_id, out);
     for (name, template) in parts.route.request.templates() {
         write_filled(parts, name, template, out);
@@ -202,6 +202,15 @@ fn write_cookies(parts: &RequestHeadParts<'_>, cookies: &[u8], out: &mut Vec<u8>
         _ if left.is_empty() => {}
         Some(sticky) => sticky.write_cookie_line(&left, out),
         None => field(out, b"Cookie", &[&left]),
+    }
+}
+
+/// What was proved, but for what the route that took over says itself.
+fn write_proved(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
+    for line in lines(parts.proved_lines) {
+        if !parts.route.request.writes(name_of(line)) {
+            out.extend_from_slice(line);
+        }
     }
 }
 

@@ -179,6 +179,8 @@ impl Route {
         let headers = &route.headers;
         let (mut request, mut response) = base;
         request.apply(&headers.request);
+        // What was proved says what these are.
+        request.leave_alone(&guards.told().iter().map(String::as_str).collect::<Vec<_>>());
         response.apply(&headers.response);
         if guards.has_cors() {
             response.leave_alone(CORS_FIELDS);
