@@ -572,8 +572,76 @@ fn locations_ask_for_a_password_proxied_or_not() {
     }
     // The exact path and nothing else.
     ask("/api/private/x", "").expect(200);
-    ask("/secret.txt", "").expect(200);
+    ask("/css/site.css", "").expect(200);
     assert_eq!(api.requests().len(), 2, "nothing passed without a password");
+}
+
+#[test]
+fn a_password_is_asked_for_by_every_name_of_what_it_protects() {
+    let api = telling();
+    let port = api.port();
+    let auth = "{auth: {type: basic, username: admin, password: secretpass}}";
+    let other = "{auth: {type: basic, username: other, password: secretpass}}";
+    let yaml = format!(
+        "version: 2\nserver:\n  default_root: false\n  locations:\n    /secret.html: {auth}\n    \
+         /index.html: {auth}\n    /sub/index.html: {auth}\n    /static/deep/: {auth}\n    \
+         /room: {auth}\n    /api: {auth}\n    /api/key: {auth}\n    /own.html: {auth}\n    \
+         /static/own.html: {other}\n  reverse_proxy:\n    \
+         - {{host: 127.0.0.1, path: /api, port: {port}}}\n    \
+         - {{host: 127.0.0.1, path: /second, port: {port}}}\nextensions:\n  - type: routing\n    \
+         config:\n      regex_locations:\n        \"=/third\": {{proxy_pass: \
+         \"http://127.0.0.1:{port}/key\"}}\n        \"~^/sub.*l$\": {{root: ././static//}}\n"
+    );
+    let mut setup = pyserve(&yaml);
+    for name in ["secret.html", "index.html", "own.html", "open.html", "sub/index.html"] {
+        setup = setup.file(&format!("static/{name}"), name);
+    }
+    for name in ["sub/open.html", "deep/index.htm", "room/index.html", "room/open.html"] {
+        setup = setup.file(&format!("static/{name}"), name);
+    }
+    let ravelin = setup.start();
+    let ask = |target: &str, credentials: &str| {
+        let fields = match credentials {
+            "" => String::new(),
+            credentials => format!("Authorization: Basic {credentials}\r\n"),
+        };
+        ravelin.ask(format!("GET {target} HTTP/1.1\r\nHost: example.com\r\n{fields}\r\n"))
+    };
+    const ADMIN: &str = "YWRtaW46c2VjcmV0cGFzcw=="; // admin:secretpass
+    const OTHER: &str = "b3RoZXI6c2VjcmV0cGFzcw=="; // other:secretpass
+    for (targets, content) in [
+        (&["/secret.html", "/static/secret.html"][..], "secret.html"),
+        (&["/index.html", "/", "/static/", "/static/index.html"], "index.html"),
+        (&["/sub/index.html", "/sub/", "/static/sub/", "/static/sub/index.html"], "sub/index.html"),
+        (&["/deep/", "/static/deep/", "/deep/index.htm"], "deep/index.htm"),
+        (&["/room/", "/room/index.html", "/static/room/"], "room/index.html"),
+        (&["/api", "/api/", "/second", "/second/"], "GET /\n"),
+        (&["/api/key", "/second/key", "/third"], "GET /key\n"),
+        (&["/own.html"], "own.html"),
+    ] {
+        for target in targets {
+            for refused in ["", OTHER] {
+                assert_eq!(ask(target, refused).status, 401, "{target}");
+            }
+            let told = ask(target, ADMIN).expect(200).text();
+            assert!(told.starts_with(content), "{target}: {told}");
+        }
+    }
+    for target in
+        ["/room", "/static//secret.html", "/static/x/../secret.html", "/static/%73ecret.html"]
+    {
+        assert_eq!(ask(target, "").status, 401, "{target}");
+    }
+    for target in ["/static%2fsecret.html", "/secret.html/", "/SECRET.html", "/static/secret.html/"]
+    {
+        assert_ne!(ask(target, "").status, 200, "{target}");
+    }
+    // A name with a password of its own has that one.
+    assert_eq!(ask("/static/own.html", ADMIN).status, 401);
+    assert_eq!(ask("/static/own.html", OTHER).expect(200).text(), "own.html");
+    for target in ["/open.html", "/sub/open.html", "/room/open.html", "/api/x", "/second/x"] {
+        ask(target, "").expect(200);
+    }
 }
 
 #[test]
@@ -720,6 +788,34 @@ fn the_environment_wins_over_the_file() {
     let ravelin = setup.start();
     assert_eq!(ravelin.addr().to_string(), format!("127.0.0.1:{port}"));
     assert_eq!(ravelin.get("/a.txt").expect(200).text(), "a page");
+}
+
+#[test]
+fn a_word_with_a_mistake_does_not_turn_tls_off() {
+    let yaml = "ssl:\n  enabled: true\n";
+    let check = |yaml: &str, said: &str| {
+        let setup = Setup::of("config.yaml", yaml).env("PYSERVE_SSL_ENABLED", said);
+        let output = setup.run(&["convert", "config.yaml"]);
+        (output.status.code(), printed(&output))
+    };
+    for said in ["ture", "enabled", "2", " ", "true,"] {
+        for yaml in [yaml, "server: {}\n"] {
+            let (code, told) = check(yaml, said);
+            assert_eq!(code, Some(1), "{said}: {told}");
+            assert!(told.contains("expected one of true, 1, yes, on, false"), "{told}");
+        }
+    }
+    for said in ["true ", "TRUE", " Yes", "on", "1"] {
+        let (_, told) = check("server: {}\n", said);
+        assert!(told.contains("[sites.ssl]"), "{said}: {told}");
+        let note = "`PYSERVE_SSL_ENABLED` is used for `ssl.enabled`:";
+        let line = told.lines().find(|line| line.contains(note)).unwrap_or("");
+        assert!(line.contains(said.trim()), "{told}");
+    }
+    for said in ["false", "No ", "OFF", "0"] {
+        let (_, told) = check(yaml, said);
+        assert!(!told.contains("[sites.ssl]"), "{said}: {told}");
+    }
 }
 
 #[test]

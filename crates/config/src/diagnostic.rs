@@ -220,6 +220,8 @@ impl Diagnostics {
     pub(crate) fn into_sorted(self) -> Vec<Diagnostic> {
         let mut found = self.found.into_inner();
         found.sort_by_key(|diagnostic| (diagnostic.span, diagnostic.severity));
+        // What a dialect writes once may be native several times.
+        found.dedup();
         found
     }
 }

@@ -1,5 +1,6 @@
 //! How findings look: for people as rustc shows its own, for tools as JSON lines.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Patch, Renderer, Snippet};
@@ -9,6 +10,15 @@ use crate::source::{Source, Sources, Span};
 
 /// Lines between two places of one finding that are still shown in one piece.
 const PIECE_LINES_MAX: usize = 12;
+
+/// Most characters of what is said about a place; what stands in the file may be part of it.
+const WORDS_MAX: usize = 2000;
+
+/// Longest lines, in bytes, that a replacement is shown in; the renderer does not shorten them.
+const SUGGESTION_MAX: usize = 1000;
+
+/// Most characters of a replacement that is shown without its lines.
+const SHOWN_MAX: usize = 60;
 
 /// Text for people.
 pub(crate) fn human(diagnostics: &[Diagnostic], sources: &Sources, color: bool) -> String {
@@ -36,10 +46,11 @@ fn report<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Group<'a>
         Severity::Warning => Level::WARNING,
         Severity::Note => Level::NOTE,
     };
-    let title = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code.as_str());
+    let title =
+        level.primary_title(cut(&diagnostic.message, WORDS_MAX)).id(diagnostic.code.as_str());
     let mut group = Group::with_title(title).elements(pieces(diagnostic, sources));
     for help in &diagnostic.help {
-        group = group.element(Level::HELP.message(help.as_str()));
+        group = group.element(Level::HELP.message(cut(help, WORDS_MAX)));
     }
     let mut groups = vec![group];
     if let Some(suggestion) = &diagnostic.suggestion
@@ -90,11 +101,29 @@ fn suggested<'a>(suggestion: &'a Suggestion, source: &'a Source) -> Group<'a> {
     let last = source.line_of(suggestion.span.end.max(suggestion.span.start));
     let window = Window::new(source, line, last);
     let range = window.range(suggestion.span, window.text.len());
+    let message = cut(&suggestion.message, WORDS_MAX);
+    if window.text.len().max(suggestion.replacement.len()) > SUGGESTION_MAX {
+        let old = cut(window.text.get(range).unwrap_or(""), SHOWN_MAX);
+        let new = cut(&suggestion.replacement, SHOWN_MAX);
+        let words = match old.is_empty() {
+            true => format!("{message} `{new}`"),
+            false => format!("{message} `{new}` in the place of `{old}`"),
+        };
+        return Group::with_title(Level::HELP.secondary_title(words));
+    }
     let snippet = Snippet::source(window.text)
         .line_start(window.line + 1)
         .path(source.path().to_string_lossy())
         .patch(Patch::new(range, suggestion.replacement.as_str()));
-    Group::with_title(Level::HELP.secondary_title(suggestion.message.as_str())).element(snippet)
+    Group::with_title(Level::HELP.secondary_title(message)).element(snippet)
+}
+
+/// The beginning of a text that is too long.
+fn cut(text: &str, max: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(max) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or("")).into(),
+        None => text.into(),
+    }
 }
 
 /// A few lines of a file; what is shown of a large file does not depend on its size.
@@ -130,7 +159,7 @@ impl<'a> Window<'a> {
         let (_, line_end) = self.source.line_bounds(self.source.line_of(span.start));
         let range = self.range(span, line_end.saturating_sub(self.start));
         let mark = kind.span(range);
-        if label.is_empty() { mark } else { mark.label(label) }
+        if label.is_empty() { mark } else { mark.label(cut(label, WORDS_MAX)) }
     }
 
     fn range(&self, span: Span, end_max: usize) -> std::ops::Range<usize> {

@@ -115,8 +115,15 @@ pub struct Epoch {
     changes: AtomicU64,
     /// How many of them gave an endpoint other addresses.
     moves: AtomicU64,
-    /// Where requests may be waiting.
-    pools: Mutex<Vec<Weak<PoolState>>>,
+    pools: Mutex<Waiting>,
+}
+
+/// Pools where requests may be waiting, by address, which is theirs as long as one is kept here.
+#[derive(Debug, Default)]
+struct Waiting {
+    pools: HashMap<usize, Weak<PoolState>>,
+    /// How many there are to be before those that are gone are looked for.
+    swept_at: usize,
 }
 
 impl Epoch {
@@ -129,7 +136,7 @@ impl Epoch {
     pub fn advance(&self) {
         self.changes.fetch_add(1, Ordering::SeqCst);
         let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.queue.leave_room());
+        pools.pools.values().filter_map(Weak::upgrade).for_each(|pool| pool.queue.leave_room());
     }
 
     /// How often endpoints have changed their addresses so far.
@@ -145,10 +152,12 @@ impl Epoch {
 
     /// From now on those who wait in `pool` are woken by changes.
     pub fn wakes(&self, pool: &Arc<PoolState>) {
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        pools.retain(|known| known.strong_count() > 0);
-        if !pools.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(pool))) {
-            pools.push(Arc::downgrade(pool));
+        let mut waiting = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let Waiting { pools, swept_at } = &mut *waiting;
+        pools.entry(Arc::as_ptr(pool).addr()).or_insert_with(|| Arc::downgrade(pool));
+        if pools.len() > *swept_at {
+            pools.retain(|_, known| known.strong_count() > 0);
+            *swept_at = pools.len() * 2;
         }
     }
 }

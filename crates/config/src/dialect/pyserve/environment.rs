@@ -33,6 +33,13 @@ const VARIABLES: &[(&str, &str, &str, Holds)] = &[
     ("PYSERVE_SSL_KEY", "ssl", "key_file", Holds::Text),
 ];
 
+/// What turns something on. PyServe takes every other word for `false`; one with a mistake in it must not
+/// turn TLS off.
+const ON: &[&str] = &["true", "1", "yes", "on"];
+
+/// What turns something off.
+const OFF: &[&str] = &["false", "0", "no", "off"];
+
 /// The document as the environment changes it.
 pub(super) fn applied(context: &Context<'_>, document: &Node) -> Node {
     let mut document = document.clone();
@@ -53,7 +60,10 @@ pub(super) fn applied(context: &Context<'_>, document: &Node) -> Node {
             Ok(value) => {
                 let instead = match place {
                     Some(_) => format!("`{variable}` is used in the place of `{key}`"),
-                    None => format!("`{variable}` is used for `{table}.{key}`"),
+                    None => {
+                        let said = said.escape_debug();
+                        format!("`{variable}` is used for `{table}.{key}`: {said}")
+                    }
                 };
                 let note = Diagnostic::note(Code::Unused, span, instead);
                 context.push(match place {
@@ -85,10 +95,15 @@ fn value(said: &str, holds: &Holds) -> Result<Value, String> {
             _ => Err("expected a number from 1 to 65535".to_owned()),
         },
         Holds::Switch => {
-            let on = ["true", "1", "yes", "on"].iter().any(|on| on.eq_ignore_ascii_case(said));
-            Ok(Value::Bool(on))
+            let is =
+                |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(said.trim()));
+            match () {
+                () if is(ON) => Ok(Value::Bool(true)),
+                () if is(OFF) => Ok(Value::Bool(false)),
+                () => Err(format!("expected one of {}, {}", ON.join(", "), OFF.join(", "))),
+            }
         }
-        Holds::Level => match LEVELS.iter().find(|level| level.eq_ignore_ascii_case(said)) {
+        Holds::Level => match LEVELS.iter().find(|level| level.eq_ignore_ascii_case(said.trim())) {
             Some(level) => Ok(Value::String((*level).to_owned())),
             None => Err(format!("expected one of {}", LEVELS.join(", "))),
         },
@@ -128,13 +143,20 @@ fn put(document: &mut Node, table: &str, key: &str, node: Node) {
     }
 }
 
-/// A text in which `${NAME}` stands for a variable of the environment; reports one that is not set,
-/// because a password must not be the name of one.
+/// A text in which `${NAME}` stands for a variable of the environment; reports one that is not set or
+/// has no end, because a password must not be the name of one.
 pub(super) fn expanded(context: &Context<'_>, text: &str, span: Span) -> Option<String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
-        let Some((name, behind)) = after.split_once('}') else { break };
+        let Some((name, behind)) = after.split_once('}') else {
+            context.push(
+                Diagnostic::error(Code::BadValue, span, "a `${` without its `}`")
+                    .label("would be taken as it is")
+                    .help("`${NAME}` stands for a variable of the environment"),
+            );
+            return None;
+        };
         let Some(said) = context.environment(name) else {
             let message = format!("the variable `{}` is not set", name.escape_debug());
             context.push(

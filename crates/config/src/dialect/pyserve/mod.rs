@@ -16,6 +16,7 @@ mod plan;
 mod routing;
 mod sections;
 mod server;
+mod twins;
 
 use self::plan::{Does, Path, Plan, Planned, Takes};
 use self::sections::{HTTP, LOGGING, ROOT, SERVER, SSL};
@@ -68,10 +69,10 @@ fn translated<'n>(context: &'n Context<'n>, document: &'n Node) -> Option<Node> 
     site.put("name", build::text("pyserve", start));
     site.put("hostname", build::text("*", start));
     site.put("listen", listen(&server));
-    let place = http.peek("static_dir").map_or(start, |entry| entry.node.span);
     if let Some(backlog) = server.integer("backlog") {
         site.put("backlog", build::number(backlog.value, backlog.span));
     }
+    let place = http.peek("static_dir").map_or(start, |entry| entry.node.span);
     site.put("static_dir", build::text(plan.files.as_str(), place));
     site.put_some("ssl", tls(&ssl));
     site.put("health", build::boolean(false, start));

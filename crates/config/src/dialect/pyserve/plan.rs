@@ -1,6 +1,9 @@
 //! The routes of a PyServe server before they are native ones: what takes which paths, in PyServe's
 //! terms, so that a path which asks for a password can do what it would do without one.
 
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+
 use regex_automata::PatternID;
 use regex_automata::meta::Regex;
 
@@ -103,6 +106,8 @@ pub(super) struct Backend {
 pub(super) struct Plan {
     pub(super) routes: Vec<Planned>,
     pub(super) backends: Vec<Backend>,
+    pub(super) backend_of_url: HashMap<String, usize>,
+    pub(super) backend_names: HashSet<String>,
     /// Directory of the files that answer where no route does.
     pub(super) files: String,
 }
@@ -143,14 +148,17 @@ impl Planned {
 impl Plan {
     /// The backend at a URL, which is added if it is new.
     pub(super) fn backend(&mut self, url: String, name: &str, span: Span) -> usize {
-        if let Some(known) = self.backends.iter().position(|backend| backend.url == url) {
-            return known;
+        let new = self.backends.len();
+        match self.backend_of_url.entry(url.clone()) {
+            Entry::Occupied(known) => return *known.get(),
+            Entry::Vacant(place) => _ = place.insert(new),
         }
         // Two that differ in the scheme or in the path behind the port get names that differ too.
-        let taken = self.backends.iter().any(|backend| backend.name == name);
-        let name = if taken { url.clone() } else { name.to_owned() };
+        let is_new = self.backend_names.insert(name.to_owned());
+        let name = if is_new { name.to_owned() } else { url.clone() };
+        self.backend_names.insert(name.clone());
         self.backends.push(Backend { url, name, span });
-        self.backends.len() - 1
+        new
     }
 
     /// The prefix route for exactly these paths.
@@ -194,6 +202,11 @@ impl Plan {
             *sent = Path::Replaced(behind(prefix));
         }
         Some(does)
+    }
+
+    /// What becomes of a path that no route takes.
+    pub(super) fn does_without_route(&self) -> Does {
+        Does::Files { root: self.files.clone(), index: None, spa: false, path: Path::Kept }
     }
 
     /// The fields that a backend gets of one path, as the route that takes it says.

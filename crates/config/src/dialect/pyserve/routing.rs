@@ -15,7 +15,7 @@ use crate::tree::{Entry, Node, Value};
 
 use super::plan::{Does, Field, Path, Plan, Planned, Takes, covers};
 use super::sections::{PATTERN, PATTERNS, ROUTING};
-use super::server::{checked_path, destination};
+use super::server::{checked_path, destination, path_behind};
 
 /// What takes all that nothing else takes.
 const DEFAULT: &str = "__default__";
@@ -167,17 +167,18 @@ fn does_nothing(context: &Context<'_>, entry: &Entry, table: &Table<'_>, action:
 fn takes(context: &Context<'_>, entry: &Entry) -> Option<Takes> {
     let key = entry.key.as_str();
     let path = |text: &str| {
-        let text = Spanned { value: text, span: entry.key_span };
-        checked_path(context, "regex_locations", text)
+        let text = Spanned { value: text.trim(), span: entry.key_span };
+        let sign = key.strip_suffix(text.value).unwrap_or("");
+        path_behind(sign, context, "regex_locations", text)
     };
     if key == DEFAULT {
         return Some(Takes::Prefix("/".to_owned()));
     }
     if let Some(exact) = key.strip_prefix('=') {
-        return path(exact.trim()).map(Takes::Exact);
+        return path(exact).map(Takes::Exact);
     }
     if let Some(prefix) = key.strip_prefix("^~") {
-        return path(prefix.trim()).map(Takes::Prefix);
+        return path(prefix).map(Takes::Prefix);
     }
     let Some(regex) = key.strip_prefix('~') else { return path(key).map(Takes::Prefix) };
     let (regex, ignore_case) = match regex.strip_prefix('*') {

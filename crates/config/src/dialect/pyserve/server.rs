@@ -1,5 +1,7 @@
 //! `server` of PyServe: backends, redirects, passwords.
 
+use std::collections::{BTreeSet, HashMap};
+
 use crate::decode::{Context, Spanned, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::schema::Kind;
@@ -10,12 +12,13 @@ use crate::tree::{Entry, Node, Value};
 use super::environment;
 use super::plan::{Auth, Does, Path, Plan, Planned, Takes};
 use super::sections::{LOCATION, LOCATIONS, REDIRECTS};
+use super::twins;
 
 /// Adds a route for each entry of `reverse_proxy`.
 pub(super) fn reverse_proxy(server: &Table<'_>, plan: &mut Plan) {
     let context = server.context();
     let mut websocket: Vec<(Span, bool)> = Vec::new();
-    let mut seen: Vec<(String, Span)> = Vec::new();
+    let mut seen = Seen::default();
     for table in server.tables("reverse_proxy") {
         let place = table.span;
         let host = table.text("host");
@@ -33,14 +36,14 @@ pub(super) fn reverse_proxy(server: &Table<'_>, plan: &mut Plan) {
         let (Some(host), (Some(path), path_place)) = (checked_host(context, host), path) else {
             continue;
         };
-        if let Some((_, first)) = seen.iter().find(|(own, _)| *own == path) {
+        if let Some((_, first)) = seen.places.get(&path) {
             second(context, &path, path_place, *first);
             continue;
         }
-        if let Some((own, first)) = seen.iter().find(|(own, _)| path.starts_with(own.as_str())) {
-            reached_at_last(context, (&path, path_place), (own, *first));
+        if let Some((own, first)) = seen.first_within(&path) {
+            reached_at_last(context, (&path, path_place), (own, first));
         }
-        seen.push((path.clone(), path_place));
+        seen.insert(path.clone(), path_place);
         let name = format!("{host}:{port}");
         let url = format!("{}://{name}", if ssl { "https" } else { "http" });
         let backend = plan.backend(url, &name, place);
@@ -49,6 +52,31 @@ pub(super) fn reverse_proxy(server: &Table<'_>, plan: &mut Plan) {
         plan.routes.push(Planned::new(Takes::Prefix(path), does, place));
     }
     always_on(context, &websocket);
+}
+
+/// The paths of entries so far.
+#[derive(Default)]
+struct Seen {
+    /// Which entry it is, and where its path is written.
+    places: HashMap<String, (usize, Span)>,
+    lengths: BTreeSet<usize>,
+}
+
+impl Seen {
+    fn insert(&mut self, path: String, place: Span) {
+        self.lengths.insert(path.len());
+        let at = self.places.len();
+        self.places.insert(path, (at, place));
+    }
+
+    /// The first one that begins a path.
+    fn first_within<'p>(&self, path: &'p str) -> Option<(&'p str, Span)> {
+        let begins = self.lengths.iter().filter_map(|length| {
+            let begin = path.get(..*length)?;
+            self.places.get(begin).map(|(at, place)| (*at, begin, *place))
+        });
+        begins.min_by_key(|(at, ..)| *at).map(|(_, begin, place)| (begin, place))
+    }
 }
 
 /// A host as it stands in a URL.
@@ -109,7 +137,7 @@ pub(super) fn redirects(server: &Table<'_>, plan: &mut Plan) {
     let Value::Array(items) = &entry.node.value else {
         return wrong(context, "redirect_instructions", &entry.node, &Kind::Tables(&REDIRECTS));
     };
-    let mut seen: Vec<(String, Span)> = Vec::new();
+    let mut seen: HashMap<String, Span> = HashMap::new();
     for item in items {
         let Value::Table(entries) = &item.value else {
             let kind = Kind::Table(&REDIRECTS);
@@ -121,17 +149,16 @@ pub(super) fn redirects(server: &Table<'_>, plan: &mut Plan) {
             let path = checked_path(context, "redirect_instructions", from);
             let to = context.text(&entry.key, &entry.node).and_then(|to| destination(context, to));
             let (Some(path), Some(to)) = (path, to) else { continue };
-            if let Some((_, first)) = seen.iter().find(|(own, _)| *own == path) {
+            if let Some(first) = seen.insert(path.clone(), entry.key_span) {
                 let message = format!("a second redirect of `{path}`");
                 context.push(
                     Diagnostic::warning(Code::DuplicateKey, entry.key_span, message)
                         .label("this one counts")
-                        .also(*first, "the first one"),
+                        .also(first, "the first one"),
                 );
                 plan.routes
                     .retain(|route| !matches!(&route.takes, Takes::Exact(own) if *own == path));
             }
-            seen.push((path.clone(), entry.key_span));
             let proxied = plan.find(&path).filter(|route| matches!(route.does, Does::Proxy { .. }));
             if let Some(route) = proxied {
                 let message = format!("`{path}` is redirected before it is proxied");
@@ -174,6 +201,7 @@ pub(super) fn locations(server: &Table<'_>, plan: &mut Plan) {
     let Value::Table(entries) = &entry.node.value else {
         return wrong(context, "locations", &entry.node, &Kind::Table(&LOCATIONS));
     };
+    let mut protected: Vec<(String, Auth, Span)> = Vec::new();
     for entry in entries {
         let path = Spanned { value: entry.key.as_str(), span: entry.key_span };
         let path = checked_path(context, "locations", path);
@@ -191,8 +219,13 @@ pub(super) fn locations(server: &Table<'_>, plan: &mut Plan) {
         }
         location.finish();
         if let (Some(path), Some(auth)) = (path, auth) {
-            protect(context, entry, path, auth, plan);
+            protect(context, entry, &path, auth.clone(), plan);
+            protected.push((path, auth, entry.key_span));
         }
+    }
+    // After all that have passwords of their own.
+    for (path, auth, place) in &protected {
+        protect_twins(context, (path, *place), auth, plan);
     }
 }
 
@@ -227,8 +260,8 @@ fn auth(location: &Table<'_>) -> Option<Auth> {
     Some(Auth { username: username?, password: password?, span: place })
 }
 
-fn protect(context: &Context<'_>, entry: &Entry, path: String, auth: Auth, plan: &mut Plan) {
-    if let Some(route) = plan.exact(&path) {
+fn protect(context: &Context<'_>, entry: &Entry, path: &str, auth: Auth, plan: &mut Plan) {
+    if let Some(route) = plan.exact(path) {
         if matches!(route.does, Does::Redirect { .. }) {
             let message = format!("`{path}` is redirected before a password is asked for");
             context.push(
@@ -241,7 +274,7 @@ fn protect(context: &Context<'_>, entry: &Entry, path: String, auth: Auth, plan:
         }
         return;
     }
-    if let Some(route) = plan.find(&path).filter(|route| matches!(route.does, Does::Proxy { .. })) {
+    if let Some(route) = plan.find(path).filter(|route| matches!(route.does, Does::Proxy { .. })) {
         let message = format!("`{path}` asks for its password before it is proxied");
         context.push(
             Diagnostic::note(Code::Changed, entry.key_span, message)
@@ -249,19 +282,7 @@ fn protect(context: &Context<'_>, entry: &Entry, path: String, auth: Auth, plan:
                 .also(route.span, "takes the path"),
         );
     }
-    let files = || {
-        let root = plan.files.clone();
-        Does::Files { root, index: None, spa: false, path: Path::Kept }
-    };
-    let does = plan.does_at(&path).unwrap_or_else(files);
-    let found = plan.find(&path);
-    let route = Planned {
-        request: plan.fields_at(&path),
-        response: found.map(|route| route.response.clone()).unwrap_or_default(),
-        cache_control: found.and_then(|route| route.cache_control.clone()),
-        auth: Some(auth),
-        ..Planned::new(Takes::Exact(path.clone()), does, entry.key_span)
-    };
+    lock(path, auth, entry.key_span, plan);
     let is_file = path.rsplit('/').next().is_some_and(|name| name.contains('.'));
     if !is_file {
         let below = path.trim_end_matches('/').to_owned() + "/";
@@ -271,7 +292,54 @@ fn protect(context: &Context<'_>, entry: &Entry, path: String, auth: Auth, plan:
                 .label(format!("what is below `{below}` is open, as in PyServe")),
         );
     }
+}
+
+/// Makes one path ask for a password, and do otherwise what it does without.
+fn lock(path: &str, auth: Auth, place: Span, plan: &mut Plan) {
+    if let Some(route) = plan.exact(path) {
+        route.auth.get_or_insert(auth);
+        return;
+    }
+    let does = plan.does_at(path).unwrap_or_else(|| plan.does_without_route());
+    let found = plan.find(path);
+    let route = Planned {
+        request: plan.fields_at(path),
+        response: found.map(|route| route.response.clone()).unwrap_or_default(),
+        cache_control: found.and_then(|route| route.cache_control.clone()),
+        auth: Some(auth),
+        ..Planned::new(Takes::Exact(path.to_owned()), does, place)
+    };
     plan.routes.push(route);
+}
+
+/// Asks for the password of a path wherever else the same is to be had.
+fn protect_twins(context: &Context<'_>, (path, place): (&str, Span), auth: &Auth, plan: &mut Plan) {
+    const SHOWN_MAX: usize = 3;
+    if twins::is_page_of_all(path, plan) {
+        let message = format!("`{path}` is the page of `spa_fallback`");
+        context.push(
+            Diagnostic::warning(Code::Unsafe, place, message)
+                .label("open at every path that is not there"),
+        );
+    }
+    let mut twins = twins::of(path, plan);
+    twins.retain(|twin| plan.exact(twin).is_none_or(|route| route.auth.is_none()));
+    for twin in &twins {
+        lock(twin, auth.clone(), place, plan);
+    }
+    if twins.is_empty() {
+        return;
+    }
+    let shown: Vec<String> = twins.iter().take(SHOWN_MAX).map(|twin| format!("`{twin}`")).collect();
+    let more = match twins.len().saturating_sub(SHOWN_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let message = format!("the password of `{path}` is for {}{more} too", shown.join(", "));
+    context.push(
+        Diagnostic::note(Code::Changed, place, message)
+            .label("the same would be open there, and is in PyServe"),
+    );
 }
 
 /// Refuses what seems to mean one of these keys: unknown keys are passed over, but not where something
@@ -293,11 +361,21 @@ pub(super) fn checked_path(
     key: &str,
     text: Spanned<&str>,
 ) -> Option<String> {
+    path_behind("", context, key, text)
+}
+
+/// A path that stands behind a sign.
+pub(super) fn path_behind(
+    sign: &str,
+    context: &Context<'_>,
+    key: &str,
+    text: Spanned<&str>,
+) -> Option<String> {
     match syntax::path(text.value) {
         Ok(path) => Some(path),
         Err(reason) => {
             let error = context.bad(key, text.span, &reason);
-            let instead = quoted(&format!("/{}", text.value));
+            let instead = quoted(&format!("{sign}/{}", text.value));
             context.push(match text.value.starts_with(|c: char| c.is_ascii_alphanumeric()) {
                 true => error.suggest(text.span, instead, "start it with a slash"),
                 false => error,

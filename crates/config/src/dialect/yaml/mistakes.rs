@@ -358,7 +358,9 @@ impl<'t> Trouble<'t> {
         let span = self.span(at, bare.len());
         let (error, lines) =
             self.error(span, "`:` is missing after a key", "a key and its value stand here".into());
-        let help = error.suggest(self.span(at + bare.len(), 0), ":", "write a colon");
+        // `port 80`: the value stands in this line too.
+        let key = bare.split(' ').next().filter(|key| is_word(key)).unwrap_or(bare);
+        let help = error.suggest(self.span(at + key.len(), 0), ":", "write a colon");
         Some((help, lines))
     }
 
