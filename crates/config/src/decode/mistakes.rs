@@ -1,5 +1,8 @@
 //! How the decoder words its findings, and what it guesses was meant.
 
+use std::collections::HashSet;
+use std::sync::OnceLock;
+
 use super::Context;
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::dialect::{Dialect, Grammar};
@@ -152,6 +155,14 @@ impl Context<'_> {
                 Kind::Texts | Kind::Choices(_) | Kind::ChoicesOrStatuses(..) | Kind::Names,
                 Value::String(_),
             ) => (format!("[{written}]"), "a list of one stands in brackets"),
+            (Kind::Table(section) | Kind::Tables(section), Value::String(text))
+                if self.is_yaml()
+                    && written == text
+                    && !self.is_behind_a_key(node.span)
+                    && with_colon(text, section).is_some() =>
+            {
+                (with_colon(text, section).unwrap_or_default(), COLON_MISSING)
+            }
             (Kind::Table(_) | Kind::Map, Value::String(text)) if self.is_yaml() => {
                 let word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
                 match text.split_once(':') {
@@ -170,6 +181,15 @@ impl Context<'_> {
             _ => return error,
         };
         error.suggest(node.span, replacement, message)
+    }
+
+    /// Whether a key of the same line stands before a place.
+    fn is_behind_a_key(&self, span: Span) -> bool {
+        let line = self.sources.get(span.file).map_or("", |source| {
+            let (start, _) = source.line_bounds(source.line_of(span.start));
+            source.text().get(start..span.start).unwrap_or("")
+        });
+        line.contains(':')
     }
 
     /// Reports a value that has the right type and cannot be used.
@@ -260,9 +280,13 @@ impl Context<'_> {
         };
         let error = Diagnostic::error(Code::UnknownKey, entry.key_span, message);
         let error = Diagnostic { severity, ..error }.label(format!("not a key of {place}"));
+        if let Some(instead) = self.without_colon(entry, section) {
+            return self.push(error.suggest(entry.key_span, instead, COLON_MISSING));
+        }
+        let native = self.dialect == Dialect::Native;
         self.push(match meant(key, section).and_then(|name| section.key(name)) {
             Some(meant) => self.suggest_key(error, entry, meant),
-            None => match belongs_to(key, section).filter(|_| self.dialect == Dialect::Native) {
+            None => match native.then(|| belongs_to(key, section)).flatten() {
                 Some(home) => error.help(home),
                 None if section.keys.len() <= KEYS_LISTED_MAX => {
                     error.help(format!("its keys are {}", listed(section.keys)))
@@ -270,6 +294,12 @@ impl Context<'_> {
                 None => error,
             },
         });
+    }
+
+    /// `port: 80` for a key `port 80` without a value.
+    fn without_colon(&self, entry: &Entry, section: &Section) -> Option<String> {
+        let alone = self.is_yaml() && matches!(entry.node.value, Value::Null);
+        with_colon(&entry.key, section).filter(|_| alone)
     }
 
     /// Offers the key that was meant; for a table with a header of its own, the whole header.
@@ -313,6 +343,16 @@ impl Context<'_> {
     }
 }
 
+/// What is said of `port 80`.
+const COLON_MISSING: &str = "a colon is missing";
+
+/// `port: 80` for `port 80`, if a section has the key.
+fn with_colon(text: &str, section: &Section) -> Option<String> {
+    let (key, value) = text.split_once([' ', '='])?;
+    let value = value.trim_start_matches([' ', '=']);
+    (section.key(key).is_some() && !value.is_empty()).then(|| format!("{key}: {value}"))
+}
+
 /// What a word of YAML 1.1 for a boolean means.
 fn old_boolean(word: &str) -> Option<bool> {
     let is = |words: &[&str]| words.iter().any(|known| known.eq_ignore_ascii_case(word));
@@ -350,15 +390,15 @@ pub(super) fn meant(key: &str, section: &Section) -> Option<&'static str> {
 /// In which other tables a key of this name is known.
 fn belongs_to(key: &str, section: &Section) -> Option<String> {
     const HOMES_SHOWN_MAX: usize = 2;
-    // What a pool's table says of a key, the proxy's table of the same name says before it.
-    let first = |home: &Section| !home.path.starts_with("sites.proxy.pools.");
-    // A section that two tables share is walked twice.
-    let mut sections: Vec<&Section> = Vec::new();
-    for home in ROOT.walk().into_iter().filter(|home| first(home)) {
-        if !sections.iter().any(|known| known.path == home.path) {
-            sections.push(home);
-        }
-    }
+    static SECTIONS: OnceLock<Vec<&Section>> = OnceLock::new();
+    let sections = SECTIONS.get_or_init(|| {
+        // What a pool's table says of a key, the proxy's table of the same name says before it.
+        let first = |home: &Section| !home.path.starts_with("sites.proxy.pools.");
+        // A section that two tables share is walked twice.
+        let mut seen: HashSet<&str> = HashSet::new();
+        let homes = ROOT.walk().into_iter().filter(|home| first(home));
+        homes.filter(|home| seen.insert(home.path)).collect()
+    });
     let homes = || sections.iter().filter_map(|section| Some((*section, section.key(key)?)));
     let above = homes().map(|(home, _)| home).find(|home| {
         section.path.strip_prefix(home.path).is_some_and(|rest| rest.starts_with('.'))
