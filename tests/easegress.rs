@@ -556,6 +556,73 @@ fn a_request_that_is_refused_may_be_led_elsewhere() {
     assert_eq!([ask("abc"), ask("ok-1"), ask("other")], ["inside", "inside", "outside"]);
 }
 
+/// Who has no key gets nowhere, whatever comes between the Validator and the jump.
+#[test]
+fn no_jump_leads_past_a_validator() {
+    let (fast, slow) = (Origin::saying("fast"), Origin::saying("slow"));
+    let pipeline = |guard: &str, jumps: &str| {
+        format!(
+            "flow:\n- filter: key\n- filter: guard\n  jumpIf: {jumps}\n- filter: fast\n  jumpIf: {{\"\": END}}\n\
+             - filter: slow\nfilters:\n\
+             - name: key\n  kind: Validator\n  headers: {{X-Key: {{values: [abc]}}}}\n\
+             - name: guard\n{guard}{}{}",
+            proxy("fast", &[&fast], ""),
+            proxy("slow", &[&slow], "")
+        )
+    };
+    let few = "  kind: RateLimiter\n\
+               \x20 policies: [{name: p, limitForPeriod: 2, limitRefreshPeriod: 1h, timeoutDuration: 0s}]\n\
+               \x20 defaultPolicyRef: p\n  urls: [{url: {prefix: /}}]\n";
+    let ravelin = start("", EVERYTHING, &pipeline(few, "{rateLimited: slow}"));
+    let ask = |key: &str| {
+        let response = ravelin.ask(format!("GET / HTTP/1.1\r\nHost: a\r\nX-Key: {key}\r\n\r\n"));
+        (response.status, if response.status == 200 { response.text() } else { String::new() })
+    };
+    let refused = (403, String::new());
+    assert_eq!(ask("no"), refused);
+    assert_eq!(ask("abc"), (200, "fast".to_owned()));
+    assert_eq!([ask("no"), ask("no")], [refused.clone(), refused], "beyond the limit too");
+    assert_eq!(ask("abc"), (200, "slow".to_owned()));
+
+    let cors = "  kind: CORSAdaptor\n  allowedOrigins: [\"https://app.example.com\"]\n";
+    let ravelin = start("", EVERYTHING, &pipeline(cors, "{preflighted: slow}"));
+    let preflight = |more: &str| {
+        let response = ravelin.ask(format!(
+            "OPTIONS / HTTP/1.1\r\nHost: a\r\nOrigin: https://app.example.com\r\n\
+             Access-Control-Request-Method: PUT\r\n{more}\r\n"
+        ));
+        response.status
+    };
+    assert_eq!([preflight(""), preflight("X-Key: abc\r\n")], [403, 200]);
+    assert_eq!([fast.requests().len(), slow.requests().len()], [1, 2]);
+}
+
+/// The bound of a path holds wherever its requests are led.
+#[test]
+fn jumps_keep_the_bound_of_bodies() {
+    let (fast, slow) = (Origin::saying("fast"), Origin::saying("slow"));
+    let pipeline = format!(
+        "flow:\n- filter: key\n  jumpIf: {{invalid: slow}}\n- filter: fast\n  jumpIf: {{\"\": END}}\n\
+         - filter: slow\nfilters:\n\
+         - name: key\n  kind: Validator\n  headers: {{X-Key: {{values: [abc]}}}}\n{}{}",
+        proxy("fast", &[&fast], ""),
+        proxy("slow", &[&slow], "")
+    );
+    let paths = "  - {pathPrefix: /, backend: main, clientMaxBodySize: 10}\n";
+    let ravelin = start("", paths, &pipeline);
+    let ask = |key: &str, size: usize| {
+        let body = "x".repeat(size);
+        ravelin
+            .ask(format!(
+                "POST / HTTP/1.1\r\nHost: a\r\nX-Key: {key}\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 {size:x}\r\n{body}\r\n0\r\n\r\n"
+            ))
+            .status
+    };
+    assert_eq!([ask("abc", 10), ask("abc", 11)], [200, 413]);
+    assert_eq!([ask("no", 10), ask("no", 11)], [200, 413]);
+}
+
 #[test]
 fn retries_are_made_as_the_policy_says() {
     let count = std::sync::atomic::AtomicUsize::new(0);

@@ -87,13 +87,18 @@ impl<'a> Context<'a> {
         self.concealed.borrow_mut().push(span);
     }
 
+    /// Whether something secret stands here.
+    fn is_concealed(&self, span: Span) -> bool {
+        self.concealed.borrow().iter().any(|one| one.overlaps(span))
+    }
+
     /// What is not to be shown.
     pub(crate) fn concealed(&self) -> Vec<Span> {
         self.concealed.borrow().clone()
     }
 
     /// Whether there are so many findings that wording one more is for nothing.
-    fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.out.is_full()
     }
 
@@ -107,7 +112,13 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn into_diagnostics(self) -> Vec<Diagnostic> {
-        self.out.into_sorted()
+        let concealed = self.concealed.take();
+        let mut found = self.out.into_sorted();
+        // What is suggested for a secret would have the secret in it.
+        for diagnostic in &mut found {
+            diagnostic.suggestion.take_if(|it| concealed.iter().any(|one| one.overlaps(it.span)));
+        }
+        found
     }
 
     /// A value that is a boolean.

@@ -123,8 +123,9 @@ fn assemble<T: AsRef<[u8]>>(files: &[(PathBuf, T)], options: &Options<'_>) -> As
     let notes = found.iter().filter(|found| found.severity != Severity::Error).cloned().collect();
     let mistaken = Mistaken::of(&found, &dialects, &sources);
     let context = Context::new(&sources, Dialect::Native, options);
+    concealed.iter().for_each(|span| context.conceal(*span));
     let model = native::decode(&context, &roots);
-    concealed.extend(context.concealed());
+    concealed = context.concealed();
     let native = context.into_diagnostics().into_iter();
     found.extend(native.filter(|found| mistaken.leaves_true(found, &sources)));
     for diagnostic in found {

@@ -130,6 +130,13 @@ pub struct Span {
     pub end: usize,
 }
 
+impl Span {
+    /// Whether both have a byte in common.
+    pub(crate) fn overlaps(self, other: Span) -> bool {
+        self.file == other.file && self.start < other.end && other.start < self.end
+    }
+}
+
 /// Where something stands, as editors count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {

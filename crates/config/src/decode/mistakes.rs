@@ -218,7 +218,10 @@ impl Context<'_> {
     /// A value as it was written, shortened to something that fits into a sentence.
     pub(super) fn shown(&self, span: Span) -> String {
         const SHOWN_MAX: usize = 40;
-        let text = self.sources.text(span);
+        let text = match self.is_concealed(span) {
+            true => "",
+            false => self.sources.text(span),
+        };
         let line = text.lines().next().unwrap_or("");
         match line.char_indices().nth(SHOWN_MAX) {
             Some((end, _)) => format!("{}…", line.get(..end).unwrap_or("")),
@@ -422,7 +425,7 @@ fn belongs_to(key: &str, section: &Section) -> Option<String> {
     (!sections.is_empty()).then(|| format!("it is a key of {}", sections.join(" and of ")))
 }
 
-/// The candidate that was probably meant: few enough letters away.
+/// The candidate that was probably meant: few enough letters away, and not all of them.
 pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl Iterator<Item = &'a str>,
@@ -437,7 +440,10 @@ pub(crate) fn nearest<'a>(
         .map(|candidate| {
             (strsim::damerau_levenshtein(&word, &candidate.to_ascii_lowercase()), candidate)
         })
-        .filter(|(distance, candidate)| *distance <= (candidate.len().min(word.len()) / 3).max(1))
+        .filter(|(distance, candidate)| {
+            let length = candidate.len().min(word.len());
+            *distance <= (length / 3).max(1).min(length.saturating_sub(1))
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }

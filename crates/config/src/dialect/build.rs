@@ -123,6 +123,11 @@ impl TableNode {
         self.put_at(key, key_span, table);
     }
 
+    /// Takes the keys out that are not to be kept.
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&Entry) -> bool) {
+        self.entries.retain(keep);
+    }
+
     /// The finished table.
     pub(crate) fn build(self) -> Node {
         Node { value: Value::Table(self.entries), span: self.span }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::decode::Context;
+use crate::decode::{Context, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::source::{Source, Span};
 use crate::tree::{Node, Value};
@@ -114,6 +114,19 @@ impl Broken {
     pub(crate) fn spoil_all(&mut self, source: &Source) {
         self.lines.extend(0..source.line_count());
         self.tables = true;
+    }
+}
+
+/// Refuses what seems to mean one of these keys: unknown keys are passed over in these dialects, but not
+/// where something would then be open that was to be closed.
+pub(crate) fn never_open(table: &Table<'_>, keys: &[&str]) {
+    for key in keys.iter().filter(|key| !table.has(key) && table.has_or_means(key)) {
+        let message = format!("`{key}` is not there, but something like it");
+        table.context().push(
+            Diagnostic::error(Code::MissingKey, table.span, message)
+                .label("what was to be protected would be open")
+                .help("write it as it is suggested, or take it out"),
+        );
     }
 }
 

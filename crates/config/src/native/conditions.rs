@@ -4,7 +4,7 @@ use crate::decode::{Context, Spanned, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Condition, Expected, HostMatch, Property, When};
 use crate::schema::{Kind, Section, now};
-use crate::syntax::{field_name, host_name, host_pattern};
+use crate::syntax::{field_name, host_name, host_pattern, method_name};
 
 use super::routes::regex;
 
@@ -101,7 +101,7 @@ pub(super) fn methods(table: &Table<'_>) -> Vec<String> {
 /// One method. They are case-sensitive (RFC 9110 section 9.1), and all that are registered are in
 /// capitals.
 pub(super) fn method(context: &Context<'_>, text: Spanned<&str>) -> Option<String> {
-    if let Err(reason) = field_name(text.value) {
+    if let Err(reason) = method_name(text.value) {
         context.push(context.bad("methods", text.span, &reason));
         return None;
     }

@@ -17,12 +17,21 @@ const MANAGED: &[&str] = &[
 
 /// Checks a field name: a token (RFC 9110 section 5.6.2).
 pub(crate) fn field_name(name: &str) -> Result<(), String> {
-    if name.is_empty() {
-        return Err("a field name must not be empty".to_owned());
+    token("a field name", name)
+}
+
+/// Checks a method: a token too (RFC 9110 section 9.1).
+pub(crate) fn method_name(name: &str) -> Result<(), String> {
+    token("a method", name)
+}
+
+fn token(what: &str, text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err(format!("{what} must not be empty"));
     }
-    match name.chars().find(|&c| !is_token_char(c)) {
+    match text.chars().find(|&c| !is_token_char(c)) {
         None => Ok(()),
-        Some(c) => Err(format!("a field name must not contain {}", named(c))),
+        Some(c) => Err(format!("{what} must not contain {}", named(c))),
     }
 }
 

@@ -76,7 +76,7 @@ pub(super) fn server(table: &Table<'_>, manager: Option<&Manager>, site: &mut Ta
     for (name, place, cert) in certs {
         let key = keys.iter().find(|(key, ..)| *key == name).map(|(.., key)| key.clone());
         if key.is_none() {
-            let message = format!("`certs` has `{name}`, `keys` has not");
+            let message = format!("`certs` has `{}`, `keys` has not", name.escape_debug());
             context.push(
                 Diagnostic::error(Code::MissingKey, place, message)
                     .label("a certificate without its key"),

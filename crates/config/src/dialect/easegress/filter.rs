@@ -188,6 +188,14 @@ pub(super) fn entry<'n>(node: &'n Node, key: &str) -> Option<&'n Entry> {
     entries.iter().find(|entry| entry.key == key && !matches!(entry.node.value, Value::Null))
 }
 
+/// What an object or filter that is not opened yet is called.
+pub(super) fn name(node: &Node) -> Option<&str> {
+    match &entry(node, "name")?.node.value {
+        Value::String(name) => Some(name),
+        _ => None,
+    }
+}
+
 /// Decodes a filter; `None` if it is of no known kind or has no name, which is reported.
 pub(super) fn decode<'n>(
     context: &'n Context<'n>,

@@ -3,6 +3,7 @@
 use crate::decode::{Context, Spanned, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::dialect::build::{TableNode, boolean, list, number, text};
+use crate::dialect::never_open;
 use crate::schema::{Key, Kind, Section, now};
 use crate::source::Span;
 use crate::tree::Node;
@@ -68,6 +69,7 @@ pub(super) fn translate<'n>(
     site.put("route_order", text("declared", place));
     site.put("mismatch", number(400, place));
     connections(&table, &mut site);
+    never_open(&table, &["https", "caCertBase64", "ipFilter", "clientMaxBodySize"]);
     certificates::server(&table, manager, &mut site);
     if let Some(filter) = table.table("ipFilter") {
         site.put("access", rules::ip_filter(filter));

@@ -10,7 +10,7 @@ use super::copy;
 use super::notes::Note;
 
 const POLICIES: &[&str] =
-    &["roundRobin", "random", "weightedRandom", "ipHash", "headerHash", "cookieHash", "forward"];
+    &["roundRobin", "random", "weightedRandom", "ipHash", "headerHash", "cookieHash"];
 
 /// Statuses that the sticky cookie of Easegress is called by itself.
 const COOKIE: &str = "EG_SESSION";
@@ -20,7 +20,7 @@ pub(super) static LOAD_BALANCE: Section = Section {
     list: false,
     about: "How a server is chosen.",
     keys: &[
-        now("policy", Kind::Choice(POLICIES, &[""]), "roundRobin", ""),
+        now("policy", Kind::Choice(POLICIES, &["", "forward"]), "roundRobin", ""),
         now("headerHashKey", Kind::Text, "", ""),
         now("forwardKey", Kind::Text, "", ""),
         now("stickySession", Kind::Table(&STICKY), "", ""),

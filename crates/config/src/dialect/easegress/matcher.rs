@@ -198,6 +198,10 @@ pub(super) fn methods_and_url(table: &Table<'_>) -> TableNode {
         self::empty(&url);
     }
     url.finish();
+    if let Some(every) = ways.iter().find(|(path, kind, _)| (*path, *kind) == ("/", "starts_with"))
+    {
+        ways = vec![*every];
+    }
     match ways[..] {
         [] => {}
         [(path, kind, span)] => {

@@ -30,6 +30,7 @@ mod rate_limiter;
 mod redirector;
 mod resilience;
 mod rules;
+mod secrets;
 mod validator;
 mod websocket_proxy;
 
@@ -79,19 +80,23 @@ pub(super) struct Object<'n> {
 
 /// What these documents, of all files of the dialect, mean in native TOML.
 pub(crate) fn translate<'n>(context: &'n Context<'n>, documents: &'n [Node]) -> Vec<Node> {
+    documents.iter().for_each(|document| secrets::conceal(context, document));
     let found: Vec<Option<Object<'n>>> =
         documents.iter().map(|document| object(context, document)).collect();
     let incomplete = found.iter().any(|found| found.as_ref().is_none_or(|it| it.name.is_none()));
+    let lost = documents.iter().zip(&found).filter(|(_, found)| found.is_none());
+    let unread: Vec<&str> = lost.filter_map(|(document, _)| filter::name(document)).collect();
     let objects: Vec<Object<'n>> = found.into_iter().flatten().collect();
     names(context, &objects);
     let of_kind = |kind: &'static str| objects.iter().filter(move |object| object.kind == kind);
     let filters: Vec<&Object<'n>> =
         objects.iter().filter(|object| filter::kind(object.kind).is_some()).collect();
+    let beside = pipeline::Alone { filters: &filters, unread: &unread };
     let mut pipelines = Pipelines { all: Vec::new(), incomplete };
     for object in of_kind("Pipeline") {
         let Some((table, name)) = open(context, object, &pipeline::PIPELINE) else { continue };
         let name = name.map_or("pipeline", |name| name.value);
-        pipelines.all.push(pipeline::decode(context, table, name, &filters));
+        pipelines.all.push(pipeline::decode(context, table, name, &beside));
     }
     for object in filters.iter().filter(|object| !object.used.get()) {
         pipelines.all.extend(pipeline::around(context, object));
@@ -206,13 +211,13 @@ fn open<'n>(
 /// The site for the one Pipeline of a configuration without an HTTPServer.
 fn alone<'n>(context: &'n Context<'n>, pipelines: &Pipelines<'n>) -> Option<Node> {
     let pipeline = pipelines.all.first()?;
-    let message = format!("no HTTPServer leads to `{}`", pipeline.name);
+    let message = format!("no HTTPServer leads to `{}`", pipeline.name.escape_debug());
     context.push(
         Diagnostic::warning(Code::Changed, pipeline.place, message)
             .label(format!("every request to {ALONE_LISTEN} gets there, to try it out"))
             .help(format!(
                 "add an object with `kind: HTTPServer`, a `port`, and rules with `backend: {}`",
-                pipeline.name
+                pipeline.name.escape_debug()
             )),
     );
     Some(http_server::around(context, pipeline))
@@ -222,7 +227,7 @@ fn alone<'n>(context: &'n Context<'n>, pipelines: &Pipelines<'n>) -> Option<Node
 fn unused(context: &Context<'_>, pipelines: &Pipelines<'_>, servers: bool) {
     let skip = usize::from(!servers);
     for pipeline in pipelines.all.iter().skip(skip).filter(|pipeline| !pipeline.used.get()) {
-        let message = format!("nothing leads to `{}`", pipeline.name);
+        let message = format!("nothing leads to `{}`", pipeline.name.escape_debug());
         context.push(
             Diagnostic::warning(Code::Unused, pipeline.place, message)
                 .label("never used: no path of an HTTPServer has it as its `backend`"),

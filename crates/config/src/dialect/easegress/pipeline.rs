@@ -138,22 +138,33 @@ impl<'n> Pipelines<'n> {
     }
 }
 
+/// What flows may name beside the filters of their own Pipeline.
+pub(super) struct Alone<'o, 'n> {
+    /// Those that stand in documents of their own.
+    pub(super) filters: &'o [&'o Object<'n>],
+    /// What filters are called that could not be read, which is reported.
+    pub(super) unread: &'o [&'n str],
+}
+
 /// Decodes a pipeline.
 pub(super) fn decode<'n>(
     context: &'n Context<'n>,
     table: Table<'n>,
     name: &'n str,
-    alone: &[&Object<'n>],
+    alone: &Alone<'_, 'n>,
 ) -> Pipeline<'n> {
     let place = table.span;
     let policies = resilience::decode(context, &objects(&table, "resilience"));
     let mut filters: Vec<Filter<'n>> = Vec::new();
+    let mut unread = alone.unread.to_vec();
     for node in objects(&table, "filters") {
-        if let Some(filter) = filter::decode(context, node, name, &policies) {
-            add(context, &mut filters, filter);
+        match filter::decode(context, node, name, &policies) {
+            Some(filter) => add(context, &mut filters, filter),
+            None => unread.extend(filter::name(node)),
         }
     }
-    let flow = flow(context, &table, name, &policies, alone, &mut filters);
+    let alone = Alone { filters: alone.filters, unread: &unread };
+    let flow = flow(context, &table, name, &policies, &alone, &mut filters);
     if let Some(entry) = table.take("data")
         && !entry.node.value.is_off()
     {
@@ -206,7 +217,7 @@ fn add<'n>(context: &Context<'_>, filters: &mut Vec<Filter<'n>>, filter: Filter<
                 .label("stands for the end of the flow"),
         );
     } else if let Some(first) = filters.iter().find(|it| it.name.value == filter.name.value) {
-        let message = format!("two filters are called `{}`", filter.name.value);
+        let message = format!("two filters are called `{}`", filter.name.value.escape_debug());
         context.push(
             Diagnostic::error(Code::DuplicateKey, filter.name.span, message)
                 .label("again")
@@ -223,7 +234,7 @@ fn flow<'n>(
     table: &Table<'n>,
     pipeline: &str,
     policies: &Policies,
-    alone: &[&Object<'n>],
+    alone: &Alone<'_, 'n>,
     filters: &mut Vec<Filter<'n>>,
 ) -> Vec<Step<'n>> {
     let written = table.tables("flow");
@@ -298,7 +309,7 @@ fn index<'n>(
     name: Spanned<&'n str>,
     pipeline: &str,
     policies: &Policies,
-    alone: &[&Object<'n>],
+    alone: &Alone<'_, 'n>,
     filters: &mut Vec<Filter<'n>>,
 ) -> Option<usize> {
     let found = filters.iter().position(|filter| filter.name.value == name.value);
@@ -306,10 +317,13 @@ fn index<'n>(
         return found;
     }
     let same = |object: &&&Object<'n>| object.name.is_some_and(|it| it.value == name.value);
-    if let Some(object) = alone.iter().find(same) {
+    if let Some(object) = alone.filters.iter().find(same) {
         object.used.set(true);
         filters.push(filter::decode(context, object.node, pipeline, policies)?);
         return Some(filters.len() - 1);
+    }
+    if alone.unread.contains(&name.value) {
+        return None; // said enough
     }
     let message = format!("there is no filter `{}`", name.value.escape_debug());
     let error = Diagnostic::error(Code::BadValue, name.span, message)
@@ -319,7 +333,7 @@ fn index<'n>(
         None if filters.is_empty() => error.help("add `filters:`, with `name` and `kind` of each"),
         None => {
             let names: Vec<String> =
-                filters.iter().map(|filter| format!("`{}`", filter.name.value)).collect();
+                filters.iter().map(|it| format!("`{}`", it.name.value.escape_debug())).collect();
             error.help(format!("there are {}", names.join(", ")))
         }
     });
@@ -350,7 +364,7 @@ fn jump<'n>(
     match (later.next(), later.next()) {
         (Some((to, _)), None) => Some(jump(Some(to))),
         (Some((_, first)), Some((_, second))) => {
-            let message = format!("two steps are called `{}`", target.value);
+            let message = format!("two steps are called `{}`", target.value.escape_debug());
             context.push(
                 error(message)
                     .label("which of them?")
@@ -439,7 +453,8 @@ fn unused(context: &Context<'_>, filters: &[Filter<'_>], steps: &[Step<'_>], who
     }
     for (index, filter) in filters.iter().enumerate() {
         if steps.iter().all(|step| step.filter != Some(index)) {
-            let message = format!("the filter `{}` is not in the flow", filter.name.value);
+            let message =
+                format!("the filter `{}` is not in the flow", filter.name.value.escape_debug());
             context.push(
                 Diagnostic::warning(Code::Unused, filter.name.span, message).label("never used"),
             );

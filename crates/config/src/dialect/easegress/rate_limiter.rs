@@ -60,7 +60,7 @@ pub(super) fn decode(table: &Table<'_>, _: &Site<'_>) -> Part {
         policy.finish();
         let Some(name) = name else { continue };
         if let Some((first, _)) = policies.iter().find(|(other, _)| other.value == name.value) {
-            let message = format!("two policies are called `{}`", name.value);
+            let message = format!("two policies are called `{}`", name.value.escape_debug());
             context.push(
                 Diagnostic::error(Code::DuplicateKey, name.span, message)
                     .label("again")

@@ -3,6 +3,7 @@
 use crate::decode::{Context, Spanned, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::dialect::build::{TableNode, boolean, list, text, texts};
+use crate::dialect::never_open;
 use crate::pattern;
 use crate::schema::{Kind, Section, now};
 use crate::source::Span;
@@ -113,6 +114,7 @@ impl Base {
 
 /// Decodes a rule: one [`Path`] for each of its paths, in order.
 pub(super) fn decode<'n>(rule: Table<'n>, body: &BodySize) -> Vec<Path<'n>> {
+    never_open(&rule, &["ipFilter"]);
     let hosts = hosts(&rule);
     let filter = rule.table("ipFilter").map(ip_filter);
     if !rule.has_or_means("paths") {
@@ -206,6 +208,7 @@ pub(super) fn regexp(context: &Context<'_>, key: &str, text: Spanned<&str>) -> O
 }
 
 fn path<'n>(table: Table<'n>, hosts: &Hosts, filter: Option<&Node>, body: &BodySize) -> Path<'n> {
+    never_open(&table, &["ipFilter", "methods", "headers", "queries", "clientMaxBodySize"]);
     let place = table.span;
     let mut matchers = TableNode::at(place);
     for (key, found) in [("hosts", &hosts.names), ("hosts_regex", &hosts.patterns)] {
@@ -391,6 +394,7 @@ fn variable(context: &Context<'_>, entry: &Entry) {
 /// In Easegress an address in both lists has the default; here the more exact entry decides.
 pub(super) fn ip_filter(table: Table<'_>) -> Node {
     let place = table.span;
+    never_open(&table, &["blockByDefault", "allowIPs", "blockIPs"]);
     let block = table.boolean("blockByDefault").unwrap_or(false);
     let mut access = TableNode::at(place);
     let mut only = false;

@@ -4,6 +4,7 @@
 use crate::decode::{Context, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::dialect::build::{TableNode, list, text};
+use crate::dialect::never_open;
 use crate::schema::{Kind, Section, now};
 use crate::tree::{Node, Value};
 
@@ -64,6 +65,7 @@ const USER_FIELD: &str = "X-AUTH-USER";
 pub(super) fn decode(table: &Table<'_>, _: &Site<'_>) -> Part {
     let context = table.context();
     let mut route = TableNode::at(table.span);
+    never_open(table, &["headers", "jwt", "basicAuth", "signature", "oauth2"]);
     let mut any = false;
     for (key, found) in
         [("headers", headers(table)), ("jwt", jwt(table)), ("basicAuth", basic(table))]
