@@ -206,7 +206,8 @@ fn a_query_with_a_token_is_not_logged_whatever_comes_of_it() {
         "on_result = { denied = \"other\" }\n".to_owned(),
         format!("[[sites.routes]]\nname = \"other\"\nstatus = 200\n{denied}\nauth = {auth}\n"),
     ];
-    let ravelin = Ravelin::start(&site_with("", &[&origin.url()], &routes.concat()));
+    let toml = site_with("", &[&origin.url()], &routes.concat());
+    let ravelin = Ravelin::start(&toml.replace("path = \"/\"", "path = \"/free\""));
     let ask = |method: &str, path: &str| {
         let lines = "Host: example.com\r\nContent-Length: 2\r\n";
         ravelin.ask(format!("{method} {path}?token=abc.def HTTP/1.1\r\n{lines}\r\nab"))
@@ -218,6 +219,7 @@ fn a_query_with_a_token_is_not_logged_whatever_comes_of_it() {
         ("POST", "/small", 413),
         ("POST", "/got", 405),
         ("GET", "/passed", 403),
+        ("GET", "/nothing", 404),
         ("GET", "/small/%zz", 400),
     ] {
         ask(method, path).expect(status);
