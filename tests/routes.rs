@@ -265,7 +265,7 @@ fn cve_2026_40912_no_rewriting_leads_out_of_where_the_upstreams_paths_begin() {
         "path = \"/files\"\nmatch = \"starts_with\"\nstrip_prefix = true",
         "path = \"/t\"\nrewrite = [{ trim_prefix = \"/t/a\" }]",
         "path = \"/p\"\nrewrite = [{ replace_prefix = \"/p/a\", with = \"/b/\" }]",
-        "path = \"/r\"\nrewrite = [{ regex = '^/r/([^/]*)/(.*)$', with = '/$1./$2' }]",
+        "path = \"/r\"\nrewrite = [{ regex = '^/r/x([^/]*)/', with = '/.$1/' }]",
         // What is hidden comes out by taking one layer of encoding off.
         "path = \"/e\"\nrewrite = [{ regex = '%25', with = '%' }]",
         "name = \"else\"\npath = \"/pub\"\nstrip_prefix = true",
@@ -294,9 +294,9 @@ fn cve_2026_40912_no_rewriting_leads_out_of_where_the_upstreams_paths_begin() {
         "/files./x",
         "/t/a../adm",
         "/p/a../adm",
-        "/r/./../adm",
-        "/r/a%2e/../r/./x/adm",
-        "/r/.%2fadm",
+        "/r/x./adm",
+        "/r/x%2e/adm",
+        "/r/x.%2fadm",
         "/e/%252e%252e/adm",
         "/e/%25",
     ] {
@@ -305,7 +305,7 @@ fn cve_2026_40912_no_rewriting_leads_out_of_where_the_upstreams_paths_begin() {
         // Of what there is no rewriting for, the canonical path may be another one of no route.
         assert!(matches!(status, 400 | 404), "{target}: {status}");
     }
-    for target in ["/files../private/s.txt", "/t/a../adm", "/p/a../adm", "/e/%252e%252e/adm"] {
+    for target in ["/files../private/s.txt", "/t/a../adm", "/p/a../adm", "/r/x./adm"] {
         let mut client = ravelin.client();
         client.get(target).expect(400);
         ravelin.stdout.line_with(&[&format!("\"{target}\""), "\"status\":400", "\"malformed\""]);
