@@ -21,6 +21,7 @@ mod convert;
 mod decode;
 mod dialect;
 mod native;
+mod prefixes;
 mod render;
 mod syntax;
 mod tree;

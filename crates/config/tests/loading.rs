@@ -176,6 +176,43 @@ fn a_thousand_sites_with_ten_routes_load_in_linear_time() {
     assert_eq!(loaded.model.map(|model| model.sites.len()), Some(1000));
 }
 
+/// So many that what looks at all others for each of them takes minutes.
+const MANY: usize = 20_000;
+
+#[test]
+fn twenty_thousand_routes_of_one_site_load_in_linear_time() {
+    for order in ["longest", "declared"] {
+        let mut text = format!(
+            "[[sites]]\nname = \"s\"\nhostname = \"s\"\nport = 80\nroute_order = \"{order}\"\n\
+             [sites.proxy]\nenabled = true\n"
+        );
+        for number in 0..MANY {
+            text += &format!(
+                "[[sites.proxy.upstreams]]\nname = \"u{number}\"\nurl = \"http://u:{}\"\n\
+                 [[sites.proxy.routes]]\nname = \"r{number}\"\npath = \"/r{number}/\"\nupstream = \"u{number}\"\n",
+                1 + number
+            );
+        }
+        let loaded = one(&text);
+        assert_eq!(loaded.diagnostics, []);
+        assert_eq!(loaded.model.map(|model| model.sites[0].routes.len()), Some(MANY));
+    }
+}
+
+#[test]
+fn twenty_thousand_entries_of_pyserve_load_in_linear_time() {
+    let mut text = "server:\n  reverse_proxy:\n".to_owned();
+    for number in 0..MANY {
+        let port = 1 + number;
+        text += &format!("  - {{path: /r{number}/, host: b.example, port: {port}}}\n");
+    }
+    let loaded = load(&[(PathBuf::from("site.yaml"), text)], &Options::default());
+    assert_eq!(loaded.errors(), 0, "{}", loaded.render(false));
+    let model = loaded.model.unwrap();
+    assert!(model.sites[0].routes.len() >= MANY);
+    assert_eq!(model.sites[0].proxy.as_ref().map(|proxy| proxy.pools.len()), Some(MANY));
+}
+
 /// Loads a text and renders what was found in every way.
 fn survives(text: &[u8]) {
     let loaded = one(text);

@@ -41,10 +41,14 @@ pub struct JwtAuth {
     pub algorithms: Vec<JwtAlgorithm>,
     /// What signatures are checked with.
     pub keys: JwtKeys,
+    /// A secret shorter than the hash is taken (against RFC 7518 §3.2). Default false.
+    pub short_secret: bool,
     /// The issuers that are taken; empty: any.
     pub issuer: Vec<String>,
-    /// The token has to be for one of these; empty: for anybody, but not for somebody else.
+    /// The token has to be for one of these; empty: for nobody in particular.
     pub audience: Vec<String>,
+    /// It may be for anybody instead. Default false.
+    pub any_audience: bool,
     /// By how much clocks may differ. Default 60 s.
     pub leeway: Duration,
     /// A token without the time it expires is taken. Default false.

@@ -94,15 +94,18 @@ impl Route {
         }
     }
 
-    /// Some of its requests go to the pool of this index.
-    pub fn leads_to(&self, pool: usize) -> bool {
-        self.action == RouteAction::Upstream(pool)
-            || self.split.iter().chain(&self.mirror).any(|split| split.pool == pool)
+    /// The pools that some of its requests go to, by index.
+    pub fn pools(&self) -> impl Iterator<Item = usize> {
+        let action = match self.action {
+            RouteAction::Upstream(pool) => Some(pool),
+            _ => None,
+        };
+        action.into_iter().chain(self.split.iter().chain(&self.mirror).map(|split| split.pool))
     }
 }
 
 /// Paths that a route takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PathMatch {
     /// What begins with these whole segments: `/api` takes `/api` and `/api/x`, not `/apix`; `/api/`
     /// takes what starts with it.

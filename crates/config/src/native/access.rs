@@ -10,6 +10,7 @@ use crate::model::Access;
 use crate::schema::{Key, Kind, Section, now};
 use crate::source::Span;
 use crate::syntax::network;
+use crate::tree::{Entry, Value};
 
 use super::ssl::needed_file;
 
@@ -32,7 +33,7 @@ const KEYS: &[Key] = &[
         "allow",
         Kind::Texts,
         "[]",
-        "Addresses and networks (`\"10.0.0.0/8\"`, `\"2001:db8::/32\"`) that may come in. Of all networks that an address is in, the smallest counts. `::/0` has no IPv4 address in it.",
+        "Addresses and networks (`\"10.0.0.0/8\"`, `\"2001:db8::/32\"`) that may come in; an empty list admits nobody. Of all networks that an address is in, the smallest counts. `::/0` has no IPv4 address in it.",
     ),
     now(
         "deny",
@@ -65,7 +66,8 @@ fn one(table: Table<'_>) -> Access {
     let why = "nobody knows who may come in without it";
     let allow_file = needed_file(&table, "allow_file", true, why);
     let deny_file = needed_file(&table, "deny_file", true, why);
-    let allows = table.has("allow_file") || !allow.is_empty();
+    // An empty list admits nobody.
+    let allows = table.has("allow_file") || table.has("allow");
     let denies = table.has("deny_file") || !deny.is_empty();
     let default = table.choice("default");
     let others = match default {
@@ -74,7 +76,12 @@ fn one(table: Table<'_>) -> Access {
     };
     // What could not be read is reported for that alone.
     if default.is_some() || !table.has("default") {
-        pointless(&table, allows, denies, others);
+        match table.peek("allow") {
+            Some(list) if allow.is_empty() && !table.has("allow_file") && is_empty(list) => {
+                for_nobody(&table, list, default, denies, others);
+            }
+            _ => pointless(&table, allows, denies, others),
+        }
     }
     undecided(&table, &allow, &deny);
     table.finish();
@@ -100,6 +107,28 @@ pub(super) fn networks(table: &Table<'_>, name: &'static str) -> Vec<(IpNet, Spa
         }
     }
     found
+}
+
+fn is_empty(list: &Entry) -> bool {
+    matches!(&list.node.value, Value::Array(items) if items.is_empty())
+}
+
+/// Says what an empty list comes to, unless `default` says the same.
+fn for_nobody(table: &Table<'_>, list: &Entry, default: Option<&str>, denies: bool, others: bool) {
+    let (message, label) = match (default, others) {
+        (Some("deny"), _) => return,
+        (_, false) => ("admits nobody", "an empty list has nobody in it"),
+        (Some(_), true) if !denies => ("admits everybody", "this empty list changes nothing"),
+        (_, true) => ("admits whom `deny` does not name", "this empty list changes nothing"),
+    };
+    let message = format!("`{}` {message}", table.section().header());
+    let warning = Diagnostic::warning(Code::Unused, list.key_span, message).label(label);
+    table.context().push(match default {
+        Some(_) => warning,
+        None => warning.help(
+            "name who may come in, or write `default`: what holds for addresses that are in neither list",
+        ),
+    });
 }
 
 /// Says that lists change nothing.

@@ -8,18 +8,23 @@ use std::time::Duration;
 use crate::decode::{Context, Spanned, Table, nearest};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{
-    Auth, BasicAuth, ClaimValue, FieldAuth, FieldRule, JwtAlgorithm, JwtAuth, JwtKeyKind, JwtKeys,
-    SecretBytes, SecretEncoding, TokenSource,
+    Auth, BasicAuth, ClaimValue, FieldAuth, FieldRule, JwtAlgorithm, JwtAuth, JwtKeys, TokenSource,
 };
 use crate::password::PasswordHash;
 use crate::pattern;
 use crate::schema::{Key, Kind, Section, now};
 use crate::source::Span;
-use crate::syntax::{authority, field_name, managed_field, quoted};
+use crate::syntax::{field_name, managed_field, quoted};
 use crate::tree::{Entry, Node, Value};
 
 use super::balancing::cookie_name;
 use super::ssl::needed_file;
+
+mod beside;
+mod keys;
+
+pub(super) use beside::{Asked, SetFields};
+use keys::keys;
 
 const TYPES: &[&str] = &["basic", "jwt", "header"];
 
@@ -42,6 +47,7 @@ const OF_JWT: &[&str] = &[
     "secret",
     "secret_file",
     "secret_encoding",
+    "allow_short_secret",
     "public_key",
     "public_key_file",
     "jwks_file",
@@ -57,10 +63,6 @@ const OF_JWT: &[&str] = &[
     "claims_to_headers",
 ];
 const OF_HEADER: &[&str] = &["fields"];
-
-/// The keys that say what signatures are checked with.
-const KEY_SOURCES: &[&str] =
-    &["secret", "secret_file", "public_key", "public_key_file", "jwks_file", "jwks_url"];
 
 pub(super) static AUTH: Section = Section {
     path: "sites.auth",
@@ -131,6 +133,12 @@ const KEYS: &[Key] = &[
         "\"text\"",
         "JWT: how the secret is written.",
     ),
+    now(
+        "allow_short_secret",
+        Kind::Bool,
+        "false",
+        "JWT: take a secret that is shorter than the hash, against RFC 7518 section 3.2. Whoever has one token can try out at home which secret it is signed with, and a short one is found.",
+    ),
     now("public_key", Kind::Text, "none", "JWT: a public key or certificate in PEM."),
     now(
         "public_key_file",
@@ -162,7 +170,7 @@ const KEYS: &[Key] = &[
         "audience",
         Kind::TextOrTexts,
         "none",
-        "JWT: what has to be in `aud`, or one of these. Without it a token that names an audience is refused.",
+        "JWT: what has to be in `aud`, or one of these. Without it a token that names an audience is refused; `\"*\"` takes tokens for anybody.",
     ),
     now(
         "leeway",
@@ -204,7 +212,9 @@ const KEYS: &[Key] = &[
 
 /// Decodes what stands under `auth` in a site's or a route's table.
 pub(super) fn decode(table: &Table<'_>) -> Vec<Auth> {
-    table.tables("auth").into_iter().filter_map(one).collect()
+    let auth = table.tables("auth").into_iter().filter_map(one).collect();
+    Asked::of(table).report(table.context());
+    auth
 }
 
 fn one(table: Table<'_>) -> Option<Auth> {
@@ -336,15 +346,44 @@ fn told_field(table: &Table<'_>, key: &'static str) -> Option<String> {
     may_be_told(table.context(), text).then(|| text.value.to_owned())
 }
 
+/// Fields that have another meaning.
+const TAKEN: &[&str] = &["host", "authorization", "cookie", "expect", "date", "origin"];
+
+/// Fields that Ravelin writes itself, about the connection and the client's certificate.
+const WRITTEN: &[&str] = &[
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-ssl-client-verify",
+    "x-ssl-client-s-dn",
+    "x-ssl-client-i-dn",
+    "x-ssl-client-serial",
+    "x-ssl-client-sha256",
+    "client-cert",
+    "client-cert-chain",
+];
+
+/// The name of a field as gateways further on may read it, for which `-` and `_` are the same.
+fn canonical(name: &str) -> String {
+    name.to_ascii_lowercase().replace('_', "-")
+}
+
 fn may_be_told(context: &Context<'_>, name: Spanned<&str>) -> bool {
-    const TAKEN: &[&str] = &["host", "authorization", "cookie", "expect", "date"];
+    let canonical = canonical(name.value);
     let reason = match field_name(name.value) {
         Err(reason) => reason,
-        Ok(()) if managed_field(name.value) => {
+        Ok(()) if managed_field(&canonical) => {
             "it says how one connection or message is framed".to_owned()
         }
-        Ok(()) if TAKEN.iter().any(|taken| taken.eq_ignore_ascii_case(name.value)) => {
+        Ok(()) if TAKEN.contains(&canonical.as_str()) => {
             "this field has another meaning".to_owned()
+        }
+        Ok(()) if WRITTEN.contains(&canonical.as_str()) => {
+            "Ravelin writes this field itself, about something else".to_owned()
         }
         Ok(()) => return true,
     };
@@ -355,15 +394,21 @@ fn may_be_told(context: &Context<'_>, name: Spanned<&str>) -> bool {
 
 fn jwt(table: &Table<'_>, realm: String, strip: bool) -> Option<JwtAuth> {
     let algorithms = algorithms(table);
-    let keys = keys(table, algorithms.as_deref());
+    let short_secret = table.boolean("allow_short_secret").unwrap_or(false);
+    let keys = keys(table, algorithms.as_deref(), short_secret);
+    let mut audience = strings(table, "audience");
+    let any_audience = any(table, "audience", &audience);
+    audience.retain(|name| name != "*");
     let required =
         table.take("required_claims").map(|entry| required_claims(table.context(), entry));
     let jwt = JwtAuth {
         realm,
         algorithms: Vec::new(),
         keys: JwtKeys::PublicKey(String::new()),
+        short_secret,
         issuer: strings(table, "issuer"),
-        audience: strings(table, "audience"),
+        any_audience,
+        audience,
         leeway: leeway(table),
         expiry_optional: table.choice("expiry") == Some("optional"),
         from: source(table),
@@ -411,175 +456,6 @@ fn is_none_algorithm(item: &Node) -> bool {
     matches!(&item.value, Value::String(text) if text.eq_ignore_ascii_case("none"))
 }
 
-/// What signatures are checked with: exactly one thing, and fit for the algorithms.
-fn keys(table: &Table<'_>, algorithms: Option<&[JwtAlgorithm]>) -> Option<JwtKeys> {
-    let context = table.context();
-    let written: Vec<&Entry> = KEY_SOURCES.iter().filter_map(|key| table.peek(key)).collect();
-    if let [first, second, ..] = written[..] {
-        let message = format!("`{}` and `{}` are both set", first.key, second.key);
-        context.push(
-            Diagnostic::error(Code::Conflict, second.key_span, message)
-                .label("one of them is enough")
-                .also(first.key_span, "the other one")
-                .help("several keys go into one `jwks_file`"),
-        );
-    }
-    let encoding = match table.choice("secret_encoding") {
-        Some("hex") => SecretEncoding::Hex,
-        Some("base64") => SecretEncoding::Base64,
-        _ => SecretEncoding::Text,
-    };
-    let secret = table.text("secret").and_then(|text| secret(context, text, encoding, algorithms));
-    let why = "without it nobody could be let in";
-    let secret_file = needed_file(table, "secret_file", true, why);
-    let public_key = table.text("public_key");
-    let public_key_file = needed_file(table, "public_key_file", true, why);
-    let jwks_file = needed_file(table, "jwks_file", true, why);
-    let url = table.text("jwks_url").and_then(|text| key_set_url(context, text));
-    let refresh = table.duration("refresh").unwrap_or(Duration::from_secs(600));
-    let ca_file = needed_file(table, "jwks_ca_file", true, "the key set could not be fetched");
-    needs(table, "secret_encoding", &["secret", "secret_file"]);
-    needs(table, "refresh", &["jwks_url"]);
-    needs(table, "jwks_ca_file", &["jwks_url"]);
-    if let (Some(source), Some(algorithms)) = (written.first(), algorithms) {
-        fitting(table, source, algorithms);
-    }
-    if written.is_empty() {
-        // A key that probably means one of them is reported as unknown.
-        if !KEY_SOURCES.iter().any(|key| table.has_or_means(key)) {
-            context.push(
-                Diagnostic::error(Code::MissingKey, table.span, "`type = \"jwt\"` needs a key")
-                    .label("no signature could be checked")
-                    .help(
-                        "name one of `jwks_url`, `jwks_file`, `public_key_file`, `public_key`, \
-                         `secret_file` and `secret`",
-                    ),
-            );
-        }
-        return None;
-    }
-    secret
-        .map(JwtKeys::Secret)
-        .or(secret_file.map(|file| JwtKeys::SecretFile(file, encoding)))
-        .or(public_key.map(|text| JwtKeys::PublicKey(text.value.to_owned())))
-        .or(public_key_file.map(JwtKeys::PublicKeyFile))
-        .or(jwks_file.map(JwtKeys::JwksFile))
-        .or(url.map(|url| JwtKeys::JwksUrl { url, ca_file, refresh }))
-}
-
-fn secret(
-    context: &Context<'_>,
-    text: Spanned<&str>,
-    encoding: SecretEncoding,
-    algorithms: Option<&[JwtAlgorithm]>,
-) -> Option<SecretBytes> {
-    let wrong =
-        |label: String| {
-            let message = "`secret` cannot be used";
-            context.push(Diagnostic::error(Code::BadValue, text.span, message).label(label).help(
-                "`openssl rand -base64 64` makes one; say `secret_encoding = \"base64\"` then",
-            ));
-        };
-    let secret = match encoding.decode(text.value.as_bytes()) {
-        Ok(secret) => secret,
-        Err(reason) => {
-            wrong(reason.to_owned());
-            return None;
-        }
-    };
-    let longest = algorithms?.iter().max_by_key(|algorithm| algorithm.secret_min())?;
-    let (least, has) = (longest.secret_min(), secret.0.len());
-    if has < least {
-        let name = longest.name();
-        wrong(format!("{has} bytes can be guessed; {name} needs at least {least} (RFC 7518)"));
-        return None;
-    }
-    Some(secret)
-}
-
-/// Reports a key that has no meaning without one of others.
-fn needs(table: &Table<'_>, name: &'static str, others: &[&'static str]) {
-    let Some(entry) = table.peek(name) else { return };
-    if !others.iter().any(|other| table.has_or_means(other)) {
-        let message = format!("`{name}` is for `{}`", others.join("` and `"));
-        table.context().push(
-            Diagnostic::warning(Code::Unused, entry.key_span, message).label("has no meaning here"),
-        );
-    }
-}
-
-/// Reports algorithms that the keys cannot be for. A public key that is taken for the secret of an HMAC
-/// lets everybody in who knows it, and everybody does.
-fn fitting(table: &Table<'_>, source: &Entry, algorithms: &[JwtAlgorithm]) {
-    let Some(entry) = table.peek("algorithms") else { return };
-    let hmac = |algorithm: &&JwtAlgorithm| algorithm.key_kind() == JwtKeyKind::Secret;
-    let (wrong, why) = match source.key.as_str() {
-        "secret" | "secret_file" => {
-            (algorithms.iter().find(|algorithm| !hmac(algorithm)), "is checked with a public key")
-        }
-        "public_key" | "public_key_file" => {
-            let of = algorithms.first().map(|algorithm| algorithm.key_kind());
-            let other = algorithms.iter().find(|algorithm| Some(algorithm.key_kind()) != of);
-            match algorithms.iter().find(hmac) {
-                Some(hmac) => (Some(hmac), "is checked with a secret"),
-                None => (other, "needs another kind of key than the first: use `jwks_file`"),
-            }
-        }
-        "jwks_url" => (algorithms.iter().find(hmac), "needs a secret, and this set is public"),
-        _ => (None, ""),
-    };
-    if let Some(algorithm) = wrong {
-        let name = algorithm.name();
-        let message = format!("`{}` is no key for {name}", source.key);
-        table.context().push(
-            Diagnostic::error(Code::Conflict, entry.node.span, message)
-                .label(format!("{name} {why}"))
-                .also(source.key_span, "the key"),
-        );
-    }
-}
-
-/// The URL of a key set. What comes over plain HTTP anybody on the way can replace.
-fn key_set_url(context: &Context<'_>, text: Spanned<&str>) -> Option<String> {
-    let wrong = |reason: &str| context.push(context.bad("jwks_url", text.span, reason));
-    let Some((scheme, rest)) = text.value.split_once("://") else {
-        wrong("a URL begins with `https://`");
-        return None;
-    };
-    if let Some(c) = text.value.chars().find(|c| !c.is_ascii_graphic() || *c == '#') {
-        wrong(&format!("a URL of a key set must not have `{}`", c.escape_debug()));
-        return None;
-    }
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (host, _) = rest.split_at(end);
-    if let Err(reason) = authority(host, 443) {
-        wrong(&reason.replace("an upstream URL", "a URL"));
-        return None;
-    }
-    let here = ["127.0.0.1", "localhost", "[::1]"].iter().any(|here| {
-        host.strip_prefix(here).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
-    });
-    match scheme.to_ascii_lowercase().as_str() {
-        "https" => {}
-        "http" if here => {}
-        "http" => {
-            let error = context.bad(
-                "jwks_url",
-                text.span,
-                "over plain HTTP anybody on the way can put other keys there",
-            );
-            let instead = quoted(&format!("https://{rest}"));
-            context.push(error.suggest(text.span, instead, "fetch it over TLS"));
-            return None;
-        }
-        _ => {
-            wrong("the scheme of a key set is `https`");
-            return None;
-        }
-    }
-    Some(text.value.to_owned())
-}
-
 /// A string, or a list of strings; none may be empty.
 fn strings(table: &Table<'_>, name: &'static str) -> Vec<String> {
     let context = table.context();
@@ -598,6 +474,19 @@ fn strings(table: &Table<'_>, name: &'static str) -> Vec<String> {
         context.push(context.bad(name, span, "must not be empty; leave the key out to allow any"));
     }
     texts.into_iter().map(|text| text.value.to_owned()).collect()
+}
+
+/// Whether a list takes anything, by `*`.
+fn any(table: &Table<'_>, name: &'static str, texts: &[String]) -> bool {
+    let any = texts.iter().any(|text| text == "*");
+    if let Some(entry) = table.peek(name).filter(|_| any && texts.len() > 1) {
+        let message = format!("`{name}` names others beside `*`");
+        table.context().push(
+            Diagnostic::warning(Code::Unused, entry.node.span, message)
+                .label("`*` takes what they take, and all else"),
+        );
+    }
+    any
 }
 
 fn leeway(table: &Table<'_>) -> Duration {
@@ -707,8 +596,8 @@ fn claims_to_headers(table: &Table<'_>) -> Vec<(String, String)> {
         if !may_be_told(context, name) {
             return None;
         }
-        let lower = name.value.to_ascii_lowercase();
-        if let Some((_, first)) = seen.iter().find(|(other, _)| *other == lower) {
+        let field = canonical(name.value);
+        if let Some((_, first)) = seen.iter().find(|(other, _)| *other == field) {
             let message = format!("`{}` would tell two claims", name.value);
             context.push(
                 Diagnostic::error(Code::Conflict, name.span, message)
@@ -717,7 +606,7 @@ fn claims_to_headers(table: &Table<'_>) -> Vec<(String, String)> {
             );
             return None;
         }
-        seen.push((lower, name.span));
+        seen.push((field, name.span));
         Some((entry.key.clone(), name.value.to_owned()))
     });
     told.collect()

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use crate::decode::{Context, Spanned, Table};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{AllowedOrigins, Cors, CorsRule, Names, OriginPattern};
+use crate::model::{AllowedOrigins, Cors, CorsRule, Names, OriginPattern, Security};
 use crate::schema::{Key, Kind, Section, now};
+use crate::source::Span;
 use crate::syntax::{authority, field_name, quoted};
+use crate::tree::{Entry, Node, Value};
 
 use super::conditions::method;
 
@@ -161,6 +163,15 @@ fn pattern(
                     .suggest(text.span, quoted(&instead), "`*.` stands for whole labels"),
             );
         }
+        if is_open_ended(before, behind) && !before.ends_with("://") {
+            let other = format!("{}.evil.example{behind}", before.trim_end_matches('.'));
+            let message = "this takes in origins of others too";
+            context.push(
+                Diagnostic::warning(Code::Unsafe, text.span, message)
+                    .label(format!("also takes in {other}"))
+                    .help("a `*` stands at the beginning of a host, or in the place of its port"),
+            );
+        }
         return Some(OriginPattern::Between(before.to_owned(), behind.to_owned()));
     }
     let own_port = match scheme {
@@ -174,6 +185,13 @@ fn pattern(
     // Browsers leave it out.
     let rest = rest.strip_suffix(&format!(":{own_port}")).unwrap_or(rest);
     Some(OriginPattern::Exact(format!("{scheme}://{rest}")))
+}
+
+/// Whether the end of a host is left open, so that anybody can have a host that fits.
+fn is_open_ended(before: &str, behind: &str) -> bool {
+    let host = before.split_once("://").map_or(before, |(_, host)| host);
+    let is_port = host.ends_with(':');
+    !is_port && (behind.is_empty() || behind.starts_with(':'))
 }
 
 /// A list of names of which each is checked, or `*` for all.
@@ -209,19 +227,85 @@ fn field(context: &Context<'_>, name: &str, text: Spanned<&str>) -> Option<Strin
 /// Warns of rules that take down what keeps sites apart.
 fn too_open(table: &Table<'_>, cors: &Cors) {
     let Some(entry) = table.peek("allow_credentials").filter(|_| cors.credentials) else { return };
-    let any = cors.origins == AllowedOrigins::Any;
-    let null = OriginPattern::Exact("null".to_owned());
-    let null = matches!(&cors.origins, AllowedOrigins::Only(all) if all.contains(&null));
-    if any || null {
-        let whose = if any { "any origin" } else { "the origin \"null\"" };
-        let message = format!("`allow_credentials` for {whose}");
-        let warning = Diagnostic::warning(Code::Unsafe, entry.key_span, message)
-            .label("any page on the web can read what your users may see");
-        table.context().push(match table.peek("allow_origins") {
-            Some(origins) => warning.also(origins.node.span, "name the origins here"),
-            None => {
-                warning.help("name the origins: `allow_origins = [\"https://app.example.com\"]`")
+    let whose = match &cors.origins {
+        AllowedOrigins::Any => "any origin".to_owned(),
+        AllowedOrigins::Only(all) => match all.iter().find_map(anybodys) {
+            Some(whose) => whose,
+            None => return,
+        },
+        // What `[security]` says is looked at by `inherited`.
+        AllowedOrigins::Inherited => return,
+    };
+    let warning = for_anybody(entry.key_span, &whose);
+    table.context().push(match table.peek("allow_origins") {
+        Some(origins) => warning.also(origins.node.span, "name the origins here"),
+        None => warning.help(NAME_THEM),
+    });
+}
+
+const NAME_THEM: &str = "name the origins: `allow_origins = [\"https://app.example.com\"]`";
+
+fn for_anybody(place: Span, whose: &str) -> Diagnostic {
+    Diagnostic::warning(Code::Unsafe, place, format!("`allow_credentials` for {whose}"))
+        .label("any page on the web can read what your users may see")
+}
+
+/// The same for rules without origins of their own, now that it is known what `[security]` says. Looks at
+/// the sites of these files, and takes nothing.
+pub(super) fn inherited(files: &[Table<'_>], security: &Security) {
+    let whose = match &security.allowed_origins {
+        AllowedOrigins::Inherited | AllowedOrigins::Any => Some("any origin".to_owned()),
+        AllowedOrigins::Only(all) => all.iter().find_map(anybodys),
+    };
+    let Some(whose) = whose else { return };
+    for file in files {
+        let Some(sites) = file.peek("sites") else { continue };
+        for site in items(&sites.node) {
+            let proxy = get(site, &["proxy"]);
+            let routes = [Some(site), proxy.map(|proxy| &proxy.node)]
+                .into_iter()
+                .flatten()
+                .filter_map(|parent| get(parent, &["routes"]))
+                .flat_map(|routes| items(&routes.node));
+            for guarded in std::iter::once(site).chain(routes) {
+                if let Some(place) = anybody_with_credentials(guarded) {
+                    file.context().push(for_anybody(place, &whose).help(NAME_THEM));
+                }
             }
-        });
+        }
+    }
+}
+
+/// Where the rules of a site or a route allow credentials and name no origins.
+fn anybody_with_credentials(guarded: &Node) -> Option<Span> {
+    let rules = &get(guarded, &["access_control", "cors"])?.node;
+    let is = |entry: &Entry, on: bool| matches!(entry.node.value, Value::Bool(own) if own == on);
+    let credentials = get(rules, &["allow_credentials", "credentials"])?;
+    let off = get(rules, &["enabled"]).is_some_and(|entry| is(entry, false));
+    let origins = get(rules, &["allow_origins", "allowed_origins", "origins"]);
+    (is(credentials, true) && !off && origins.is_none()).then_some(credentials.key_span)
+}
+
+fn get<'n>(table: &'n Node, keys: &[&str]) -> Option<&'n Entry> {
+    let Value::Table(entries) = &table.value else { return None };
+    entries.iter().find(|entry| keys.contains(&entry.key.as_str()))
+}
+
+fn items(list: &Node) -> &[Node] {
+    match &list.value {
+        Value::Array(items) => items,
+        _ => &[],
+    }
+}
+
+/// The origins of a pattern, if anybody can have one of them.
+fn anybodys(pattern: &OriginPattern) -> Option<String> {
+    match pattern {
+        OriginPattern::Exact(origin) => {
+            (origin == "null").then(|| "the origin \"null\"".to_owned())
+        }
+        OriginPattern::Between(before, behind) => {
+            is_open_ended(before, behind).then(|| format!("any origin like \"{before}*{behind}\""))
+        }
     }
 }

@@ -88,6 +88,8 @@ pub(crate) fn decode<'n>(context: &'n Context<'n>, roots: &'n [Node]) -> Option<
         security: security::decode(once(&tables, "security")),
         limits: limits::decode(once(&tables, "limits")),
     };
+    cors::inherited(&tables, &model.security);
+    security::around_guards(&tables, &model);
     tables.into_iter().for_each(Table::finish);
     if let Some(place) = announced.filter(|_| model.security.trusted_proxies.is_empty()) {
         context.push(

@@ -1,8 +1,8 @@
 //! What holds for a pool as a whole: the tables of the proxy, and `[[sites.proxy.pools]]` with tables
 //! that replace them for one pool.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::decode::{Context, Table};
 use crate::diagnostic::{Code, Diagnostic};
@@ -306,7 +306,10 @@ fn without_tls(context: &Context<'_>, pool: &Pool, written: &[Written], tables: 
 
 /// The cookies that pools set under names of the operator's.
 #[derive(Default)]
-struct Cookies(Vec<(String, Sticky, Span)>);
+struct Cookies {
+    /// By name, path and domain: the first pool, and the place of the name.
+    found: HashMap<(String, String, Option<String>), (String, Span)>,
+}
 
 impl Cookies {
     /// Reports a cookie that would take the place of another pool's: browsers keep one for a name,
@@ -314,21 +317,18 @@ impl Cookies {
     fn add(&mut self, context: &Context<'_>, pool: &Pool, tables: &Tables) {
         let kept = tables.balancing.as_ref().and_then(|balancing| balancing.sticky.as_ref());
         let Some((kept, place)) = kept.and_then(|kept| Some((kept, kept.cookie?))) else { return };
-        let name = |sticky: &Sticky| match &sticky.mode {
-            StickyMode::Cookie { name, .. } | StickyMode::ApplicationCookie { name, .. } => {
-                name.clone()
-            }
-            StickyMode::ConsistentHash { .. } => None,
-        };
-        let Some(cookie) = name(&kept.sticky) else { return };
-        let same = self.0.iter().find(|(_, other, _)| {
-            name(other).as_ref() == Some(&cookie)
-                && other.path == kept.sticky.path
-                && other.domain == kept.sticky.domain
-        });
-        let Some((other, _, first)) = same else {
-            self.0.push((pool.name.clone(), kept.sticky.clone(), place));
+        let Sticky { mode, path, domain, .. } = &kept.sticky;
+        let (StickyMode::Cookie { name, .. } | StickyMode::ApplicationCookie { name, .. }) = mode
+        else {
             return;
+        };
+        let Some(name) = name.clone() else { return };
+        let (other, first) = match self.found.entry((name, path.clone(), domain.clone())) {
+            Entry::Occupied(same) => same.into_mut(),
+            Entry::Vacant(free) => {
+                free.insert((pool.name.clone(), place));
+                return;
+            }
         };
         let message = format!("the pools `{other}` and `{}` set the same cookie", pool.name);
         let warning = Diagnostic::warning(Code::Conflict, place, message)
@@ -342,7 +342,7 @@ impl Cookies {
 /// Which queue tables are of use to any pool.
 #[derive(Default)]
 struct Queues {
-    found: Vec<(Span, bool)>,
+    found: BTreeMap<Span, bool>,
 }
 
 impl Queues {
@@ -352,10 +352,7 @@ impl Queues {
         let used = concurrency.max.is_some()
             || concurrency.adaptive
             || pool.upstreams.iter().any(|upstream| upstream.max_conns.is_some());
-        match self.found.iter_mut().find(|(known, _)| *known == place) {
-            Some((_, known)) => *known |= used,
-            None => self.found.push((place, used)),
-        }
+        *self.found.entry(place).or_default() |= used;
     }
 
     fn report(self, context: &Context<'_>) {

@@ -1,10 +1,13 @@
 //! `[sites.proxy]`: pools, balancing and time limits.
 
+use std::collections::HashSet;
+
 use crate::decode::{Context, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Headers, IdleConnections, Proxy, Route, Timeouts, WebSocket};
 use crate::schema::{Kind, Section, now};
 
+use super::auth::{Asked, SetFields};
 use super::upstreams::{self, Pools};
 use super::{
     balancing, breaker, buffering, capacity, health_check, outlier, pools, retry, websocket,
@@ -163,6 +166,7 @@ pub(super) fn decode<'n>(site: &Table<'n>) -> Decoded<'n> {
     let routes = table.tables("routes");
     pools::decode(&table, &mut pools);
     let headers = super::headers::decode(&table);
+    SetFields::of(&table).report_at(context, &Asked::of(site));
     let websocket = websocket::decode(&table).unwrap_or_default();
     let proxy = Proxy {
         buffering: buffering::decode(&table),
@@ -236,8 +240,12 @@ fn complete(table: &Table<'_>, pools: &Pools, routes: &[Route], written: bool) {
 }
 
 fn unused_pools(context: &Context<'_>, pools: &Pools, routes: &[Route]) {
+    if routes.is_empty() {
+        return;
+    }
+    let used: HashSet<usize> = routes.iter().flat_map(Route::pools).collect();
     for (index, (pool, place)) in pools.pools.iter().zip(&pools.places).enumerate() {
-        if !routes.is_empty() && !routes.iter().any(|route| route.leads_to(index)) {
+        if !used.contains(&index) {
             let message = format!("no route leads to the upstream `{}`", pool.name);
             context.push(Diagnostic::warning(Code::Unused, *place, message).label("never used"));
         }

@@ -1,8 +1,8 @@
 //! `[[sites.routes]]` and `[[sites.proxy.routes]]`, which are one list: which requests are taken, and
 //! what becomes of them.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use crate::decode::{Context, Spanned, Table, nearest};
 use crate::diagnostic::{Code, Diagnostic};
@@ -11,10 +11,12 @@ use crate::model::{
     UpstreamHttp, UrlPart, WebSocket,
 };
 use crate::pattern;
+use crate::prefixes::Prefixes;
 use crate::schema::{Kind, Section, now};
 use crate::source::Span;
 use crate::syntax::{authority, path, quoted, request_target};
 
+use super::auth::{Asked, SetFields};
 use super::conditions::{self, host_matches, methods, when};
 use super::upstreams::Pools;
 use super::{access, auth, cors, guards, headers, rate_limit};
@@ -271,6 +273,8 @@ pub(super) struct Site<'t> {
     pub(super) order: RouteOrder,
     /// Its proxy is enabled.
     pub(super) proxies: bool,
+    /// What it asks clients to prove.
+    pub(super) auth: &'t Asked<'t>,
 }
 
 /// Decodes the routes of a site.
@@ -282,7 +286,7 @@ pub(super) fn decode(tables: Vec<Table<'_>>, site: &Site<'_>) -> Vec<Route> {
         drafts.push((draft, place));
     }
     same_paths(&drafts, site.order);
-    let mut routes = connect(drafts);
+    let mut routes = connect(drafts, site.auth);
     // Those of a proxy that is off were only checked.
     if !site.proxies {
         routes.retain(|route| !matches!(route.action, RouteAction::Upstream(_)));
@@ -301,6 +305,8 @@ struct Draft<'n> {
     route: Route,
     name: Option<Spanned<&'n str>>,
     on_result: Vec<(Outcome, Spanned<&'n str>)>,
+    auth: Asked<'n>,
+    set: SetFields<'n>,
 }
 
 fn route<'n>(context: &'n Context<'n>, table: Table<'n>, site: &Site<'_>) -> Option<Draft<'n>> {
@@ -348,8 +354,10 @@ fn route<'n>(context: &'n Context<'n>, table: Table<'n>, site: &Site<'_>) -> Opt
         on_result: Vec::new(),
     };
     let on_result = on_result(&table);
+    let (auth, set) = (Asked::of(&table), SetFields::of(&table));
     table.finish();
-    Some(Draft { context, route: Route { path: path?, action: action?, ..route }, name, on_result })
+    let route = Route { path: path?, action: action?, ..route };
+    Some(Draft { context, route, name, on_result, auth, set })
 }
 
 fn path_match(table: &Table<'_>, has_name: bool) -> Option<PathMatch> {
@@ -633,7 +641,7 @@ fn on_result<'n>(table: &Table<'n>) -> Vec<(Outcome, Spanned<&'n str>)> {
 
 /// Finds the routes that others lead to; each must come later than the one that leads there, so that
 /// no request goes round.
-fn connect(mut drafts: Vec<(Draft<'_>, Span)>) -> Vec<Route> {
+fn connect(mut drafts: Vec<(Draft<'_>, Span)>, site: &Asked<'_>) -> Vec<Route> {
     let mut names: HashMap<&str, (usize, Span)> = HashMap::new();
     for (index, (draft, _)) in drafts.iter().enumerate() {
         let Some(name) = draft.name else { continue };
@@ -650,11 +658,14 @@ fn connect(mut drafts: Vec<(Draft<'_>, Span)>) -> Vec<Route> {
         }
     }
     let mut reached = vec![false; drafts.len()];
+    // Routes that the site's `auth` lets strangers come to.
+    let mut for_strangers = HashSet::new();
     for (index, (draft, _)) in drafts.iter_mut().enumerate() {
         for (outcome, name) in &draft.on_result {
             let target = match (name.value, names.get(name.value)) {
                 ("end", _) => None,
                 (_, Some((target, _))) if *target > index => Some(*target),
+                _ if draft.context.is_full() => continue,
                 (_, found) => {
                     let (message, label) = match found {
                         Some(_) => ("a route leads back", "this route comes before it"),
@@ -675,10 +686,16 @@ fn connect(mut drafts: Vec<(Draft<'_>, Span)>) -> Vec<Route> {
             if let Some(reached) = target.and_then(|target| reached.get_mut(target)) {
                 *reached = true;
             }
+            if *outcome == Outcome::Unauthorized {
+                for_strangers.extend(target);
+            }
             draft.route.on_result.push((*outcome, target));
         }
     }
-    for ((draft, place), reached) in drafts.iter().zip(reached) {
+    for (index, ((draft, place), reached)) in drafts.iter().zip(reached).enumerate() {
+        if !for_strangers.contains(&index) {
+            draft.auth.report_beside(draft.context, site, &draft.set);
+        }
         if draft.route.path == PathMatch::Never && !reached {
             let place = draft.name.map_or(*place, |name| name.span);
             draft.context.push(
@@ -692,26 +709,20 @@ fn connect(mut drafts: Vec<(Draft<'_>, Span)>) -> Vec<Route> {
 
 /// Reports routes that never take a request because one before takes all of theirs.
 fn same_paths(drafts: &[(Draft<'_>, Span)], order: RouteOrder) {
-    let mut seen: Vec<(&PathMatch, Span)> = Vec::new();
-    let mut index: HashMap<&str, Vec<usize>> = HashMap::new();
-    for (draft, place) in drafts {
-        let Draft { context, route, .. } = draft;
-        let text = route.path.text();
-        let same = index.get(text).and_then(|known| {
-            known.iter().filter_map(|at| seen.get(*at)).find(|(path, _)| **path == route.path)
-        });
-        if let Some((_, first)) = same.filter(|_| route.path != PathMatch::Never) {
+    let mut seen: HashMap<&PathMatch, Span> = HashMap::new();
+    for (Draft { context, route, .. }, place) in drafts {
+        if route.path == PathMatch::Never {
+            continue;
+        }
+        if let Some(first) = seen.get(&route.path) {
+            let message = format!("a second route for `{}`", route.path.text());
             context.push(
-                Diagnostic::warning(Code::Unused, *place, format!("a second route for `{text}`"))
+                Diagnostic::warning(Code::Unused, *place, message)
                     .label("never used: the first one takes every request")
                     .also(*first, "the first one"),
             );
-        }
-        let takes_all =
-            route.hosts.is_empty() && route.methods.is_empty() && route.when.conditions.is_empty();
-        if takes_all {
-            index.entry(text).or_default().push(seen.len());
-            seen.push((&route.path, *place));
+        } else if takes_all(route) {
+            seen.insert(&route.path, *place);
         }
     }
     // With routes asked as declared, a shorter prefix hides all that come behind it.
@@ -720,28 +731,30 @@ fn same_paths(drafts: &[(Draft<'_>, Span)], order: RouteOrder) {
     }
 }
 
+/// Whether a route takes every request with a path of its own.
+fn takes_all(route: &Route) -> bool {
+    route.hosts.is_empty() && route.methods.is_empty() && route.when.conditions.is_empty()
+}
+
 fn hidden(drafts: &[(Draft<'_>, Span)]) {
-    for (index, (draft, place)) in drafts.iter().enumerate() {
-        let (Draft { context, route, .. }, PathMatch::Prefix(path)) = (draft, &draft.route.path)
-        else {
-            continue;
-        };
-        let earlier = drafts.iter().take(index).find(|(other, _)| {
-            let other = &other.route;
-            let all = other.hosts.is_empty()
-                && other.methods.is_empty()
-                && other.when.conditions.is_empty();
-            all && other.path != route.path
-                && matches!(&other.path, PathMatch::Prefix(prefix) if path
-                    .strip_prefix(prefix.as_str())
-                    .is_some_and(|rest| prefix.ends_with('/') || rest.starts_with('/')))
+    // By path, the number and the place of the first route that takes all below it.
+    let mut before: Prefixes<(usize, Span)> = Prefixes::default();
+    for (index, (Draft { context, route, .. }, place)) in drafts.iter().enumerate() {
+        let PathMatch::Prefix(path) = &route.path else { continue };
+        let shorter = before.of(path).filter(|(prefix, _)| {
+            let rest = path.get(prefix.len()..).unwrap_or_default();
+            !rest.is_empty() && (prefix.ends_with('/') || rest.starts_with('/'))
         });
+        let earlier = shorter.filter_map(|(_, at)| at.first()).min_by_key(|(index, _)| *index);
         if let Some((_, first)) = earlier {
             context.push(
                 Diagnostic::warning(Code::Unused, *place, format!("no request comes to `{path}`"))
                     .label("never used: routes are asked as declared")
                     .also(*first, "this one takes every request before"),
             );
+        }
+        if takes_all(route) && before.at(path).is_empty() {
+            before.add(path, (index, *place));
         }
     }
 }
@@ -782,6 +795,9 @@ fn wildcard(context: &Context<'_>, text: Spanned<&str>) {
 
 /// Reports the name of a pool that does not exist.
 pub(super) fn unknown_upstream(context: &Context<'_>, name: Spanned<&str>, pools: &Pools) {
+    if context.is_full() {
+        return;
+    }
     let message = format!("no upstream has the name `{}`", name.value.escape_debug());
     let error = Diagnostic::error(Code::UnknownUpstream, name.span, message)
         .label("this site has no `[[sites.proxy.upstreams]]` entry of that name");

@@ -1,9 +1,11 @@
 //! `[security]`: rules for every site.
 
 use crate::decode::Table;
-use crate::model::{AllowedOrigins, Security};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::{AllowedOrigins, Guards, Model, PathMatch, Route, Security};
 use crate::schema::{Kind, Section, now};
 use crate::syntax::network;
+use crate::tree::Value;
 
 use super::{cors, rate_limit};
 
@@ -40,7 +42,7 @@ pub(super) static SECURITY: Section = Section {
             "allow_encoded_slashes",
             Kind::Bool,
             "false",
-            "Let `%2F` and `%5C` through in proxied paths instead of answering 400.",
+            "Let `%2F` and `%5C` through in paths instead of answering 400. They stay as they are, and are no slashes to routes: `/a%2Fb` is not below `/a`, and gets around what the route there asks (`access`, `auth`), though an upstream may take it for `/a/b`. Guard the site then, not the route.",
         ),
         now(
             "allowed_origins",
@@ -86,4 +88,36 @@ pub(super) fn decode(table: Option<Table<'_>>) -> Security {
     }
     table.finish();
     security
+}
+
+/// Warns of encoded slashes that are let through where routes are guarded by their paths: one takes the
+/// request for another route than the upstream takes it for.
+pub(super) fn around_guards(files: &[Table<'_>], model: &Model) {
+    if !model.security.allow_encoded_slashes {
+        return;
+    }
+    let guarded = |route: &&Route| {
+        let Guards { access, auth, .. } = &route.guards;
+        let deep = route.path.text().len() > 1 && route.path != PathMatch::Never;
+        deep && !(access.is_empty() && auth.is_empty())
+    };
+    let Some(route) = model.sites.iter().flat_map(|site| &site.routes).find(guarded) else {
+        return;
+    };
+    let key = files.iter().find_map(|file| match &file.peek("security")?.node.value {
+        Value::Table(entries) => {
+            let key = entries.iter().find(|entry| entry.key == "allow_encoded_slashes")?;
+            Some((file.context(), key.key_span))
+        }
+        _ => None,
+    });
+    let Some((context, place)) = key else { return };
+    let path = route.path.text();
+    context.push(
+        Diagnostic::warning(Code::Unsafe, place, "encoded slashes go around what routes ask")
+            .label(format!(
+                "`%2F` is not the `/` that `{path}` asks for, but may be one to an upstream"
+            ))
+            .help("put `access` and `auth` on the site, or leave this off"),
+    );
 }

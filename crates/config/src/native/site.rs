@@ -208,6 +208,7 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
     };
     let mut tables = std::mem::take(&mut proxy.routes);
     tables.extend(table.tables("routes"));
+    let asked = auth::Asked::of(&table);
     let refers = routes::Site {
         pools: &proxy.pools,
         headers: &proxy.headers,
@@ -215,6 +216,7 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
         files: files.as_ref(),
         order: route_order,
         proxies: proxy.proxy.is_some(),
+        auth: &asked,
     };
     let mut routes = routes::decode(tables, &refers);
     proxy.complete(&table, &mut routes);
@@ -225,9 +227,9 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
         tls: ssl.tls,
         http2_cleartext,
         proxy_protocol: proxy_protocol.is_some(),
+        connections,
         redirect_to_https: redirect_to_https(&table),
         guards: guards::decode(&table),
-        connections,
         files,
         health: table.boolean("health").unwrap_or(true),
         response_headers,

@@ -49,6 +49,7 @@ pub(super) struct Jwt {
     keys: Arc<KeyRing>,
     issuer: Vec<String>,
     audience: Vec<String>,
+    any_audience: bool,
     /// In milliseconds.
     leeway: u64,
     expiry_optional: bool,
@@ -87,11 +88,11 @@ impl Jwt {
     /// # Errors
     /// The keys cannot be used; the text names the file.
     pub(super) fn compile(jwt: &model::JwtAuth, sources: &mut Sources) -> Result<Self, String> {
-        let same = |ring: &&Arc<KeyRing>| ring.is_for(&jwt.keys, &jwt.algorithms);
+        let same = |ring: &&Arc<KeyRing>| ring.is_for(jwt);
         let keys = match sources.keys.iter().find(same) {
             Some(same) => Arc::clone(same),
             None => {
-                let ring = Arc::new(KeyRing::open(&jwt.keys, &jwt.algorithms)?);
+                let ring = Arc::new(KeyRing::open(jwt)?);
                 sources.keys.push(Arc::clone(&ring));
                 ring
             }
@@ -103,6 +104,7 @@ impl Jwt {
             keys,
             issuer: jwt.issuer.clone(),
             audience: jwt.audience.clone(),
+            any_audience: jwt.any_audience,
             leeway: u64::try_from(jwt.leeway.as_millis()).unwrap_or(u64::MAX),
             expiry_optional: jwt.expiry_optional,
             from: match &jwt.from {
@@ -256,6 +258,7 @@ impl Jwt {
         }
         let is_us = |name: &str| self.audience.iter().any(|known| known == name);
         let for_us = match claims.get("aud") {
+            _ if self.any_audience => true,
             None => self.audience.is_empty(),
             Some(Value::String(name)) => is_us(name),
             Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).any(is_us),

@@ -14,7 +14,7 @@ use aws_lc_rs::signature::{self as sig, ParsedPublicKey, RsaPublicKeyComponents}
 use aws_lc_rs::{hmac, rsa};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use config::model::{JwtAlgorithm, JwtKeyKind, JwtKeys, SecretBytes, SecretEncoding};
+use config::model::{JwtAlgorithm, JwtAuth, JwtKeyKind, JwtKeys, SecretBytes, SecretEncoding};
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -39,6 +39,8 @@ const RSA_BITS_MIN: usize = 2048;
 pub struct KeyRing {
     source: KeySource,
     algorithms: Vec<JwtAlgorithm>,
+    /// A secret may be shorter than the hash.
+    short_secret: bool,
     current: ArcSwapOption<KeySet>,
     /// A token names a key that is not there.
     missed: Notify,
@@ -94,16 +96,20 @@ impl KeyRing {
     ///
     /// # Errors
     /// They cannot be read or used.
-    pub(super) fn open(keys: &JwtKeys, algorithms: &[JwtAlgorithm]) -> Result<Self, KeyFault> {
+    pub(super) fn open(jwt: &JwtAuth) -> Result<Self, KeyFault> {
+        let JwtAuth { keys, algorithms, short_secret, .. } = jwt;
         let source = KeySource::of(keys);
         let ring = |current: Option<KeySet>| Self {
             source: source.clone(),
-            algorithms: algorithms.to_vec(),
+            algorithms: algorithms.clone(),
+            short_secret: *short_secret,
             current: ArcSwapOption::new(current.map(Arc::new)),
             missed: Notify::new(),
         };
         match keys {
-            JwtKeys::Secret(secret) => Ok(ring(Some(KeySet::of_secret(secret, algorithms)?))),
+            JwtKeys::Secret(secret) => {
+                Ok(ring(Some(KeySet::of_secret(secret, algorithms, *short_secret)?)))
+            }
             JwtKeys::PublicKey(text) => {
                 let set = KeySet::of_pem(text.as_bytes(), algorithms);
                 Ok(ring(Some(set.map_err(|why| format!("`public_key`: {why}"))?)))
@@ -123,9 +129,12 @@ impl KeyRing {
     }
 
     /// It has the keys for this.
-    pub(super) fn is_for(&self, keys: &JwtKeys, algorithms: &[JwtAlgorithm]) -> bool {
-        let source = KeySource::of(keys);
-        source != KeySource::Configuration && source == self.source && self.algorithms == algorithms
+    pub(super) fn is_for(&self, jwt: &JwtAuth) -> bool {
+        let source = KeySource::of(&jwt.keys);
+        source != KeySource::Configuration
+            && source == self.source
+            && self.algorithms == jwt.algorithms
+            && self.short_secret == jwt.short_secret
     }
 
     /// Reads the file again. Blocks. Returns the number of keys.
@@ -143,7 +152,7 @@ impl KeyRing {
             KeySource::SecretFile(_, encoding) => encoding
                 .decode(&bytes)
                 .map_err(str::to_owned)
-                .and_then(|secret| KeySet::of_secret(&secret, &self.algorithms)),
+                .and_then(|secret| KeySet::of_secret(&secret, &self.algorithms, self.short_secret)),
             KeySource::PemFile(_) => KeySet::of_pem(&bytes, &self.algorithms),
             _ => KeySet::of_jwks(&bytes, &self.algorithms),
         };
@@ -210,8 +219,13 @@ impl KeySet {
         Self { keys, number: next_number() }
     }
 
-    fn of_secret(secret: &SecretBytes, algorithms: &[JwtAlgorithm]) -> Result<Self, KeyFault> {
-        Ok(Self::new(vec![Key { id: None, checks: with_secret(&secret.0, algorithms)? }]))
+    fn of_secret(
+        secret: &SecretBytes,
+        algorithms: &[JwtAlgorithm],
+        short: bool,
+    ) -> Result<Self, KeyFault> {
+        let checks = with_secret(&secret.0, algorithms, short)?;
+        Ok(Self::new(vec![Key { id: None, checks }]))
     }
 
     /// The first public key or certificate of a PEM text.
@@ -306,7 +320,7 @@ impl Key {
             return Ok(None);
         }
         let checks = match kind {
-            JwtKeyKind::Secret => with_secret(&bytes("k")?, &wanted)?,
+            JwtKeyKind::Secret => with_secret(&bytes("k")?, &wanted, false)?,
             JwtKeyKind::Rsa => {
                 let (n, e) = (bytes("n")?, bytes("e")?);
                 let der = RsaPublicKeyComponents { n: &n, e: &e }.as_der();
@@ -341,10 +355,11 @@ impl fmt::Debug for Key {
     }
 }
 
-/// A secret for these algorithms, if it is long enough for all of them.
+/// A secret for these algorithms, if it is long enough for all of them, or `short` and not empty.
 fn with_secret(
     secret: &[u8],
     algorithms: &[JwtAlgorithm],
+    short: bool,
 ) -> Result<Vec<(JwtAlgorithm, Check)>, KeyFault> {
     let mut checks = Vec::new();
     for algorithm in algorithms {
@@ -354,7 +369,7 @@ fn with_secret(
             JwtAlgorithm::Hs512 => hmac::HMAC_SHA512,
             _ => continue,
         };
-        let least = algorithm.secret_min();
+        let least = if short { 1 } else { algorithm.secret_min() };
         if secret.len() < least {
             return Err(format!(
                 "a secret of {} bytes can be guessed; {} needs at least {least} (RFC 7518)",

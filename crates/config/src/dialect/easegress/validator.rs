@@ -3,10 +3,11 @@
 
 use crate::decode::{Context, Table};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::dialect::build::{TableNode, list, text};
+use crate::dialect::build::{TableNode, boolean, list, text};
 use crate::dialect::never_open;
+use crate::model::{JwtAlgorithm, SecretEncoding};
 use crate::schema::{Kind, Section, now};
-use crate::tree::{Node, Value};
+use crate::tree::{Entry, Node, Value};
 
 use super::filter::{Part, Role, Site};
 use super::rules::{escape, regexp, strings};
@@ -143,11 +144,27 @@ fn jwt(table: &Table<'_>) -> Option<TableNode> {
     let mut auth = TableNode::at(place);
     auth.put("type", text("jwt", place));
     jwt.require("algorithm", "HS256");
-    if let Some(algorithm) = jwt.text("algorithm") {
+    let algorithm = jwt.text("algorithm");
+    if let Some(algorithm) = algorithm {
         auth.put("algorithms", list([text(algorithm.value, algorithm.span)], algorithm.span));
     }
     if copy(&jwt, "secret", &mut auth, "secret") {
         auth.put("secret_encoding", text("hex", place));
+        if let (Some(algorithm), Some(Entry { node, .. })) = (algorithm, jwt.peek("secret"))
+            && let Value::String(secret) = &node.value
+            && is_short(algorithm.value, secret)
+        {
+            // The native decoder says what is wrong with it.
+            auth.put("allow_short_secret", boolean(true, node.span));
+            context.push(
+                Diagnostic::note(
+                    Code::Unsafe,
+                    node.span,
+                    "a secret shorter than the hash is taken",
+                )
+                .label("as in Easegress, which takes any"),
+            );
+        }
     }
     if let Some(key) = jwt.text("publicKey").filter(|key| !key.value.is_empty()) {
         match unhex(key.value).and_then(|bytes| String::from_utf8(bytes).ok()) {
@@ -167,10 +184,25 @@ fn jwt(table: &Table<'_>) -> Option<TableNode> {
     if let Some(name) = jwt.text("cookieName").filter(|name| !name.value.is_empty()) {
         auth.put("from", text(format!("cookie:{}", name.value), name.span));
     }
-    // As in Easegress: tokens that do not expire are good.
+    // As in Easegress: tokens that do not expire are good, and so are those for others.
     auth.put("expiry", text("optional", place));
+    auth.put("audience", text("*", place));
+    context.push(
+        Diagnostic::note(Code::Unsafe, place, "tokens are taken, whomever they are for")
+            .label("as in Easegress, which does not look at `aud`")
+            .help("with `audience` in native TOML, those that are for somebody else are refused"),
+    );
     jwt.finish();
     Some(auth)
+}
+
+/// Whether a secret is shorter than the hash of its algorithm.
+fn is_short(algorithm: &str, secret: &str) -> bool {
+    let Some(algorithm) = JwtAlgorithm::named(&algorithm.to_ascii_uppercase()) else {
+        return false;
+    };
+    let bytes = SecretEncoding::Hex.decode(secret.as_bytes());
+    bytes.is_ok_and(|bytes| !bytes.0.is_empty() && bytes.0.len() < algorithm.secret_min())
 }
 
 fn not_hex(context: &Context<'_>, span: crate::source::Span) {

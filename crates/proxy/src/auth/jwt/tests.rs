@@ -394,6 +394,36 @@ fn rfc7519_4_1_3_a_token_is_for_those_it_names() {
 }
 
 #[test]
+fn a_token_for_anybody_is_taken_where_that_is_said() {
+    let jwt = hs256("audience = \"*\"");
+    for claims in [
+        json!({"exp": 10, "aud": "them"}),
+        json!({"exp": 10, "aud": ["a", "b"]}),
+        json!({"exp": 10}),
+    ] {
+        assert_eq!(reason(&jwt, &signed(&claims), 0), "", "{claims}");
+    }
+}
+
+#[test]
+fn rfc7518_3_2_a_short_secret_is_taken_where_that_is_said() {
+    let short = |keys: &str| compile(&format!("algorithms = [\"HS256\"]\n{keys}"));
+    let file = File::new("short", "mysecret");
+    let in_file = format!("secret_file = '{}'\n", file.0.display());
+    let why = short(&in_file).unwrap_err();
+    assert!(why.contains("a secret of 8 bytes can be guessed; HS256 needs at least 32"), "{why}");
+    let good = token(&json!({"alg": "HS256"}), &json!({"exp": 10}), by_secret("mysecret"));
+    for secret in ["secret = \"mysecret\"\n", &in_file] {
+        let jwt = short(&format!("{secret}allow_short_secret = true")).unwrap();
+        assert_eq!(reason(&jwt, &good, 0), "");
+        assert_ne!(reason(&jwt, &signed(&json!({"exp": 10})), 0), "");
+    }
+    let empty = File::new("empty", "\n");
+    let keys = format!("secret_file = '{}'\nallow_short_secret = true", empty.0.display());
+    assert!(short(&keys).is_err());
+}
+
+#[test]
 fn required_claims_need_one_of_their_values() {
     let jwt = hs256(
         "[sites.auth.required_claims]\nrole = \"admin\"\nplan = [\"pro\", 7]\nverified = true\n\
