@@ -91,6 +91,23 @@ fn a_ping_never_comes_inside_a_frame() {
 }
 
 #[test]
+fn a_client_that_cannot_be_pinged_inside_a_frame_is_not_given_up() {
+    let mut pair = Pair::new("ping_interval = \"200ms\"\npong_timeout = \"1s\"");
+    let frame = plain(BINARY, pattern(1000, 2));
+    pair.origin.raw(&frame[..500]);
+    assert_same_bytes(&pair.client.wire.bytes(500).unwrap(), &frame[..500]);
+    // A slow origin, which shows so that it is there. What is tested is time that goes by.
+    for at in 500..530 {
+        std::thread::sleep(Duration::from_millis(100));
+        pair.origin.raw(&frame[at..=at]);
+        assert_eq!(pair.client.wire.bytes(1).unwrap(), &frame[at..=at]);
+    }
+    pair.origin.raw(&frame[530..]);
+    assert_same_bytes(&pair.client.wire.bytes(frame.len() - 530).unwrap(), &frame[530..]);
+    assert_eq!(pair.client.frame().first, PING);
+}
+
+#[test]
 fn a_socket_on_which_no_frame_passes_is_closed_1001() {
     let mut pair = Pair::new("idle_timeout = \"500ms\"");
     pair.talk();

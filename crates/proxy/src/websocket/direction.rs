@@ -40,6 +40,12 @@ pub(super) struct Direction {
     holds_close: bool,
     /// A frame of Ravelin's own, to be written between two frames of the source.
     own: Option<Box<Own>>,
+    /// When the last ping of Ravelin's was written, and how much had been with it.
+    ping_written: Option<(Tick, u64)>,
+    /// How much had been written with the last bytes of the source.
+    frames_end: u64,
+    /// What is to be written finds no room, and nothing is read until it does.
+    is_blocked: bool,
     /// The last such frame.
     close: Option<Box<ControlFrame>>,
     source: Source,
@@ -120,6 +126,9 @@ impl Direction {
             passes_close: false,
             holds_close: false,
             own: None,
+            ping_written: None,
+            frames_end: 0,
+            is_blocked: false,
             close: None,
             source: Source::Open,
             has_left: false,
@@ -139,7 +148,9 @@ impl Direction {
         to: &Carrier,
     ) -> Poll<Event> {
         loop {
-            if let Err(error) = ready!(self.poll_write(cx, to)) {
+            let written = self.poll_write(cx, to);
+            self.is_blocked = written.is_pending();
+            if let Err(error) = ready!(written) {
                 self.lose_sink();
                 return Poll::Ready(Event::SinkLost(Cause::of(&error)));
             }
@@ -207,6 +218,21 @@ impl Direction {
     /// A ping has not been written yet.
     pub(super) fn ping_waits(&self) -> bool {
         self.own.is_some()
+    }
+
+    /// When the last ping was written, and how many bytes had been with it.
+    pub(super) fn ping_written(&self) -> Option<(Tick, u64)> {
+        self.ping_written
+    }
+
+    /// How many bytes had been written with the last ones of the source.
+    pub(super) fn frames_end(&self) -> u64 {
+        self.frames_end
+    }
+
+    /// The sink does not take what is to be written now, and so nothing is read from the source.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_blocked
     }
 
     /// Sends a ping to the sink when there is a place for it.
@@ -325,6 +351,7 @@ impl Direction {
                 let bytes = filled.and_then(|filled| filled.get(..self.passable));
                 let count = written(ready!(to.poll_write(cx, bytes.unwrap_or_default()))?)?;
                 self.written += count as u64;
+                self.frames_end = self.written;
                 self.passable = self.passable.saturating_sub(count);
                 self.skip(count);
                 if self.passes_close && self.passable == 0 {
@@ -363,8 +390,9 @@ impl Direction {
         self.written += count as u64;
         own.written += count;
         if own.written >= own.frame.bytes().len() {
-            if own.closes {
-                self.sink = Sink::Closed;
+            match own.closes {
+                true => self.sink = Sink::Closed,
+                false => self.ping_written = Some((Tick::now(), self.written)),
             }
             self.own = None;
         }

@@ -197,7 +197,7 @@ impl<'a> Tunnel<'a> {
             self.begun = true;
             // Once is enough for the deadline to wake this task.
             let _ = self.connection.deadline.poll_expired(cx);
-            self.look();
+            self.look(client, upstream);
         }
         loop {
             if let Poll::Ready(event) = self.up.poll(cx, client, upstream) {
@@ -222,7 +222,7 @@ impl<'a> Tunnel<'a> {
                 return Poll::Pending;
             }
             match self.stage {
-                Stage::Open => self.look(),
+                Stage::Open => self.look(client, upstream),
                 Stage::Answer(_) | Stage::Left | Stage::Closing => self.late(),
             }
         }
@@ -366,16 +366,11 @@ impl<'a> Tunnel<'a> {
     }
 
     /// Has a look at the times while it is open.
-    fn look(&mut self) {
-        let side = |from_it: &Direction, for_it: &Direction| SideSeen {
-            read: from_it.read(),
-            written: for_it.written(),
-            ping_waits: for_it.ping_waits(),
-        };
+    fn look(&mut self, client: &Carrier, upstream: &Carrier) {
         let seen = Seen {
             passed: self.moved(),
-            client: side(&self.up, &self.down),
-            upstream: side(&self.down, &self.up),
+            client: side_seen(client, &self.up, &self.down),
+            upstream: side_seen(upstream, &self.down, &self.up),
             stopping: self.context().stopping(),
         };
         let Look { ping_client, ping_upstream, close, next } = self.watch.look(Tick::now(), &seen);
@@ -476,6 +471,25 @@ impl<'a> Tunnel<'a> {
     fn upstream_may_talk(&self) -> bool {
         let talks = matches!(self.down.source(), Source::Open | Source::Faulty);
         talks && self.up.sink() == Sink::Closed
+    }
+}
+
+/// What has happened at a side, which `carrier` reaches.
+fn side_seen(carrier: &Carrier, from_it: &Direction, for_it: &Direction) -> SideSeen {
+    let written = for_it.written();
+    let taken = carrier.taken(written);
+    // A stream of a connection with others says only that not all is taken.
+    let is_under_way = |end| taken.is_some_and(|taken| carrier.delimits() || taken < end);
+    let ping = for_it.ping_written();
+    SideSeen {
+        read: from_it.read(),
+        taken: taken.unwrap_or(written),
+        is_unread: from_it.is_blocked(),
+        is_full: for_it.is_blocked(),
+        ping_waits: for_it.ping_waits(),
+        ping_written: ping.map(|(at, _)| at),
+        ping_is_under_way: ping.is_some_and(|(_, end)| is_under_way(end)),
+        frames_are_under_way: is_under_way(for_it.frames_end()),
     }
 }
 

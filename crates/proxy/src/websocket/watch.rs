@@ -1,7 +1,9 @@
 //! When a WebSocket is pinged and when it is closed for its age, its silence or a stop of Ravelin:
 //! decided at a few looks, never for a frame.
 //!
-//! What always holds: no clock and no I/O here; each look says when the next one is due at the latest.
+//! What always holds: no clock and no I/O here; each look says when the next one is due at the latest;
+//! a side is never blamed for a silence that it cannot help, because Ravelin does not read from it or
+//! it has not got the ping yet, as long as it takes anything.
 
 use std::time::Duration;
 
@@ -24,6 +26,8 @@ pub(super) struct Watch {
     /// Bytes of the peers' frames that had passed at the last look, and since when it is so many.
     passed: u64,
     passed_at: Tick,
+    client: Takes,
+    upstream: Takes,
     expires: Option<Tick>,
     drain_window: Duration,
     /// When it is closed because Ravelin stops.
@@ -45,9 +49,23 @@ struct Pings {
 struct Pinged {
     read: u64,
     read_at: Tick,
-    written: u64,
-    /// A ping was made for it then, and it has sent nothing since.
+    /// Its answer to a ping is waited for since then.
     pinged_at: Option<Tick>,
+    /// It had not got all that is before its answer at the last look.
+    was_behind: bool,
+}
+
+/// How far one side has come with what is sent to it.
+#[derive(Debug, Default)]
+struct Takes {
+    taken: u64,
+}
+
+impl Takes {
+    /// It has taken something since the last look.
+    fn goes_on(&mut self, seen: &SideSeen) -> bool {
+        std::mem::replace(&mut self.taken, seen.taken) != seen.taken
+    }
 }
 
 /// What has happened on a WebSocket so far.
@@ -68,10 +86,20 @@ pub(super) struct Seen {
 pub(super) struct SideSeen {
     /// Bytes that came from it.
     pub(super) read: u64,
-    /// Bytes that its system took.
-    pub(super) written: u64,
+    /// A number that changes whenever its system takes something of what is sent to it.
+    pub(super) taken: u64,
+    /// Nothing is read from it now, because the other side does not take what came before.
+    pub(super) is_unread: bool,
+    /// What is to be written for it now finds no room.
+    pub(super) is_full: bool,
     /// A ping for it has not been written yet.
     pub(super) ping_waits: bool,
+    /// When the last ping for it was written.
+    pub(super) ping_written: Option<Tick>,
+    /// Its system has not taken that ping yet.
+    pub(super) ping_is_under_way: bool,
+    /// Its system has not taken all of the other side's frames that were written.
+    pub(super) frames_are_under_way: bool,
 }
 
 /// What a look asks for.
@@ -129,7 +157,7 @@ impl Watch {
             let most = age / 100 * settings.max_age_jitter;
             after(now, age.saturating_sub(share(most, random)))
         });
-        let pinged = || Pinged { read: 0, read_at: now, written: 0, pinged_at: None };
+        let pinged = || Pinged { read: 0, read_at: now, pinged_at: None, was_behind: false };
         let pings = settings.ping_interval.map(|interval| Pings {
             interval,
             timeout: settings.pong_timeout,
@@ -140,6 +168,8 @@ impl Watch {
             idle,
             passed: 0,
             passed_at: now,
+            client: Takes::default(),
+            upstream: Takes::default(),
             expires,
             drain_window: settings.drain_window.unwrap_or(WebSocket::DRAIN_WINDOW),
             drains: None,
@@ -160,7 +190,11 @@ impl Watch {
         if seen.stopping && self.drains.is_none() {
             self.drains = Some(after(now, share(self.drain_window, self.random >> 32)));
         }
-        if self.passed != seen.passed {
+        let client_takes = self.client.goes_on(&seen.client);
+        let upstream_takes = self.upstream.goes_on(&seen.upstream);
+        let frames_arrive = client_takes && seen.client.has_frames_to_take()
+            || upstream_takes && seen.upstream.has_frames_to_take();
+        if self.passed != seen.passed || frames_arrive {
             (self.passed, self.passed_at) = (seen.passed, now);
         }
         for (due, why) in [
@@ -176,15 +210,19 @@ impl Watch {
         }
         look.next = look.next.min((self.idle / IDLE_PARTS).max(Duration::from_millis(1)));
         if let Some(pings) = &mut self.pings {
-            for (side, known, seen, ping) in [
-                (Side::Client, &mut pings.client, seen.client, &mut look.ping_client),
-                (Side::Upstream, &mut pings.upstream, seen.upstream, &mut look.ping_upstream),
+            let (interval, timeout) = (pings.interval, pings.timeout);
+            let client = pings.client.look(now, &seen.client, client_takes, interval, timeout);
+            let upstream =
+                pings.upstream.look(now, &seen.upstream, upstream_takes, interval, timeout);
+            for (side, due, ping) in [
+                (Side::Client, client, &mut look.ping_client),
+                (Side::Upstream, upstream, &mut look.ping_upstream),
             ] {
-                match known.look(now, &seen, pings.interval, pings.timeout) {
+                match due {
                     Due::In(left) => look.next = look.next.min(left),
                     Due::Ping => {
                         *ping = true;
-                        look.next = look.next.min(pings.timeout);
+                        look.next = look.next.min(timeout);
                     }
                     Due::Close => look.close = look.close.or(Some(Why::Silent(side))),
                 }
@@ -200,16 +238,37 @@ enum Due {
     Close,
 }
 
+impl SideSeen {
+    fn has_frames_to_take(&self) -> bool {
+        self.is_full || self.frames_are_under_way
+    }
+}
+
 impl Pinged {
-    fn look(&mut self, now: Tick, seen: &SideSeen, interval: Duration, timeout: Duration) -> Due {
-        if self.read != seen.read {
+    /// `takes` says that the side has taken something since the last look.
+    fn look(
+        &mut self,
+        now: Tick,
+        seen: &SideSeen,
+        takes: bool,
+        interval: Duration,
+        timeout: Duration,
+    ) -> Due {
+        // Its answer may be in what is not read from it.
+        if self.read != seen.read || seen.is_unread {
             (self.read, self.read_at, self.pinged_at) = (seen.read, now, None);
         }
-        // A ping that waits behind a long frame of which the side takes some is not answered yet.
-        if seen.ping_waits && self.written != seen.written {
-            self.pinged_at = Some(now);
+        if let Some(at) = self.pinged_at {
+            let is_behind = seen.is_full || seen.ping_is_under_way;
+            let may_answer = !seen.ping_waits || seen.is_full;
+            // A ping that the other side's unfinished frame keeps waiting cannot be answered, and one
+            // behind bytes of which the side takes some not yet.
+            let since = match may_answer && !(takes && (is_behind || self.was_behind)) {
+                true => seen.ping_written.map_or(at, |written| at.max(written)),
+                false => now,
+            };
+            (self.pinged_at, self.was_behind) = (Some(since), is_behind);
         }
-        self.written = seen.written;
         let part = (interval / PING_PARTS).max(Duration::from_millis(1));
         match self.pinged_at {
             Some(at) => match after(at, timeout).since(now) {
@@ -220,6 +279,7 @@ impl Pinged {
             None => match after(self.read_at, interval).since(now) {
                 Duration::ZERO => {
                     self.pinged_at = Some(now);
+                    self.was_behind = seen.has_frames_to_take();
                     Due::Ping
                 }
                 left => Due::In(left.min(part)),
@@ -333,24 +393,117 @@ mod tests {
         assert_eq!(now, 40_100);
     }
 
-    #[test]
-    fn a_ping_that_waits_behind_a_long_frame_is_not_unanswered() {
+    fn pinging() -> Watch {
         let settings = WebSocket {
             ping_interval: seconds(20),
             pong_timeout: Duration::from_secs(5),
             ..WebSocket::default()
         };
-        let mut watch = watch(settings, HOUR);
-        assert!(watch.look(at(20_000), &Seen::default()).ping_client);
-        let waits = |written| {
-            let client = SideSeen { written, ping_waits: true, ..SideSeen::default() };
-            let upstream = SideSeen { read: written, ..SideSeen::default() };
-            Seen { client, upstream, ..Seen::default() }
+        watch(settings, HOUR)
+    }
+
+    /// The client as `client` says, and an upstream that sends all the time.
+    fn beside(now: u64, client: SideSeen) -> Seen {
+        let upstream = SideSeen { read: now, ..SideSeen::default() };
+        Seen { client, upstream, ..Seen::default() }
+    }
+
+    const SILENT_CLIENT: Option<Why> = Some(Why::Silent(Side::Client));
+
+    #[test]
+    fn a_side_that_takes_what_is_before_a_ping_slowly_is_not_silent() {
+        for (is_full, ping_is_under_way) in [(true, false), (false, true)] {
+            let mut watch = pinging();
+            assert!(watch.look(at(20_000), &beside(1, SideSeen::default())).ping_client);
+            let client = |taken| {
+                let ping_written = Some(at(20_000)).filter(|_| !is_full);
+                SideSeen {
+                    taken,
+                    is_full,
+                    ping_waits: is_full,
+                    ping_written,
+                    ping_is_under_way,
+                    ..SideSeen::default()
+                }
+            };
+            let mut close = |now, taken| watch.look(at(now), &beside(now, client(taken))).close;
+            assert_eq!(close(24_000, 1000), None);
+            assert_eq!(close(28_000, 2000), None);
+            assert_eq!(close(32_999, 2000), None, "it takes nothing since 28 s");
+            assert_eq!(close(33_000, 2000), SILENT_CLIENT);
+        }
+    }
+
+    #[test]
+    fn it_has_its_time_from_when_the_ping_was_written_and_taken() {
+        let mut pinged = pinging();
+        let full = SideSeen { is_full: true, ping_waits: true, ..SideSeen::default() };
+        assert!(pinged.look(at(20_000), &beside(1, full)).ping_client);
+        let late = SideSeen { ping_written: Some(at(23_000)), taken: 9, ..SideSeen::default() };
+        // What was in its way at the last look it has taken since.
+        assert_eq!(pinged.look(at(25_000), &beside(2, late)).close, None);
+        assert_eq!(pinged.look(at(29_999), &beside(3, late)).close, None);
+        assert_eq!(pinged.look(at(30_000), &beside(4, late)).close, SILENT_CLIENT);
+        // A ping that had nothing in its way was taken by a system that lives, not by who is to answer.
+        let mut pinged = pinging();
+        assert!(pinged.look(at(20_000), &beside(1, SideSeen::default())).ping_client);
+        let taken = SideSeen { ping_written: Some(at(20_500)), taken: 10, ..SideSeen::default() };
+        assert_eq!(pinged.look(at(25_000), &beside(2, taken)).close, None);
+        let more = SideSeen { taken: 90, ..taken };
+        assert_eq!(pinged.look(at(25_500), &beside(3, more)).close, SILENT_CLIENT);
+    }
+
+    #[test]
+    fn a_ping_that_an_unfinished_frame_of_the_other_side_keeps_waiting_is_not_unanswered() {
+        let mut watch = pinging();
+        assert!(watch.look(at(20_000), &beside(1, SideSeen::default())).ping_client);
+        let waits = SideSeen { ping_waits: true, ..SideSeen::default() };
+        let (now, look) = run(&mut watch, 20_000, 300_000, beside(1, waits));
+        assert_eq!((now, look.close), (40_000, None), "the upstream is silent by now");
+        let waits = |now| beside(now, waits);
+        for now in [45_000, 50_000, 55_000] {
+            assert_eq!(watch.look(at(now), &waits(now)).close, None);
+        }
+        let written = SideSeen { ping_written: Some(at(56_000)), ..SideSeen::default() };
+        assert_eq!(watch.look(at(60_000), &beside(60_000, written)).close, None);
+        assert_eq!(watch.look(at(61_000), &beside(61_000, written)).close, SILENT_CLIENT);
+    }
+
+    #[test]
+    fn a_side_that_is_not_read_from_is_not_silent() {
+        let mut watch = pinging();
+        let unread = SideSeen { is_unread: true, ..SideSeen::default() };
+        for now in [10_000, 20_000, 40_000, 60_000] {
+            let look = watch.look(at(now), &beside(now, unread));
+            assert_eq!((look.close, look.ping_client), (None, false));
+        }
+        let look = watch.look(at(79_999), &beside(79_999, SideSeen::default()));
+        assert!(!look.ping_client);
+        assert!(watch.look(at(80_000), &beside(80_000, SideSeen::default())).ping_client);
+        // It may be that the answer waits.
+        assert_eq!(watch.look(at(84_000), &beside(84_000, unread)).close, None);
+        assert_eq!(watch.look(at(86_000), &beside(86_000, SideSeen::default())).close, None);
+    }
+
+    #[test]
+    fn it_is_not_idle_while_a_side_takes_frames() {
+        let seen = |taken, is_full, frames_are_under_way| {
+            let client = SideSeen { taken, is_full, frames_are_under_way, ..SideSeen::default() };
+            Seen { client, ..Seen::default() }
         };
-        assert_eq!(watch.look(at(24_000), &waits(1000)).close, None);
-        assert_eq!(watch.look(at(28_000), &waits(2000)).close, None);
-        assert_eq!(watch.look(at(32_999), &waits(2000)).close, None);
-        let close = watch.look(at(33_000), &waits(2000)).close;
-        assert_eq!(close, Some(Why::Silent(Side::Client)));
+        for (is_full, under_way) in [(true, false), (false, true)] {
+            let mut watch = watch(WebSocket::default(), Duration::from_secs(8));
+            for now in 1..50 {
+                let look = watch.look(at(now * 1000), &seen(now, is_full, under_way));
+                assert_eq!(look.close, None);
+            }
+            let stuck = seen(49, is_full, under_way);
+            let (now, look) = run(&mut watch, 50_000, 100_000, stuck);
+            assert_eq!((now, look.close), (57_000, Some(Why::Idle)), "it takes nothing since 49 s");
+        }
+        // Ravelin's pings are no frames that pass.
+        let mut watch = watch(WebSocket::default(), Duration::from_secs(8));
+        assert_eq!(watch.look(at(4000), &seen(1, false, false)).close, None);
+        assert_eq!(watch.look(at(8000), &seen(2, false, false)).close, Some(Why::Idle));
     }
 }
