@@ -1,8 +1,8 @@
 //! What the streams of one HTTP/2 connection have in common: how much may wait to be sent, what they
 //! have earned, and memory to work in.
 //!
-//! What always holds: the bytes that streams have handed over and the connection has not written yet
-//! are bounded for the connection as a whole, however many streams there are and whatever windows
+//! What always holds: the memory for what streams have handed over and the connection has not written
+//! yet is bounded for the connection as a whole, however many streams there are and whatever windows
 //! the client gives them.
 
 use std::cell::{Cell, RefCell};
@@ -15,13 +15,17 @@ use net::buffer::{BUFFER_SIZE, Buffer, Pool};
 use net::stream::Stream;
 use wire::head::ResponseHead;
 
-/// Bytes of DATA of one connection, all streams together, that may wait for its socket. A client
+/// Memory for DATA of one connection, all streams together, that may wait for its socket. A client
 /// that opens every window and then reads nothing makes us keep no more than that (CVE-2019-9517).
 pub(crate) const WAITING_MAX: usize = 1024 * 1024;
 /// Most bytes of one piece of DATA: the largest frame that every client takes (RFC 9113 §4.2).
 pub(super) const CHUNK_MAX: usize = 16 * 1024;
 /// Up to this many bytes are copied into memory of their own; more go into a pooled buffer.
 const SMALL_MAX: usize = 4 * 1024;
+/// What a piece of DATA costs beside its bytes: memory of h2's and the allocator's for it, rounded up.
+/// Without it pieces of a byte or two, as a WebSocket may have, would hold hundreds of times the bytes
+/// that may wait.
+const PIECE_COST: usize = 512;
 /// Heads kept for reuse, and the largest capacity (bytes) one of them may have.
 const FREE_HEADS_MAX: usize = 16;
 const FREE_HEAD_CAPACITY_MAX: usize = 4 * 1024;
@@ -37,7 +41,7 @@ const WORTH_OF_DATA: u32 = 2;
 pub(crate) struct Share {
     /// Memory that bodies are copied to.
     buffers: Pool,
-    /// Bytes handed over and not written yet.
+    /// The cost of what was handed over and not written yet.
     waiting: Cell<usize>,
     /// Streams that wait until there are fewer.
     blocked: RefCell<Vec<Waker>>,
@@ -155,17 +159,18 @@ impl Share {
 /// What one stream has handed over.
 pub(super) struct Flight {
     share: Rc<Share>,
-    bytes: Cell<usize>,
+    /// What it costs.
+    charge: Cell<usize>,
 }
 
 impl Flight {
     pub(super) fn new(share: &Rc<Share>) -> Rc<Self> {
-        Rc::new(Self { share: Rc::clone(share), bytes: Cell::default() })
+        Rc::new(Self { share: Rc::clone(share), charge: Cell::default() })
     }
 
     /// Nothing of the stream waits for the socket.
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes.get() == 0
+        self.charge.get() == 0
     }
 }
 
@@ -197,8 +202,8 @@ impl Chunk {
     ) -> Self {
         let share = &flight.share;
         let (mut bytes, charge) = match len <= SMALL_MAX {
-            true => (Memory::Own(Vec::with_capacity(len), 0), len),
-            false => (Memory::Pooled(share.buffers.get()), BUFFER_SIZE),
+            true => (Memory::Own(Vec::with_capacity(len), 0), PIECE_COST + len),
+            false => (Memory::Pooled(share.buffers.get()), PIECE_COST + BUFFER_SIZE),
         };
         let mut left = len;
         for slice in slices {
@@ -214,7 +219,7 @@ impl Chunk {
                 break;
             }
         }
-        flight.bytes.set(flight.bytes.get() + charge);
+        flight.charge.set(flight.charge.get() + charge);
         share.waiting.set(share.waiting.get() + charge);
         Self { bytes, charge, flight: Some(Rc::clone(flight)) }
     }
@@ -243,7 +248,7 @@ impl Buf for Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         if let Some(flight) = self.flight.take() {
-            flight.bytes.set(flight.bytes.get().saturating_sub(self.charge));
+            flight.charge.set(flight.charge.get().saturating_sub(self.charge));
             flight.share.free(self.charge);
         }
     }
