@@ -140,6 +140,30 @@ fn an_origin_that_closes_and_leaves_does_not_wait_for_the_answer() {
 }
 
 #[test]
+fn last_words_arrive_from_an_origin_that_leaves_while_the_client_sends() {
+    // With and without a look at the frames.
+    for keys in [CHECKED, ""] {
+        let ravelin = Pair::new(keys);
+        for _ in 0..10 {
+            let (mut client, mut origin) = ravelin.another();
+            let Sock::Tcp(socket) = &client.wire.sock else { panic!("not TCP") };
+            let mut writer = socket.try_clone().unwrap();
+            let flood = std::thread::spawn(move || {
+                let frames = masked(BINARY, pattern(3000, 2)).repeat(10);
+                while std::io::Write::write_all(&mut writer, &frames).is_ok() {}
+            });
+            origin.wire.bytes(1000).unwrap();
+            origin.raw([plain(TEXT, "last words"), plain(CLOSE, status(4001, "bye"))].concat());
+            drop(origin); // with bytes that it has not read, so that it is a reset
+            client.expect(TEXT, "last words");
+            client.expect_close(4001, "bye");
+            client.wire.sock.shutdown(Shutdown::Both);
+            flood.join().unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_client_that_answers_a_close_with_a_fault_is_no_reason_to_wait() {
     let mut pair = Pair::new(CHECKED);
     pair.origin.send(CLOSE, status(1000, "bye"));

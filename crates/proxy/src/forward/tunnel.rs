@@ -1,8 +1,8 @@
 //! Bytes both ways after an upgrade.
 //!
 //! What always holds: a tunnel exists only after a 101 that names the protocol the client asked for;
-//! what the client sent ahead of it goes first; a tunnel in which nothing moves for its idle time
-//! ends; while nothing moves it holds no buffer.
+//! what the client sent ahead of it goes first; what a side said before it took nothing more arrives;
+//! a tunnel in which nothing moves for its idle time ends; while nothing moves it holds no buffer.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -42,6 +42,8 @@ pub(super) async fn tunnel(
     let mut up = Pump::new(Framing::UntilClose, false, Vec::new(), inbound.early, context);
     let mut down = Pump::new(Framing::UntilClose, false, lead, &[], context).with_buffer(buffer);
     let (mut up_over, mut down_over) = (false, false);
+    // A side that takes nothing more, and why.
+    let mut deaf = None;
     patience.unbounded();
     let ended = poll_fn(|cx| {
         if !up_over {
@@ -55,7 +57,8 @@ pub(super) async fn tunnel(
                     return Poll::Ready(Err((Party::Client, cause)));
                 }
                 Poll::Ready(Err(PumpError::Sink(cause))) => {
-                    return Poll::Ready(Err((Party::Upstream, cause)));
+                    up_over = true;
+                    deaf = deaf.or(Some((Party::Upstream, cause)));
                 }
                 Poll::Pending => {}
             }
@@ -70,13 +73,14 @@ pub(super) async fn tunnel(
                     return Poll::Ready(Err((Party::Upstream, cause)));
                 }
                 Poll::Ready(Err(PumpError::Sink(cause))) => {
-                    return Poll::Ready(Err((Party::Client, cause)));
+                    down_over = true;
+                    deaf = deaf.or(Some((Party::Client, cause)));
                 }
                 Poll::Pending => {}
             }
         }
         if up_over && down_over {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(deaf.map_or(Ok(()), Err));
         }
         let whom = if up_over || down_over { Waiting::TunnelEnd } else { Waiting::Tunnel };
         match patience.ends(whom, up.progress() + down.progress()) {
@@ -91,5 +95,10 @@ pub(super) async fn tunnel(
     record.request_bytes = up.payload();
     record.response_bytes = down.payload();
     heads.spare = down.into_parts().0;
-    Done { after: After::Close, consumed: inbound.head.len + inbound.early.len(), excess: None }
+    // What the client still sends to an upstream that is gone must not cost it the last words.
+    let after = match deaf {
+        Some((Party::Upstream, _)) if down_over => After::Linger,
+        _ => After::Close,
+    };
+    Done { after, consumed: inbound.head.len + inbound.early.len(), excess: None }
 }

@@ -148,6 +148,8 @@ struct Tunnel<'a> {
     ended: Option<Ended>,
     /// Words for that.
     why: &'static str,
+    /// The side that takes nothing more, and why, while it may have something to say.
+    deaf: Option<(Side, Cause)>,
     /// Nothing more can be done.
     is_cut: bool,
     /// The upstream's connection has ended after its close frame, and the client has not seen it.
@@ -165,6 +167,9 @@ enum Stage {
     Answer(u64),
     /// The upstream has closed and left, and the client's answer may still come.
     Left,
+    /// A side takes nothing more, and what it had said before that is still read; so many bytes had
+    /// moved when the deadline was set.
+    Rest(u64),
     /// Ravelin ends it; the deadline is for all that is left.
     Closing,
 }
@@ -186,6 +191,7 @@ impl<'a> Tunnel<'a> {
             offender: None,
             ended: None,
             why: "",
+            deaf: None,
             is_cut: false,
             upstream_left: false,
             begun: false,
@@ -223,7 +229,7 @@ impl<'a> Tunnel<'a> {
             }
             match self.stage {
                 Stage::Open => self.look(client, upstream),
-                Stage::Answer(_) | Stage::Left | Stage::Closing => self.late(),
+                Stage::Answer(_) | Stage::Left | Stage::Rest(_) | Stage::Closing => self.late(),
             }
         }
     }
@@ -254,12 +260,10 @@ impl<'a> Tunnel<'a> {
             Event::Ended(cause) => self.gone(side, cause),
             Event::Left => self.left(side),
             Event::SinkLost(cause) => {
-                let other = side.other();
-                let (from_it, _) = self.of(other);
-                let had_closed = from_it.source() != Source::Open;
-                from_it.end_source();
-                if !had_closed {
-                    self.gone(other, Some(cause));
+                self.deaf = Some((side.other(), cause));
+                if matches!(self.stage, Stage::Open) {
+                    self.stage = Stage::Rest(self.moved());
+                    self.connection.deadline.set(CLOSE_TIME);
                 }
             }
         }
@@ -270,7 +274,7 @@ impl<'a> Tunnel<'a> {
         if self.offender.is_some_and(|(offender, _)| offender != side) {
             return self.tell_offender();
         }
-        if matches!(self.stage, Stage::Open) {
+        if matches!(self.stage, Stage::Open | Stage::Rest(_)) {
             self.stage = Stage::Answer(self.moved());
             self.connection.deadline.set(ANSWER_TIME);
         }
@@ -331,9 +335,11 @@ impl<'a> Tunnel<'a> {
 
     /// The connection of `side` has ended without a close frame.
     fn gone(&mut self, side: Side, cause: Option<Cause>) {
+        let deaf = self.deaf.take_if(|(deaf, _)| *deaf == side);
+        let cause = cause.or(deaf.map(|(_, cause)| cause));
         let in_order = match self.stage {
             // That clients just go away is daily life.
-            Stage::Open => side == Side::Client && cause.is_none(),
+            Stage::Open | Stage::Rest(_) => side == Side::Client && cause.is_none(),
             Stage::Answer(_) | Stage::Left | Stage::Closing => true,
         };
         if !in_order {
@@ -406,6 +412,16 @@ impl<'a> Tunnel<'a> {
     fn late(&mut self) {
         if self.offender.is_some() {
             return self.tell_offender();
+        }
+        if let (Stage::Rest(moved), Some((side, cause))) = (self.stage, self.deaf) {
+            let now = self.moved();
+            if moved != now {
+                self.stage = Stage::Rest(now);
+                return self.connection.deadline.set(CLOSE_TIME);
+            }
+            let (from_it, _) = self.of(side);
+            from_it.end_source();
+            return self.gone(side, Some(cause));
         }
         if let Stage::Answer(moved) = self.stage {
             let now = self.moved();
