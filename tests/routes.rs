@@ -146,7 +146,7 @@ fn the_upstream_gets_what_the_route_makes_of_a_request() {
     let request = site.origins[0].request(0);
     assert_eq!((request.method.as_str(), request.target.as_str()), ("POST", "/items/42?from=a&q"));
     assert_eq!((request.get("host"), request.get("x-a")), (Some("inner.test"), Some("1")));
-    assert_eq!(request.head.all("x-b"), ["1", "2"]);
+    assert_eq!(request.all("x-b"), ["1", "2"]);
 }
 
 #[test]
@@ -362,4 +362,21 @@ fn a_share_by_address_is_one_of_clients_and_not_of_the_proxy_before_them() {
         assert_eq!(request.get("x-real-ip"), Some(address.as_str()));
         assert_eq!(request.get("x-client"), Some(address.as_str()));
     }
+}
+
+#[test]
+fn a_request_that_is_redirected_or_limited_may_go_on_but_none_that_is_too_large() {
+    let routes = route(
+        "path = \"/\"\nupstream = \"a\"\nmax_request_size = 10\n\
+         redirects = [{ regex = '^/old', to = '/new' }]\n\
+         rate_limit = [{ requests = 1, per = \"1h\", burst = 2, key = \"route\" }]\n\
+         on_result = { redirected = \"other\", rate_limited = \"other\", client_error = \"other\" }",
+    ) + &route("name = \"other\"\nstatus = 200\nbody = \"other\"");
+    let site = Routed::new(&["a"], "", &routes);
+    let large = "Content-Length: 11\r\n\r\n0123456789x";
+    let client = &mut site.ravelin.client();
+    client.ask(&format!("POST / HTTP/1.1\r\nHost: a\r\n{large}")).expect(413);
+    assert_eq!(site.who("GET /old", ""), "other");
+    assert_eq!(site.who("GET /", ""), "a");
+    assert_eq!(site.who("GET /", ""), "other");
 }

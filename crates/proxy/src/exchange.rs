@@ -101,6 +101,13 @@ impl<'a> Inbound<'a> {
         self.head.host.map(|host| host.of(self.bytes)).unwrap_or_default()
     }
 
+    /// The client uses TLS, as far as is known: to Ravelin, or to a trusted peer that says so.
+    pub fn is_secure(&self) -> bool {
+        self.connection.tls.is_some()
+            || self.peer_trusted()
+                && self.value(FieldId::XForwardedProto).eq_ignore_ascii_case(b"https")
+    }
+
     /// Where its body is read from.
     pub fn body(&self) -> &Carrier {
         self.taken.get().map_or(&self.connection.carrier, |taken| taken.body())
@@ -223,9 +230,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         path: &inbound.target.path,
         query: inbound.target.query,
         fields: Fields::of(head, bytes),
-        secure: connection.tls.is_some()
-            || inbound.peer_trusted()
-                && inbound.value(FieldId::XForwardedProto).eq_ignore_ascii_case(b"https"),
+        secure: inbound.is_secure(),
         policy: connection.tls.as_ref().map(|tls| tls.policy),
         upgrade: head.upgrade,
     };
@@ -268,7 +273,11 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         };
         match (stop, &met) {
             (Some(Stop::Answered(answered)), Some(decision)) => {
-                if let Some(next) = decision.next(answered.outcome, &request) {
+                // What is too long for one route is so before anything was proved to it; to go on with it
+                // elsewhere would make its bound none.
+                let jumps = answered.answer.status != 413;
+                let next = decision.next(answered.outcome, &request);
+                if let Some(next) = next.filter(|_| jumps) {
                     excused = answered.outcome == Outcome::Unauthorized;
                     (met, passed) = (Some(next), true);
                     continue;
@@ -276,8 +285,14 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
                 let stopped = stopped(&inbound, answered, decision, heads, request_id, record);
                 break Box::pin(stopped).await;
             }
-            (_, Some(decision)) if matches!(decision.action, Action::Malformed(..)) => {
-                if let Some(next) = decision.next(Outcome::ClientError, &request) {
+            (_, Some(decision)) => {
+                let outcome = match decision.action {
+                    Action::Malformed(..) => Some(Outcome::ClientError),
+                    Action::Redirect(..) => Some(Outcome::Redirected),
+                    _ => None,
+                };
+                let next = outcome.and_then(|outcome| decision.next(outcome, &request));
+                if let Some(next) = next {
                     excused = false;
                     (met, passed) = (Some(next), true);
                     continue;
@@ -309,7 +324,9 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
                 let action = met.as_ref().map(|met| &met.action);
                 let here = Here { action, site, host, fault, challenge };
                 let reply = here.reply(&inbound, request_id, record);
-                break local::respond(&inbound, reply, &mut heads.out, request_id, record).await;
+                let out = &mut heads.out;
+                let respond = local::respond(&inbound, reply, out, request_id, record);
+                break Box::pin(respond).await;
             }
         }
     };

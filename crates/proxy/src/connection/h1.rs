@@ -104,12 +104,12 @@ async fn busy(connection: &Connection) -> Then {
             Head::TimedOut => {
                 let why = "the request head took too long";
                 let refusal = Refusal { status: 408, cause: Cause::Timeout, why };
-                local::refuse(connection, &mut scratch, &buffer, refusal).await;
+                Box::pin(local::refuse(connection, &mut scratch, &buffer, refusal)).await;
                 break Then::Linger;
             }
             Head::Refused(error) => {
                 let refusal = Refusal::of(&error);
-                local::refuse(connection, &mut scratch, &buffer, refusal).await;
+                Box::pin(local::refuse(connection, &mut scratch, &buffer, refusal)).await;
                 break Then::Linger;
             }
         }

@@ -159,9 +159,6 @@ pub async fn forward<'a>(
     record: &mut Record<'a>,
 ) -> Forwarded<'a> {
     if let Some(status) = refused_unsent(inbound, matched) {
-        if let Some(next) = matched.route.next(Outcome::ClientError) {
-            return Forwarded::Next(next);
-        }
         record.ended = failed(Party::Client, Phase::Decide, Cause::Limit);
         let edits = matched.route.response(Outcome::ClientError);
         let reply = reply(matched, status, edits, Rest::of(Left::TooMuch));
