@@ -30,7 +30,7 @@ impl Routed {
     /// The response to a request with this line and these fields.
     fn ask(&self, line: &str, fields: &str) -> Response {
         let host = if fields.contains("Host:") { "" } else { "Host: example.com\r\n" };
-        self.ravelin.client().ask(&format!("{line} HTTP/1.1\r\n{host}{fields}\r\n"))
+        self.ravelin.client().ask(format!("{line} HTTP/1.1\r\n{host}{fields}\r\n"))
     }
 
     /// Who answers it, or with which status it is refused.
@@ -176,7 +176,7 @@ fn a_failed_request_goes_on_to_the_route_that_is_named() {
     let mut site = Routed::new(&["500-main", "503-other"], "", &(retry.to_owned() + &routes));
     assert_eq!(site.who("GET /", ""), "sorry");
     let post = "Content-Length: 4\r\n\r\nbody";
-    let response = site.ravelin.client().ask(&format!("POST /x HTTP/1.1\r\nHost: a\r\n{post}"));
+    let response = site.ravelin.client().ask(format!("POST /x HTTP/1.1\r\nHost: a\r\n{post}"));
     assert_eq!(response.expect(200).text(), "sorry");
     assert_eq!(site.origins[1].request(1).body, b"body");
     // One that cannot be reached at all.
@@ -375,7 +375,7 @@ fn a_request_that_is_redirected_or_limited_may_go_on_but_none_that_is_too_large(
     let site = Routed::new(&["a"], "", &routes);
     let large = "Content-Length: 11\r\n\r\n0123456789x";
     let client = &mut site.ravelin.client();
-    client.ask(&format!("POST / HTTP/1.1\r\nHost: a\r\n{large}")).expect(413);
+    client.ask(format!("POST / HTTP/1.1\r\nHost: a\r\n{large}")).expect(413);
     assert_eq!(site.who("GET /old", ""), "other");
     assert_eq!(site.who("GET /", ""), "a");
     assert_eq!(site.who("GET /", ""), "other");

@@ -30,7 +30,12 @@ pub(super) static SERVER: Section = Section {
     keys: &[
         now("host", Kind::Text, "127.0.0.1", "Address to listen at."),
         now("port", Kind::Integer(1, 65535), "8000", "Port to listen at."),
-        now("backlog", Kind::Integer(1, BACKLOG_MAX), "4096", "Connections that wait to be accepted."),
+        now(
+            "backlog",
+            Kind::Integer(1, BACKLOG_MAX),
+            "4096",
+            "Connections that wait to be accepted.",
+        ),
         now("reverse_proxy", Kind::Tables(&REVERSE_PROXY), "[]", "Which requests go where."),
         now(
             "redirect_instructions",
