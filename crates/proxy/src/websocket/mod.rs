@@ -81,6 +81,7 @@ pub(crate) fn admit(
         origin: origins.next().map(|field| field.value.of(inbound.bytes)),
         several: origins.next().is_some(),
         authority: inbound.authority(),
+        secure: inbound.is_secure(),
     };
     let denied = match judge(model, &asked) {
         Ok(()) if !(upgrade && Settings::counts(model)) => return Ok(None),

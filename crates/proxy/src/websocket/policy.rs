@@ -13,6 +13,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) several: bool,
     /// Host and port as the client named them.
     pub(crate) authority: &'a [u8],
+    /// The client is known to use TLS.
+    pub(crate) secure: bool,
 }
 
 /// Why there will be no WebSocket.
@@ -32,29 +34,33 @@ pub(crate) fn judge(settings: &WebSocket, asked: &Asked<'_>) -> Result<(), Refus
     let Origins::Listed(patterns) = &settings.origins else { return Ok(()) };
     let Some(origin) = asked.origin else { return Ok(()) };
     // Whoever takes another of them than we do would be led astray.
-    let admitted = !asked.several && may_open(patterns, origin, asked.authority);
+    let admitted = !asked.several && may_open(patterns, origin, asked);
     if admitted { Ok(()) } else { Err(Refused::Origin) }
 }
 
 /// Whether a page of `origin` may, on the host that was asked for or by a pattern.
-fn may_open(patterns: &[String], origin: &[u8], authority: &[u8]) -> bool {
+fn may_open(patterns: &[String], origin: &[u8], asked: &Asked<'_>) -> bool {
     let Ok(origin) = str::from_utf8(origin) else { return false };
     let origin = origin.to_ascii_lowercase();
     // What is no URL ("null", of a page without an origin) has to be named as it is.
     let Some((scheme, place)) = origin.split_once("://") else {
         return patterns.contains(&origin);
     };
-    let Ok(authority) = str::from_utf8(authority) else { return false };
+    let Ok(authority) = str::from_utf8(asked.authority) else { return false };
     let default = match scheme {
         "http" | "ws" => "80",
         "https" | "wss" => "443",
         _ => "",
     };
+    // Whoever can change what http brings must not get at what TLS protects. The other way round a
+    // page of https may: TLS may end before Ravelin without its knowing.
+    let asked_secure = asked.secure;
     let asked = authority.to_ascii_lowercase();
     let (host, port) = split_port(place);
     let port = port.unwrap_or(default);
     let (asked_host, asked_port) = split_port(&asked);
-    if host == asked_host && port == asked_port.unwrap_or(default) {
+    let scheme_fits = if asked_secure { default == "443" } else { !default.is_empty() };
+    if host == asked_host && port == asked_port.unwrap_or(default) && scheme_fits {
         return !host.is_empty();
     }
     patterns.iter().any(|pattern| {
@@ -105,12 +111,17 @@ mod tests {
     use super::*;
 
     fn judged(origins: Origins, origin: Option<&str>, authority: &str) -> bool {
+        judged_over(false, origins, origin, authority)
+    }
+
+    fn judged_over(secure: bool, origins: Origins, origin: Option<&str>, authority: &str) -> bool {
         let settings = WebSocket { origins, ..WebSocket::default() };
         let asked = Asked {
             upgrade: true,
             origin: origin.map(str::as_bytes),
             several: false,
             authority: authority.as_bytes(),
+            secure,
         };
         judge(&settings, &asked).is_ok()
     }
@@ -146,6 +157,28 @@ mod tests {
             assert_eq!(judged(listed(&[]), origin, authority), may, "{origin:?} at {authority}");
             assert!(judged(Origins::Any, origin, authority));
         }
+    }
+
+    #[test]
+    fn over_tls_a_page_without_it_is_not_the_same() {
+        for (origin, authority, plain, over_tls) in [
+            ("http://example.com", "example.com", true, false),
+            ("ws://example.com", "example.com", true, false),
+            ("https://example.com", "example.com", true, true),
+            ("wss://example.com", "example.com:443", true, true),
+            ("http://example.com:80", "example.com", true, false),
+            ("http://example.com:8443", "example.com:8443", true, false),
+            ("https://example.com:8443", "example.com:8443", true, true),
+            ("http://example.com:443", "example.com", false, false),
+            ("ftp://example.com", "example.com", false, false),
+            ("app://example.com:8443", "example.com:8443", false, false),
+        ] {
+            for (secure, may) in [(false, plain), (true, over_tls)] {
+                let judged = judged_over(secure, listed(&[]), Some(origin), authority);
+                assert_eq!(judged, may, "{origin} at {authority}, TLS {secure}");
+            }
+        }
+        assert!(judged_over(true, listed(&["example.com"]), Some("http://example.com"), "x.test"));
     }
 
     #[test]
@@ -195,7 +228,8 @@ mod tests {
         let settings =
             WebSocket { origins: listed(&["*"]), required: true, ..WebSocket::default() };
         let origin = Some(&b"https://a.example"[..]);
-        let asked = Asked { upgrade: true, origin, several: true, authority: b"a.example" };
+        let asked =
+            Asked { upgrade: true, origin, several: true, authority: b"a.example", secure: false };
         assert_eq!(judge(&settings, &asked), Err(Refused::Origin));
         let plain = Asked { upgrade: false, several: false, ..asked };
         assert_eq!(judge(&settings, &plain), Err(Refused::NotAsked));
