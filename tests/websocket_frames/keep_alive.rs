@@ -25,6 +25,24 @@ fn silent_sides_are_pinged_and_their_pongs_go_no_further() {
 }
 
 #[test]
+fn what_comes_around_the_answer_to_a_ping_of_ravelin_passes() {
+    let mut pair = Pair::new("ping_interval = \"200ms\"\npong_timeout = \"9s\"");
+    let ping = pair.client.frame();
+    assert_eq!(ping.first, PING);
+    let frames = [(TEXT, &b"before"[..]), (PONG, &ping.payload), (PING, b"x"), (TEXT, b"behind")];
+    pair.client.raw(frames.map(|(first, payload)| masked(first, payload)).concat());
+    for expected in [(TEXT, &b"before"[..]), (PING, b"x"), (TEXT, b"behind")] {
+        let frame = loop {
+            let frame = pair.origin.frame();
+            if frame.first != PING || frame.payload == b"x" {
+                break frame;
+            }
+        };
+        assert_eq!((frame.first, &frame.payload[..]), expected);
+    }
+}
+
+#[test]
 fn pings_and_pongs_of_the_peers_pass() {
     let mut pair = Pair::new("ping_interval = \"1h\"");
     for payload in ["", "12345678", &"x".repeat(125)] {

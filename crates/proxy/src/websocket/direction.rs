@@ -34,6 +34,8 @@ pub(super) struct Direction {
     buffers: Pool,
     /// How many bytes at the front of the buffer are to be written.
     passable: usize,
+    /// How many bytes behind them go no further.
+    dropped: usize,
     /// A close frame ends them.
     passes_close: bool,
     /// The source's close frame goes no further: another one will be sent.
@@ -123,6 +125,7 @@ impl Direction {
             buffer,
             buffers: buffers.clone(),
             passable: 0,
+            dropped: 0,
             passes_close: false,
             holds_close: false,
             own: None,
@@ -163,8 +166,15 @@ impl Direction {
                 self.has_left = true;
                 return Poll::Ready(Event::Left);
             }
-            if let Some(event) = self.scan() {
-                return Poll::Ready(event);
+            // All that may go on leaves with one write.
+            while self.dropped == 0 {
+                let before = (self.passable, self.in_hand());
+                if let Some(event) = self.scan() {
+                    return Poll::Ready(event);
+                }
+                if before == (self.passable, self.in_hand()) {
+                    break;
+                }
             }
             if self.passable == 0
                 && let Some(ended) = ready!(self.poll_read(cx, from))
@@ -277,26 +287,29 @@ impl Direction {
         self.lead
     }
 
-    /// Says what the next bytes in the buffer are, and what follows from that.
+    /// Says what the next bytes in the buffer are, behind those that are to be written, and what
+    /// follows from that.
     fn scan(&mut self) -> Option<Event> {
-        let buffer = self.buffer.as_ref().filter(|buffer| !buffer.is_empty())?;
+        let filled = self.buffer.as_ref().map(|buffer| buffer.filled());
+        let next = filled.and_then(|filled| filled.get(self.passable..));
+        let next = next.filter(|next| !next.is_empty())?;
         let allowed = self.bucket.as_mut().map(|bucket| bucket.available(Tick::now()));
         if let Some(allowed) = allowed {
             self.scanner.allow(allowed);
         }
-        let step = self.scanner.scan(buffer.filled());
+        let step = self.scanner.scan(next);
         if let (Some(bucket), Some(allowed)) = (&mut self.bucket, allowed) {
             bucket.take(allowed.saturating_sub(self.scanner.allowed()));
         }
         match step {
             Ok(Step::Pass(count)) => self.pass(count),
             Ok(Step::Control(header, count)) => {
-                let frame = buffer.filled().get(..count).unwrap_or_default();
+                let frame = next.get(..count).unwrap_or_default();
                 let payload = match header.opcode {
                     Opcode::Close => {
                         self.source = Source::Closed;
                         if self.holds_close || self.close.is_some() {
-                            self.skip(count);
+                            self.discard(count);
                         } else {
                             self.passes_close = self.sink == Sink::Open;
                             self.pass(count);
@@ -307,12 +320,14 @@ impl Direction {
                     _ => None,
                 };
                 match payload.is_some_and(|payload| payload.bytes() == self.token) {
-                    true => self.skip(count),
+                    true => self.discard(count),
                     false => self.pass(count),
                 }
             }
-            Ok(Step::Drop(count)) => self.skip(count),
+            Ok(Step::Drop(count)) => self.discard(count),
             Ok(Step::More) => {}
+            // What comes before it goes on first; it is found again.
+            Err(_) if self.passable > 0 => {}
             Err(fault) => {
                 self.source = Source::Faulty;
                 return Some(Event::Fault(fault));
@@ -321,14 +336,26 @@ impl Direction {
         None
     }
 
-    /// The first `count` bytes in the buffer are to be written, if anything is.
+    /// The next `count` bytes in the buffer are to be written, if anything is.
     fn pass(&mut self, count: usize) {
         match self.sink {
             Sink::Open => {
-                self.passable = count;
+                self.passable += count;
                 self.passed += count as u64;
             }
             Sink::Closed | Sink::Lost => self.skip(count),
+        }
+    }
+
+    fn in_hand(&self) -> usize {
+        self.buffer.as_ref().map_or(0, |buffer| buffer.len())
+    }
+
+    /// The next `count` bytes in the buffer go no further.
+    fn discard(&mut self, count: usize) {
+        match self.passable {
+            0 => self.skip(count),
+            _ => self.dropped = count,
         }
     }
 
@@ -339,7 +366,7 @@ impl Direction {
     }
 
     fn use_up(&mut self) {
-        let count = std::mem::take(&mut self.passable);
+        let count = std::mem::take(&mut self.passable) + std::mem::take(&mut self.dropped);
         self.skip(count);
     }
 
@@ -354,6 +381,9 @@ impl Direction {
                 self.frames_end = self.written;
                 self.passable = self.passable.saturating_sub(count);
                 self.skip(count);
+                if self.passable == 0 {
+                    self.use_up();
+                }
                 if self.passes_close && self.passable == 0 {
                     self.sink = Sink::Closed;
                 }
