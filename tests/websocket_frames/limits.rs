@@ -146,7 +146,7 @@ fn a_python_origin_sees_why_its_message_was_too_large() {
 fn more_messages_than_allowed_are_1008() {
     let mut pair = Pair::new("messages = { rate = 1, per = \"1h\", burst = 3 }");
     for (first, text) in
-        [(TEXT, "one"), (PING, "two"), (TEXT_BEGINS, "three"), (ENDS, "is long"), (PONG, "free")]
+        [(TEXT, "one"), (PING, "two"), (TEXT_BEGINS, "three"), (GOES_ON, "is"), (ENDS, "long")]
     {
         pair.client.send(first, text);
         pair.origin.expect(first, text);
@@ -169,6 +169,20 @@ fn messages_that_come_at_once_are_counted_one_by_one() {
     pair.origin.expect(TEXT, "a");
     pair.origin.expect(TEXT, "b");
     assert_eq!(pair.origin.frame().closed().0, 1011);
+}
+
+#[test]
+fn pongs_that_nobody_asked_for_and_empty_fragments_count_too() {
+    let keys = "messages = { rate = 1, per = \"1h\", burst = 3 }";
+    for (first, repeated) in [(None, PONG), (Some(TEXT_BEGINS), GOES_ON)] {
+        let mut pair = Pair::new(keys);
+        pair.client.send(first.unwrap_or(PONG), "x");
+        pair.client.raw(masked(repeated, "").repeat(3));
+        for first in [first.unwrap_or(PONG), repeated, repeated] {
+            assert_eq!(pair.origin.frame().first, first);
+        }
+        pair.client.expect_close(1008, "too many WebSocket messages");
+    }
 }
 
 #[test]

@@ -319,8 +319,14 @@ impl Direction {
                     Opcode::Pong => Some(Payload::of(&header, frame)),
                     _ => None,
                 };
+                let is_pong = payload.is_some();
                 match payload.is_some_and(|payload| payload.bytes() == self.token) {
                     true => self.discard(count),
+                    // Only those that Ravelin asked for are free.
+                    false if is_pong && !self.may_send_one() => {
+                        self.source = Source::Faulty;
+                        return Some(Event::Fault(Fault::TooMany));
+                    }
                     false => self.pass(count),
                 }
             }
@@ -334,6 +340,16 @@ impl Direction {
             }
         }
         None
+    }
+
+    /// The source may send one more of what is limited, and has.
+    fn may_send_one(&mut self) -> bool {
+        let Some(bucket) = &mut self.bucket else { return true };
+        let may = bucket.available(Tick::now()) > 0;
+        if may {
+            bucket.take(1);
+        }
+        may
     }
 
     /// The next `count` bytes in the buffer are to be written, if anything is.

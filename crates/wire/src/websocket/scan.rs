@@ -217,12 +217,12 @@ impl Scanner {
         self.payload_left = self.payload_left.saturating_sub(count);
     }
 
-    /// Lets so many more messages and pings begin, whatever was allowed before.
+    /// Lets so many more messages, pings and empty fragments that end nothing begin, whatever was allowed before.
     pub fn allow(&mut self, count: u64) {
         self.allowed = count;
     }
 
-    /// How many more messages and pings may begin.
+    /// How many more of them may begin.
     pub fn allowed(&self) -> u64 {
         self.allowed
     }
@@ -244,7 +244,8 @@ impl Scanner {
         if length > self.rules.message_max {
             return Err(Fault::TooLong);
         }
-        if header.opcode != Opcode::Continuation {
+        let costs_nothing_else = header.payload_len == 0 && !header.fin;
+        if header.opcode != Opcode::Continuation || costs_nothing_else {
             self.allowed = self.allowed.checked_sub(1).ok_or(Fault::TooMany)?;
         }
         self.message = (!header.fin).then_some(length);
