@@ -40,7 +40,7 @@ use crate::connection::{Connection, linger_on};
 use crate::exchange::{After, Done, Inbound, failed};
 use crate::forward::Taken;
 use crate::log::{Cause, Ended, Party, Phase, Record};
-use crate::worker::{Heads, Worker};
+use crate::worker::Heads;
 
 /// How long a side has for its close frame, and to take ours, when Ravelin ends the WebSocket.
 const CLOSE_TIME: Duration = Duration::from_secs(5);
@@ -67,7 +67,7 @@ pub(crate) async fn tunnel(
     let watch = Watch::new(&settings.model, idle, Tick::now(), worker.next_random());
     let mut tunnel = Tunnel::new(inbound.connection, settings, directions, watch);
     poll_fn(|cx| tunnel.poll(cx, client, upstream)).await;
-    tunnel.explain(worker, request_id);
+    tunnel.explain(inbound, request_id);
     record.ended = tunnel.ended.unwrap_or_default();
     record.request_bytes = tunnel.up.passed();
     record.response_bytes = tunnel.down.passed();
@@ -463,13 +463,18 @@ impl<'a> Tunnel<'a> {
     }
 
     /// Tells those who look for a fault why it ended.
-    fn explain(&self, worker: &Worker, request_id: &[u8]) {
+    fn explain(&self, inbound: &Inbound<'_>, request_id: &[u8]) {
         let Some(Ended::Failed { by, .. }) = self.ended else { return };
-        let log = &worker.error_log;
+        let log = &self.connection.worker.error_log;
         if log.enabled(Level::Debug) {
-            let id = String::from_utf8_lossy(request_id);
             let (by, why) = (by.as_str(), self.why);
-            log.debug(format_args!("WebSocket ended by {by}: {why} id={id}"));
+            let path = inbound.target.path.escape_ascii();
+            let client = inbound.client_ip().map(|ip| format!(" client={ip}")).unwrap_or_default();
+            let id = match request_id {
+                [] => String::new(),
+                id => format!(" id={}", id.escape_ascii()),
+            };
+            log.debug(format_args!("WebSocket at {path} ended by {by}: {why}{client}{id}"));
         }
     }
 
