@@ -75,8 +75,9 @@ pub(crate) async fn tunnel(
     let upstream_may_talk = tunnel.upstream_may_talk();
     let tunnel_is_whole = !tunnel.is_cut || tunnel.down.sink() == Sink::Closed;
     heads.spare = tunnel.down.into_lead();
-    if client.delimits() && tunnel_is_whole {
-        // It may be gone already. A stream that is only dropped is reset.
+    if tunnel_is_whole || !client.delimits() {
+        // It may be gone already. A stream that is only dropped is reset; a connection is not to wait
+        // for what the upstream still has to say to nobody.
         let _ = client.shutdown_write();
     }
     if upstream_may_talk {
