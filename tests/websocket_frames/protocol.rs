@@ -78,6 +78,17 @@ fn what_came_before_the_fault_arrives_and_so_does_what_the_origin_says_to_it() {
 }
 
 #[test]
+fn of_two_sides_that_break_the_protocol_each_is_told() {
+    let mut pair = Pair::new("client_max_message_size = 10");
+    pair.client.send(0x83, "");
+    assert_eq!(pair.origin.frame().closed().0, 1011);
+    pair.origin.send(0x83, "");
+    assert_eq!(pair.client.frame().closed().0, 1002);
+    pair.client.expect_end();
+    pair.origin.expect_end();
+}
+
+#[test]
 fn an_origin_that_does_not_answer_keeps_nobody_from_being_told() {
     let mut pair = Pair::new(CHECKED);
     pair.client.send(0x83, "");

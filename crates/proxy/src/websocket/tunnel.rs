@@ -296,6 +296,11 @@ impl<'a> Tunnel<'a> {
     fn faulty(&mut self, side: Side, fault: Fault) {
         let (_, for_it) = self.of(side);
         for_it.hold_close();
+        // The other has broken one before: this side's last words to it end here.
+        if self.offender.is_some_and(|(offender, _)| offender != side) {
+            return self.tell_offender();
+        }
+        let (_, for_it) = self.of(side);
         // It has its close frame already, or the other has said all it had to say.
         let at_once = for_it.sink() != Sink::Open || for_it.source() != Source::Open;
         let cause = match fault {
