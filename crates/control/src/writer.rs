@@ -364,6 +364,8 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_opened_is_named_with_what_to_do() {
         let scratch = Scratch::new();
+        // A directory that is not there is made; one cannot be made of a file.
+        std::fs::write(scratch.0.join("none"), "").unwrap();
         let missing = LogTarget::File(scratch.0.join("none").join("x.log"));
         let logging = Logging { access_log: missing, ..scratch.logging() };
         let message = LogWriters::start(&logging).unwrap_err().to_string();

@@ -155,8 +155,8 @@ impl Service {
             }
         }
         let addresses: Vec<Local> = bound.iter().map(Bound::local).cloned().collect();
-        let credentials = auth::start(&snapshot.credentials, &log)
-            .map_err(|error| Failure::new(error, ""))?;
+        let credentials =
+            auth::start(&snapshot.credentials, &log).map_err(|error| Failure::new(error, ""))?;
 
         resolve::start(live, &model.dns, log.clone()).await;
         let mut health = HealthChecks::new(log.clone());
