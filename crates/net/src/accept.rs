@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::admission::{Admission, ConnectionGuard, Load, Place};
 use crate::descriptors::Reserve;
@@ -43,7 +43,7 @@ pub struct Accepted {
     pub stream: Stream,
     /// Who connected.
     pub peer: Peer,
-    /// Which of [`crate::worker::Options::listeners`] took it.
+    /// The number of the listener that took it.
     pub listener: usize,
     /// Counts the connection until it is dropped: keep it as long as the connection.
     pub guard: ConnectionGuard,
@@ -59,19 +59,25 @@ pub(crate) struct Handed {
 
 /// A listening socket of one worker.
 pub(crate) struct Listener {
-    /// Which of [`crate::worker::Options::listeners`] it belongs to.
+    /// Its listener's number.
     index: usize,
     socket: AsyncFd<OwnedFd>,
+    /// For the connections of its listener, if there may only be so many.
+    places: Option<Arc<Semaphore>>,
 }
 
 impl Listener {
     /// Registers a listening socket with the worker this is called on.
     #[allow(unsafe_code)]
-    pub(crate) fn register(index: usize, socket: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn register(
+        index: usize,
+        socket: OwnedFd,
+        places: Option<Arc<Semaphore>>,
+    ) -> io::Result<Self> {
         // SAFETY: an `OwnedFd` is open and keeps its number until it is dropped, `AsyncFd` owns it
         // from here on, and nothing in this module takes it out or changes it.
         let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
-        Ok(Self { index, socket: registered? })
+        Ok(Self { index, socket: registered?, places })
     }
 }
 
@@ -92,7 +98,7 @@ pub(crate) async fn accept_all(door: Rc<Door>, listener: Rc<Listener>) {
         // Fails only when the worker ends.
         let Ok(mut readiness) = listener.socket.readable().await else { return };
         let failure = loop {
-            let place = door.admission.place(listener.index).await;
+            let place = door.admission.place(listener.places.as_ref()).await;
             match readiness.try_io(|socket| accept(socket.as_fd())) {
                 Ok(Ok((socket, peer))) => door.admit(listener.index, socket, peer, place),
                 Ok(Err(error)) if concerns_one_connection(&error) => {}
@@ -138,7 +144,7 @@ impl Door {
     /// Serves everything that already waits at `listener`, which is about to be closed.
     pub(crate) fn empty(&self, listener: &Listener) {
         for _ in 0..TAKEN_AT_THE_END {
-            let Some(place) = self.admission.place_now(listener.index) else { return };
+            let Some(place) = self.admission.place_now(listener.places.as_ref()) else { return };
             match accept(listener.socket.as_fd()) {
                 Ok((socket, peer)) => self.admit(listener.index, socket, peer, place),
                 Err(error) if concerns_one_connection(&error) => {}

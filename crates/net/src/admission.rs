@@ -22,8 +22,6 @@ const ADDRESS_SHARDS: usize = 16;
 pub(crate) struct Admission {
     loads: Vec<Load>,
     places: Option<Arc<Semaphore>>,
-    /// Of each listener, by its index.
-    own_places: Vec<Option<Arc<Semaphore>>>,
     addresses: Option<Addresses>,
     /// Set once stopping has begun: when connections that remain are cut.
     stop: Mutex<Option<Instant>>,
@@ -57,8 +55,6 @@ pub struct ConnectionGuard {
 pub(crate) struct Limits {
     /// Over all workers.
     pub(crate) connections: Option<usize>,
-    /// Of each listener, over all workers.
-    pub(crate) of_listeners: Vec<Option<usize>>,
     /// Of one client address.
     pub(crate) per_address: Option<usize>,
 }
@@ -73,11 +69,9 @@ pub(crate) struct Place {
 
 impl Admission {
     pub(crate) fn new(workers: usize, limits: Limits) -> Self {
-        let places = |max: usize| Arc::new(Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS)));
         Self {
             loads: (0..workers).map(|_| Load::default()).collect(),
             places: limits.connections.map(places),
-            own_places: limits.of_listeners.into_iter().map(|max| max.map(places)).collect(),
             addresses: limits.per_address.map(Addresses::new),
             stop: Mutex::new(None),
             stopping: AtomicBool::new(false),
@@ -93,21 +87,17 @@ impl Admission {
         &self.loads
     }
 
-    /// Waits until a connection of this listener may be taken.
-    pub(crate) async fn place(&self, listener: usize) -> Place {
+    /// Waits until a connection of a listener with these places may be taken.
+    pub(crate) async fn place(&self, own: Option<&Arc<Semaphore>>) -> Place {
         // In this order: who waits for others of its listener must keep no place from the rest.
-        let own = one_of(self.own_places(listener)).await;
+        let own = one_of(own).await;
         Place { _own: own, _of_all: one_of(self.places.as_ref()).await }
     }
 
     /// A place if there is one now.
-    pub(crate) fn place_now(&self, listener: usize) -> Option<Place> {
-        let own = one_now(self.own_places(listener))?;
+    pub(crate) fn place_now(&self, own: Option<&Arc<Semaphore>>) -> Option<Place> {
+        let own = one_now(own)?;
         Some(Place { _own: own, _of_all: one_now(self.places.as_ref())? })
-    }
-
-    fn own_places(&self, listener: usize) -> Option<&Arc<Semaphore>> {
-        self.own_places.get(listener)?.as_ref()
     }
 
     /// Lets a connection in at the worker that should have it, seen from worker `from`. `None` when
@@ -185,6 +175,11 @@ impl Drop for ConnectionGuard {
         }
         self.leave();
     }
+}
+
+/// So many places.
+pub(crate) fn places(max: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS)))
 }
 
 /// Waits for one of these places; `None` where there is no limit.
@@ -344,28 +339,28 @@ mod tests {
     fn places_are_given_back_by_the_guard() {
         let admission =
             Arc::new(Admission::new(1, Limits { connections: Some(1), ..Limits::default() }));
-        let place = admission.place_now(0).unwrap();
+        let place = admission.place_now(None).unwrap();
         let guard = admission.enter(0, &Peer::Unix, place).unwrap();
-        assert!(admission.place_now(0).is_none());
+        assert!(admission.place_now(None).is_none());
         drop(guard);
-        assert!(admission.place_now(0).is_some());
+        assert!(admission.place_now(None).is_some());
     }
 
     #[test]
     fn a_listener_that_is_full_keeps_no_place_from_the_others() {
-        let of_listeners = vec![Some(1), None, Some(2)];
-        let limits = Limits { connections: Some(2), of_listeners, ..Limits::default() };
+        let (one, two) = (places(1), places(2));
+        let limits = Limits { connections: Some(2), ..Limits::default() };
         let admission = Arc::new(Admission::new(1, limits));
-        let first = admission.place_now(0).unwrap();
+        let first = admission.place_now(Some(&one)).unwrap();
         let guard = admission.enter(0, &Peer::Unix, first).unwrap();
-        assert!(admission.place_now(0).is_none());
-        let second = admission.place_now(1).unwrap();
-        assert!(admission.place_now(2).is_none(), "two are all there may be");
+        assert!(admission.place_now(Some(&one)).is_none());
+        let second = admission.place_now(None).unwrap();
+        assert!(admission.place_now(Some(&two)).is_none(), "two are all there may be");
         drop(second);
         drop(guard);
-        let _first = admission.place_now(2).unwrap();
-        let _second = admission.place_now(2).unwrap();
-        assert!(admission.place_now(0).is_none());
+        let _first = admission.place_now(Some(&two)).unwrap();
+        let _second = admission.place_now(Some(&two)).unwrap();
+        assert!(admission.place_now(Some(&one)).is_none());
     }
 
     #[test]

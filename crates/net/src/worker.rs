@@ -1,25 +1,31 @@
 //! Workers: one thread a core, each with a runtime, sockets, buffers and deadlines of its own.
 //!
 //! What always holds: what a worker owns stays on its thread (`Rc`, `Cell`, no lock); workers meet
-//! only in the counters of `admission` and in the bounded queues of sockets handed over; stopping
+//! only in the counters of `admission` and in the bounded queues of sockets handed over; who is no
+//! worker reaches what they own only by errands that they run themselves ([`Workers::ask`]); stopping
 //! closes the listening sockets first, so that no connection is taken and then dropped unserved.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc};
+use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
 
 pub use crate::accept::Accepted;
 use crate::accept::{Door, HAND_OVER_MAX, Handed, Listener, accept_all, receive};
 pub use crate::admission::ConnectionGuard;
-use crate::admission::{Admission, Limits, Load};
+use crate::admission::{Admission, Limits, Load, places};
 use crate::buffer::Pool;
 pub use crate::cores::worker_count;
 use crate::descriptors::Reserve;
@@ -27,12 +33,15 @@ use crate::listener::{Bound, SocketFile};
 use crate::splice::PipePool;
 use crate::timer::{Tick, Timers};
 
+/// Errands under way to one worker; those who have more wait.
+const ERRANDS_MAX: usize = 64;
+
 /// How to run workers.
 #[derive(Debug)]
 pub struct Options {
     /// How many; at least one is started.
     pub workers: usize,
-    /// Where they accept connections.
+    /// Where they accept connections; the number of a listener is its place here.
     pub listeners: Vec<Bound>,
     /// Connections at once over all workers; more wait in the backlog. `None`: no limit.
     pub max_connections: Option<usize>,
@@ -55,11 +64,32 @@ pub struct WorkerContext {
     stopping: Rc<Cell<bool>>,
 }
 
-/// Running workers. Dropping this ends them, and the connections they have, at once.
-pub struct Workers {
+/// Running workers, each with a state `S` of its own. Dropping this ends them, and the connections they
+/// have, at once.
+pub struct Workers<S: 'static> {
     admission: Arc<Admission>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    files: Mutex<Vec<SocketFile>>,
+    /// Of the listeners with these numbers.
+    files: Mutex<Vec<(usize, SocketFile)>>,
+    errands: Vec<mpsc::Sender<Errand<S>>>,
+}
+
+/// Something that a worker is to do for somebody else.
+enum Errand<S> {
+    /// Look at its state.
+    Look(Box<dyn FnOnce(&S) + Send>),
+    /// Accept connections here too.
+    Open(Socket, oneshot::Sender<io::Result<()>>),
+    /// Accept no more connections of this listener.
+    Close(usize),
+}
+
+/// A listening socket of one worker, not yet registered.
+struct Socket {
+    /// Which listener it belongs to.
+    index: usize,
+    socket: OwnedFd,
+    places: Option<Arc<Semaphore>>,
 }
 
 /// What one worker has counted since it was started.
@@ -91,24 +121,24 @@ pub fn start<S: 'static>(
     options: Options,
     init: impl Fn(&WorkerContext) -> S + Send + Clone + 'static,
     accepted: impl Fn(&S, Accepted) + Send + Clone + 'static,
-) -> io::Result<Workers> {
+) -> io::Result<Workers<S>> {
     let count = options.workers.max(1);
-    let limits = Limits {
-        connections: options.max_connections,
-        of_listeners: options.listeners.iter().map(|bound| bound.max_connections).collect(),
-        per_address: options.max_per_address,
-    };
+    let limits =
+        Limits { connections: options.max_connections, per_address: options.max_per_address };
     let admission = Arc::new(Admission::new(count, limits));
     let (mut sockets, files) = share_out(options.listeners, count);
     let (senders, inboxes): (Vec<_>, Vec<_>) =
         (0..count).map(|_| mpsc::channel(HAND_OVER_MAX)).unzip();
+    let (errands, to_do): (Vec<_>, Vec<_>) =
+        (0..count).map(|_| mpsc::channel(ERRANDS_MAX)).unzip();
     let (ready, all_ready) = std_mpsc::channel();
     let workers = Workers {
         admission: Arc::clone(&admission),
         threads: Mutex::default(),
         files: Mutex::new(files),
+        errands,
     };
-    for (id, inbox) in inboxes.into_iter().enumerate() {
+    for (id, (inbox, errands)) in inboxes.into_iter().zip(to_do).enumerate() {
         let (init, accepted, ready) = (init.clone(), accepted.clone(), ready.clone());
         let seed = Seed {
             id,
@@ -116,6 +146,7 @@ pub fn start<S: 'static>(
             sockets: sockets.get_mut(id).map(std::mem::take).unwrap_or_default(),
             others: senders.clone(),
             inbox,
+            errands,
         };
         let main = move || match runtime() {
             Ok(runtime) => {
@@ -125,7 +156,7 @@ pub fn start<S: 'static>(
             Err(error) => drop(ready.send(Err(error))),
         };
         let thread = thread::Builder::new().name(format!("worker-{id}")).spawn(main)?;
-        workers.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        lock(&workers.threads).push(thread);
     }
     drop(ready);
     for _ in 0..count {
@@ -135,19 +166,76 @@ pub fn start<S: 'static>(
     Ok(workers)
 }
 
-impl Workers {
+impl<S: 'static> Workers<S> {
+    /// Has every worker look at its state, and returns what each saw, without those that have ended.
+    /// `look` runs between two steps of the worker's tasks: it must not take long.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        look: impl Fn(&S) -> T + Send + Clone + 'static,
+    ) -> Vec<T> {
+        let mut answers = Vec::with_capacity(self.errands.len());
+        for worker in &self.errands {
+            let (answer, answered) = oneshot::channel();
+            let look = look.clone();
+            let errand = Errand::Look(Box::new(move |state| drop(answer.send(look(state)))));
+            if worker.send(errand).await.is_ok() {
+                answers.push(answered);
+            }
+        }
+        let mut all = Vec::with_capacity(answers.len());
+        for answered in answers {
+            all.extend(answered.await.ok());
+        }
+        all
+    }
+
+    /// Accepts connections at `bound` too, as listener `index`, which no other may have. Connections
+    /// may come before this returns.
+    ///
+    /// # Errors
+    /// A worker cannot register its socket; then none of them is left open.
+    pub async fn open(&self, index: usize, bound: Bound) -> io::Result<()> {
+        let (sockets, file) = share_out_one(index, bound, self.errands.len());
+        let mut answers = Vec::with_capacity(sockets.len());
+        for (worker, socket) in sockets {
+            let (answer, answered) = oneshot::channel();
+            let Some(errands) = self.errands.get(worker) else { continue };
+            if errands.send(Errand::Open(socket, answer)).await.is_ok() {
+                answers.push(answered);
+            }
+        }
+        let mut result = Ok(());
+        for answered in answers {
+            result = result.and(answered.await.unwrap_or(Ok(())));
+        }
+        match result {
+            Ok(()) => lock(&self.files).extend(file.map(|file| (index, file))),
+            Err(_) => self.close(index).await,
+        }
+        result
+    }
+
+    /// Accepts no more connections of listener `index`. What waits there already is taken first;
+    /// connections that are open are not touched.
+    pub async fn close(&self, index: usize) {
+        lock(&self.files).retain(|(listener, _)| *listener != index);
+        for worker in &self.errands {
+            // One that has ended accepts nothing.
+            let _ = worker.send(Errand::Close(index)).await;
+        }
+    }
+
     /// Stops: no further connections, idle ones are told, and what is left after `grace` is cut.
     /// Returns at once; [`Workers::join`] waits. Called again, the new `grace` counts.
     pub fn stop(&self, grace: Duration) {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.files).clear();
         let now = Instant::now();
         self.admission.stop_by(now.checked_add(grace).unwrap_or(now));
     }
 
     /// Waits until every worker has ended.
     pub fn join(&self) {
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
             let _ = thread.join(); // a panic has been reported by its hook
         }
@@ -159,7 +247,7 @@ impl Workers {
     }
 }
 
-impl Drop for Workers {
+impl<S: 'static> Drop for Workers<S> {
     fn drop(&mut self) {
         self.stop(Duration::ZERO);
     }
@@ -213,12 +301,13 @@ impl Counters {
 }
 
 /// What a worker's thread is given.
-struct Seed {
+struct Seed<S> {
     id: usize,
     admission: Arc<Admission>,
-    sockets: Vec<(usize, OwnedFd)>,
+    sockets: Vec<Socket>,
     others: Vec<mpsc::Sender<Handed>>,
     inbox: mpsc::Receiver<Handed>,
+    errands: mpsc::Receiver<Errand<S>>,
 }
 
 /// A runtime as every worker has it: one thread, tasks that stay on it.
@@ -231,39 +320,110 @@ pub fn runtime() -> io::Result<LocalRuntime> {
 
 /// A worker's main task, from start to end.
 async fn run<S: 'static>(
-    seed: Seed,
+    seed: Seed<S>,
     init: impl Fn(&WorkerContext) -> S,
     accepted: impl Fn(&S, Accepted) + 'static,
     ready: std_mpsc::Sender<io::Result<()>>,
 ) {
-    let Seed { id, admission, sockets, others, inbox } = seed;
+    let Seed { id, admission, sockets, others, inbox, mut errands } = seed;
     let context = WorkerContext::start(id);
-    let state = init(&context);
-    let serve = Box::new(move |connection| accepted(&state, connection));
-    let (door, listeners) = match open(id, &admission, sockets, others, serve) {
+    let state = Rc::new(init(&context));
+    let served = Rc::clone(&state);
+    let serve = Box::new(move |connection| accepted(&served, connection));
+    let mut open = match Open::new(id, &admission, others, serve) {
         Ok(open) => open,
         Err(error) => return drop(ready.send(Err(error))),
     };
-    let accepting: Vec<_> = listeners
-        .iter()
-        .map(|listener| tokio::task::spawn_local(accept_all(Rc::clone(&door), Rc::clone(listener))))
-        .collect();
-    tokio::task::spawn_local(receive(Rc::clone(&door), inbox));
+    for socket in sockets {
+        if let Err(error) = open.accept(socket) {
+            return drop(ready.send(Err(error)));
+        }
+    }
+    tokio::task::spawn_local(receive(Rc::clone(&open.door), inbox));
     if ready.send(Ok(())).is_err() {
         return; // another worker failed, and `start` has given up
     }
     drop(ready); // so that `start` notices a worker that says nothing
     let load = admission.load(id);
     while admission.stop_deadline().is_none() {
-        load.wake.notified().await;
+        if let Some(errand) = next_errand(&mut errands, load).await {
+            open.run(errand, &state);
+        }
     }
-    for task in accepting {
-        task.abort();
-    }
-    listeners.iter().for_each(|listener| door.empty(listener));
-    drop(listeners);
+    open.close_all();
     context.begin_stopping();
+    tokio::task::spawn_local(async move {
+        while let Some(errand) = errands.recv().await {
+            // The others have no object any more; whoever waits is told by their end.
+            if let Errand::Look(look) = errand {
+                look(&state);
+            }
+        }
+    });
     drain(&admission, load).await;
+}
+
+/// The next errand; `None` when the worker is woken instead.
+async fn next_errand<S>(
+    errands: &mut mpsc::Receiver<Errand<S>>,
+    load: &Load,
+) -> Option<Errand<S>> {
+    let mut woken = pin!(load.wake.notified());
+    poll_fn(|cx| match errands.poll_recv(cx) {
+        Poll::Ready(Some(errand)) => Poll::Ready(Some(errand)),
+        _ => woken.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
+
+/// What a worker accepts connections with.
+struct Open {
+    door: Rc<Door>,
+    /// By the number of the listener; each has at least one.
+    listeners: HashMap<usize, Vec<(Rc<Listener>, AbortHandle)>>,
+}
+
+impl Open {
+    fn new(
+        worker: usize,
+        admission: &Arc<Admission>,
+        others: Vec<mpsc::Sender<Handed>>,
+        serve: Box<dyn Fn(Accepted)>,
+    ) -> io::Result<Self> {
+        let reserve = RefCell::new(Reserve::new()?);
+        let admission = Arc::clone(admission);
+        let door = Rc::new(Door { worker, admission, others, reserve, serve });
+        Ok(Self { door, listeners: HashMap::new() })
+    }
+
+    fn run<S>(&mut self, errand: Errand<S>, state: &S) {
+        match errand {
+            Errand::Look(look) => look(state),
+            Errand::Open(socket, answer) => drop(answer.send(self.accept(socket))),
+            Errand::Close(index) => self.close(index),
+        }
+    }
+
+    fn accept(&mut self, socket: Socket) -> io::Result<()> {
+        let Socket { index, socket, places } = socket;
+        let listener = Rc::new(Listener::register(index, socket, places)?);
+        let accepting = accept_all(Rc::clone(&self.door), Rc::clone(&listener));
+        let task = tokio::task::spawn_local(accepting).abort_handle();
+        self.listeners.entry(index).or_default().push((listener, task));
+        Ok(())
+    }
+
+    fn close(&mut self, index: usize) {
+        for (listener, task) in self.listeners.remove(&index).into_iter().flatten() {
+            task.abort();
+            self.door.empty(&listener);
+        }
+    }
+
+    fn close_all(&mut self) {
+        let open: Vec<usize> = self.listeners.keys().copied().collect();
+        open.into_iter().for_each(|index| self.close(index));
+    }
 }
 
 /// Waits until the worker has no connection, or until the time to cut them.
@@ -278,41 +438,43 @@ async fn drain(admission: &Admission, load: &Load) {
     }
 }
 
-/// Registers a worker's listening sockets.
-fn open(
-    worker: usize,
-    admission: &Arc<Admission>,
-    sockets: Vec<(usize, OwnedFd)>,
-    others: Vec<mpsc::Sender<Handed>>,
-    serve: Box<dyn Fn(Accepted)>,
-) -> io::Result<(Rc<Door>, Vec<Rc<Listener>>)> {
-    let reserve = RefCell::new(Reserve::new()?);
-    let admission = Arc::clone(admission);
-    let listeners = sockets.into_iter().map(|(index, socket)| {
-        let listener = Listener::register(index, socket)?;
-        Ok(Rc::new(listener))
-    });
-    let listeners = listeners.collect::<io::Result<_>>()?;
-    Ok((Rc::new(Door { worker, admission, others, reserve, serve }), listeners))
-}
-
-/// Gives each worker its sockets, each with the number of its listener. An address with fewer
-/// sockets than workers is accepted by some and reaches the others by hand-over.
+/// Gives each worker its sockets. An address with fewer sockets than workers is accepted by some and
+/// reaches the others by hand-over.
 fn share_out(
     listeners: Vec<Bound>,
     workers: usize,
-) -> (Vec<Vec<(usize, OwnedFd)>>, Vec<SocketFile>) {
-    let mut sockets: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+) -> (Vec<Vec<Socket>>, Vec<(usize, SocketFile)>) {
+    let mut all: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
     let mut files = Vec::new();
     for (index, bound) in listeners.into_iter().enumerate() {
-        files.extend(bound.file);
-        // One-socket addresses start at different workers.
-        let first = if bound.sockets.len() == 1 { index } else { 0 };
-        for (number, socket) in bound.sockets.into_iter().enumerate() {
-            if let Some(worker) = sockets.get_mut((first + number) % workers) {
-                worker.push((index, socket));
+        let (sockets, file) = share_out_one(index, bound, workers);
+        files.extend(file.map(|file| (index, file)));
+        for (worker, socket) in sockets {
+            if let Some(sockets) = all.get_mut(worker) {
+                sockets.push(socket);
             }
         }
     }
-    (sockets, files)
+    (all, files)
+}
+
+/// The sockets of one listener, each with the worker it is for.
+fn share_out_one(
+    index: usize,
+    bound: Bound,
+    workers: usize,
+) -> (Vec<(usize, Socket)>, Option<SocketFile>) {
+    let places = bound.max_connections.map(places);
+    // One-socket addresses start at different workers.
+    let first = if bound.sockets.len() == 1 { index } else { 0 };
+    let shared = |(number, socket)| {
+        let places = places.clone();
+        ((first + number) % workers.max(1), Socket { index, socket, places })
+    };
+    (bound.sockets.into_iter().enumerate().map(shared).collect(), bound.file)
+}
+
+/// A panic while one of these is held leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -43,7 +43,7 @@ fn address(bound: &Bound) -> SocketAddr {
 }
 
 /// Workers that send every byte back, and tell what happens.
-fn echo(options: Options) -> (Workers, Receiver<Event>) {
+fn echo(options: Options) -> (Workers<Rc<WorkerContext>>, Receiver<Event>) {
     let (events, told) = channel();
     let workers = start(
         options,

@@ -235,98 +235,55 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         upgrade: head.upgrade,
     };
     let trace = &mut Trace::off();
-    let mut met = decide(&snapshot, &request, trace);
+    let met = decide(&snapshot, &request, trace);
     let site = met.as_ref().map(|met| met.site);
     record.site = site.map_or("", |site| &site.name);
+    if let Some(met) = &met {
+        record.target = guards::loggable(met, fault.is_some(), record.target);
+    }
     // Before any route: an authority asks for it at the path it chose (RFC 8555 §8.3).
     let challenge = worker.challenges.answer(&inbound.target.path);
-    let (mut passed, mut excused) = (false, false);
-    let done = loop {
-        if let Some(met) = &met {
-            record.target = guards::loggable(met, fault.is_some(), record.target);
+    let mut round = match met {
+        Some(met) if fault.is_none() && challenge.is_none() => Round::first(met),
+        met => {
+            let action = met.as_ref().map(|met| &met.action);
+            let here = Here { action, site, host, fault, challenge };
+            let done = Box::pin(here.answer(&inbound, heads, request_id, record)).await;
+            line.write(request_id);
+            return done;
         }
-        let stop = match &met {
-            Some(met) if fault.is_none() && challenge.is_none() => {
-                guards::check(&inbound, &request, met, passed, trace)
+    };
+    let done = loop {
+        record.target = guards::loggable(&round.met, false, record.target);
+        match guarded(&inbound, &request, &round, request_id, record, trace).await {
+            Guarded::Passed => {}
+            Guarded::Next(next) => {
+                round = next;
+                continue;
             }
-            _ => None,
-        };
-        let stop = match (stop, &met) {
-            (Some(Stop::Held(hold)), _) => {
-                if !Box::pin(guards::wait(&inbound, hold)).await {
-                    break left(&inbound, record);
-                }
-                None
-            }
-            (stop, _) => stop,
-        };
-        let stop = match (stop, &met) {
-            (None, Some(decision))
-                if fault.is_none()
-                    && challenge.is_none()
-                    && guards::asks_for_credentials(decision) =>
-            {
-                let asked = asked(&inbound, decision, excused, request_id, record, trace);
-                Box::pin(asked).await.map(Stop::Answered)
-            }
-            (stop, _) => stop,
-        };
-        match (stop, &met) {
-            (Some(Stop::Answered(answered)), Some(decision)) => {
-                // What is too long for one route is so before anything was proved to it; to go on with it
-                // elsewhere would make its bound none.
-                let jumps = answered.answer.status != 413;
-                let next = decision.next(answered.outcome, &request);
-                if let Some(next) = next.filter(|_| jumps) {
-                    excused = answered.outcome == Outcome::Unauthorized;
-                    (met, passed) = (Some(next), true);
-                    continue;
-                }
-                let stopped = stopped(&inbound, answered, decision, heads, request_id, record);
+            Guarded::Answered(answered) => {
+                let stopped = stopped(&inbound, *answered, &round.met, heads, request_id, record);
                 break Box::pin(stopped).await;
             }
-            (_, Some(decision)) => {
-                let outcome = match decision.action {
-                    Action::Malformed(..) => Some(Outcome::ClientError),
-                    Action::Redirect(..) => Some(Outcome::Redirected),
-                    _ => None,
-                };
-                let next = outcome.and_then(|outcome| decision.next(outcome, &request));
-                if let Some(next) = next {
-                    excused = false;
-                    (met, passed) = (Some(next), true);
-                    continue;
-                }
-            }
-            _ => {}
+            Guarded::Left => break left(&inbound, record),
         }
-        match met {
-            Some(Decision { action: Action::Proxy(matched), .. })
-                if fault.is_none() && challenge.is_none() =>
-            {
-                let matched = matched.split(&inbound, &request);
-                forward::mirror(&inbound, &matched, &request);
-                record.route = Some(&matched.route.name);
-                // In a box that a tunnel outlives.
-                let forward = forward::forward(&inbound, &matched, heads, request_id, record);
-                match Box::pin(forward).await {
-                    Forwarded::Done(done) => break done,
-                    Forwarded::Tunnel(tunnel) => {
-                        break tunnel.run(&inbound, heads, record, request_id).await;
-                    }
-                    Forwarded::Next(next) => {
-                        excused = false;
-                        (met, passed) = (Some(passed_on(matched.site, next, &request)), true);
-                    }
-                }
+        let Action::Proxy(matched) = round.met.action else {
+            let action = Some(&round.met.action);
+            let here = Here { action, site, host, fault: None, challenge: None };
+            break Box::pin(here.answer(&inbound, heads, request_id, record)).await;
+        };
+        let matched = matched.split(&inbound, &request);
+        forward::mirror(&inbound, &matched, &request);
+        record.route = Some(&matched.route.name);
+        // In a box that a tunnel outlives.
+        let forward = forward::forward(&inbound, &matched, heads, request_id, record);
+        match Box::pin(forward).await {
+            Forwarded::Done(done) => break done,
+            Forwarded::Tunnel(tunnel) => {
+                break tunnel.run(&inbound, heads, record, request_id).await;
             }
-            met => {
-                let action = met.as_ref().map(|met| &met.action);
-                let here = Here { action, site, host, fault, challenge };
-                let reply = here.reply(&inbound, request_id, record);
-                let out = &mut heads.out;
-                let respond = local::respond(&inbound, reply, out, request_id, record);
-                break Box::pin(respond).await;
+            Forwarded::Next(next) => {
+                round = Round::passed_on(passed_on(matched.site, next, &request));
             }
         }
     };
@@ -334,16 +291,92 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
     done
 }
 
+/// What a request has met: the route that takes it, or the one that took over last.
+struct Round<'a> {
+    met: Decision<'a>,
+    /// Another route passed the request on to this one.
+    passed_on: bool,
+    /// It did so because the request could not prove enough, so it need not prove that here.
+    excused: bool,
+}
+
+impl<'a> Round<'a> {
+    fn first(met: Decision<'a>) -> Self {
+        Self { met, passed_on: false, excused: false }
+    }
+
+    fn passed_on(met: Decision<'a>) -> Self {
+        Self { met, passed_on: true, excused: false }
+    }
+}
+
+/// What guards made of a request.
+enum Guarded<'a> {
+    /// It goes on.
+    Passed,
+    /// Another route takes over.
+    Next(Round<'a>),
+    /// It is answered with this.
+    Answered(Box<Answered>),
+    /// Its client left while it waited for its time.
+    Left,
+}
+
+/// Asks the guards of what a request has met, in their order, and what of it is settled before its
+/// action.
+async fn guarded<'a>(
+    inbound: &'a Inbound<'a>,
+    request: &Request<'_>,
+    round: &Round<'a>,
+    request_id: &mut Vec<u8>,
+    record: &mut Record<'a>,
+    trace: &mut Trace,
+) -> Guarded<'a> {
+    let met = &round.met;
+    let answered = match guards::check(inbound, request, met, round.passed_on, trace) {
+        Some(Stop::Held(hold)) => match Box::pin(guards::wait(inbound, hold)).await {
+            true => None,
+            false => return Guarded::Left,
+        },
+        Some(Stop::Answered(answered)) => Some(answered),
+        None => None,
+    };
+    let answered = match answered {
+        None if guards::asks_for_credentials(met) => {
+            Box::pin(asked(inbound, round, request_id, record, trace)).await
+        }
+        answered => answered,
+    };
+    if let Some(answered) = answered {
+        // What is too long for one route is so before anything was proved to it; to go on with it
+        // elsewhere would make its bound none.
+        let goes_on = answered.answer.status != 413;
+        return match met.next(answered.outcome, request).filter(|_| goes_on) {
+            Some(next) => {
+                let excused = answered.outcome == Outcome::Unauthorized;
+                Guarded::Next(Round { excused, ..Round::passed_on(next) })
+            }
+            None => Guarded::Answered(Box::new(answered)),
+        };
+    }
+    let outcome = match met.action {
+        Action::Malformed(..) => Outcome::ClientError,
+        Action::Redirect(..) => Outcome::Redirected,
+        _ => return Guarded::Passed,
+    };
+    let next = met.next(outcome, request);
+    next.map_or(Guarded::Passed, |next| Guarded::Next(Round::passed_on(next)))
+}
+
 /// Asks a request for what it has to prove; the answer if it cannot.
 async fn asked<'a>(
     inbound: &'a Inbound<'a>,
-    met: &Decision<'a>,
-    excused: bool,
+    round: &Round<'a>,
     request_id: &mut Vec<u8>,
     record: &mut Record<'a>,
     trace: &mut Trace,
 ) -> Option<Answered> {
-    let refused = guards::authenticate(inbound, met, excused, trace).await;
+    let refused = guards::authenticate(inbound, &round.met, round.excused, trace).await;
     record.user = inbound.proved.user.get().map_or(&[], |user| &**user);
     let (answered, why) = refused?;
     inbound.ensure_id(request_id);
@@ -388,6 +421,17 @@ struct Here<'h, 'a> {
 }
 
 impl<'a> Here<'_, 'a> {
+    async fn answer(
+        self,
+        inbound: &Inbound<'a>,
+        heads: &mut Heads,
+        request_id: &mut Vec<u8>,
+        record: &mut Record<'a>,
+    ) -> Done {
+        let reply = self.reply(inbound, request_id, record);
+        local::respond(inbound, reply, &mut heads.out, request_id, record).await
+    }
+
     fn reply(
         self,
         inbound: &Inbound<'a>,

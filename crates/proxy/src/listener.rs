@@ -99,7 +99,7 @@ pub fn serve(
     performance: &Performance,
     challenges: Arc<Challenges>,
     logs: Logs,
-) -> io::Result<Workers> {
+) -> io::Result<Workers<Rc<Worker>>> {
     local::started();
     let ports: Vec<u16> = bound.iter().map(|bound| bound.port().unwrap_or(0)).collect();
     let options = Options {

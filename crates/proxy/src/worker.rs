@@ -58,7 +58,7 @@ pub struct Worker {
     pub credentials: Memory,
     /// Copies of requests under way.
     pub mirrors: Rc<Cell<usize>>,
-    snapshot: LocalSnapshot,
+    snapshot: RefCell<LocalSnapshot>,
     scratch: RefCell<Vec<Scratch>>,
     date: RefCell<DateLine>,
     random: Cell<u64>,
@@ -132,7 +132,7 @@ impl Worker {
             access_log,
             error_log,
             ports,
-            snapshot: Rc::new(snapshot),
+            snapshot: RefCell::new(Rc::new(snapshot)),
             scratch: RefCell::default(),
             date: RefCell::default(),
             random: Cell::new(seed()),
@@ -143,13 +143,19 @@ impl Worker {
 
     /// The snapshot in force. A request keeps the one it began with.
     pub fn snapshot(&self) -> LocalSnapshot {
-        Rc::clone(&self.snapshot)
+        Rc::clone(&self.snapshot.borrow())
+    }
+
+    /// From the next request on this snapshot is in force.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.snapshot.replace(Rc::new(snapshot));
     }
 
     /// Connections to this listener begin with an HTTP/1 request: there is no TLS, no PROXY header
     /// and no HTTP/2.
     pub fn is_simple(&self, listener: usize) -> bool {
         self.snapshot
+            .borrow()
             .listeners
             .get(listener)
             .is_some_and(|listener| !listener.tls && !listener.proxy_protocol && !listener.http2)

@@ -38,7 +38,7 @@ pub(crate) fn start(
 }
 
 /// The last line.
-pub(crate) fn end(workers: &Workers, after: Duration) -> String {
+pub(crate) fn end<S>(workers: &Workers<S>, after: Duration) -> String {
     let counters = workers.counters();
     let sum = |of: fn(&net::worker::Counters) -> u64| counters.iter().map(of).sum::<u64>();
     let (accepted, refused) = (sum(|one| one.accepted), sum(|one| one.refused));

@@ -7,6 +7,7 @@
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ use proxy::listener::{BindError, Logs, bind_all, serve};
 use proxy::live::Live;
 use proxy::log::ErrorLog;
 use proxy::snapshot::Snapshot;
+use proxy::worker::Worker;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::task::JoinHandle;
 
@@ -51,7 +53,7 @@ const LOOKUP_THREADS: usize = 8;
 pub(crate) struct Service {
     writers: LogWriters,
     log: ErrorLog,
-    workers: Arc<Workers>,
+    workers: Arc<Workers<Rc<Worker>>>,
     addresses: Vec<Local>,
     signals: Signals,
     started: Instant,
@@ -65,7 +67,7 @@ pub(crate) struct Service {
 
 /// What [`Service::start_with`] has started.
 struct Started {
-    workers: Arc<Workers>,
+    workers: Arc<Workers<Rc<Worker>>>,
     addresses: Vec<Local>,
     signals: Signals,
     certificates: Upkeep,

@@ -14,8 +14,9 @@ use tokio::time::timeout;
 use wire::head::Framing;
 
 use super::property::property;
+use super::reach::greeting;
 use super::sending::write_copy_head;
-use crate::balance::{Ask, Choice, Member, Tried};
+use crate::balance::{Ask, Choice, Member, Trial, Tried};
 use crate::decide::{Matched, Request};
 use crate::exchange::Inbound;
 use crate::upstream::connect;
@@ -44,7 +45,13 @@ pub(crate) fn mirror(inbound: &Inbound<'_>, matched: &Matched<'_>, request: &Req
         turn: pool.balancer.take_turn(),
         now: Tick::now(),
     };
-    let Choice::Member(member, _) = pool.balancer.choose(&ask, &Tried::default()) else { return };
+    let Choice::Member(member, trial) = pool.balancer.choose(&ask, &Tried::default()) else {
+        return;
+    };
+    // Nobody learns from a copy how its member is, so it must not be the one request that tries it.
+    if trial == Trial::Yes {
+        return member.state.trial_abandoned();
+    }
     if member.endpoint.transport.http != UpstreamHttp::Http1 {
         return;
     }
@@ -53,12 +60,14 @@ pub(crate) fn mirror(inbound: &Inbound<'_>, matched: &Matched<'_>, request: &Req
     write_copy_head(inbound, &Matched { pool, ..*matched }, member, &mut bytes);
     bytes.extend_from_slice(body);
     let limits = pool.settings.timeout;
-    let within = limits.request.unwrap_or(limits.connect + limits.write + limits.read);
+    let steps = limits.connect.saturating_add(limits.write).saturating_add(limits.read);
+    let within = limits.request.unwrap_or(steps);
+    let greeting = greeting(inbound, member);
     let Some(found) = Found::of(worker.snapshot(), matched, mirror.pool, member) else { return };
     tokio::task::spawn_local(async move {
         let _place = place;
         // Nobody waits for it, and nobody is told how it went.
-        let _ = timeout(within, copy(&found, &bytes)).await;
+        let _ = timeout(within, copy(&found, &greeting, &bytes)).await;
     });
 }
 
@@ -98,10 +107,10 @@ impl Found {
     }
 }
 
-async fn copy(found: &Found, bytes: &[u8]) {
+async fn copy(found: &Found, greeting: &[u8], bytes: &[u8]) {
     let Some(member) = found.member() else { return };
-    let _flight = member.endpoint.enter(None);
-    let Ok(opened) = connect(member, &[]).await else { return };
+    let Some(_flight) = member.endpoint.enter(member.max_conns) else { return };
+    let Ok(opened) = connect(member, greeting).await else { return };
     let mut rest = bytes;
     while !rest.is_empty() {
         let Ok(count) = poll_fn(|cx| opened.stream.poll_write(cx, rest)).await else { return };

@@ -87,7 +87,7 @@ async fn open(
 
 /// What goes out first on a new connection: the PROXY protocol header, where the endpoint wants one. A
 /// connection that has told of one client is no other's.
-fn greeting(inbound: &Inbound<'_>, member: &Member) -> Vec<u8> {
+pub(super) fn greeting(inbound: &Inbound<'_>, member: &Member) -> Vec<u8> {
     let mut greeting = Vec::new();
     match member.endpoint.transport.proxy_protocol {
         None => {}
