@@ -9,5 +9,7 @@
 pub mod auth;
 pub mod certificates;
 pub mod health;
+pub mod history;
+pub mod orders;
 pub mod resolve;
 pub mod writer;
