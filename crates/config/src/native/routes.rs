@@ -1,29 +1,27 @@
 //! `[[sites.routes]]` and `[[sites.proxy.routes]]`, which are one list: which requests are taken, and
 //! what becomes of them.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
-
 use crate::decode::{Context, Spanned, Table, nearest};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{
-    Bound, Files, Headers, Outcome, PathMatch, Redirect, Rewrite, Route, RouteAction, RouteOrder,
-    UpstreamHttp, UrlPart, WebSocket,
+    Bound, Files, Headers, Outcome, PathMatch, Pool, Route, RouteAction, RouteOrder, Split,
+    UpstreamHttp, WebSocket,
 };
 use crate::pattern;
-use crate::prefixes::Prefixes;
 use crate::schema::{Kind, Section, now};
 use crate::source::Span;
-use crate::syntax::{authority, path, quoted, request_target};
+use crate::syntax::{authority, path, quoted};
 
 use super::auth::{Asked, SetFields};
 use super::conditions::{self, host_matches, methods, when};
 use super::upstreams::Pools;
 use super::{access, auth, cors, guards, headers, rate_limit};
-use super::{files, split, websocket};
+use super::{split, websocket};
 
-/// Statuses of redirects, the default first.
-const REDIRECTS: &[u16] = &[302, 301, 303, 307, 308];
+mod action;
+mod connect;
+mod hidden;
+mod rewrite;
 
 const MATCHES: &[&str] = &["prefix", "exact", "starts_with", "regex", "regex_ignore_case"];
 
@@ -115,7 +113,7 @@ const KEYS: &[crate::schema::Key] = &[
     ),
     now(
         "rewrite",
-        Kind::Tables(&REWRITE),
+        Kind::Tables(&rewrite::REWRITE),
         "none",
         "Changes to the path after those two, in order.",
     ),
@@ -191,7 +189,7 @@ const KEYS: &[crate::schema::Key] = &[
     ),
     now(
         "redirects",
-        Kind::Tables(&REDIRECTS_OF),
+        Kind::Tables(&action::REDIRECTS_OF),
         "none",
         "Redirects of some of its requests, looked at before the action.",
     ),
@@ -210,54 +208,6 @@ const KEYS: &[crate::schema::Key] = &[
         "The `name` of the route that takes over when a request ends so, or `\"end\"`: `unreachable = \"fallback\"`. There are `denied`, `unauthorized`, `rate_limited`, `preflight`, `redirected`, `unreachable`, `timeout`, `no_endpoint`, `circuit_open`, `failure_status` and `client_error`.",
     ),
 ];
-
-static REWRITE: Section = Section {
-    path: "sites.routes.rewrite",
-    list: true,
-    about: "One change to a path.",
-    keys: &[
-        now("trim_prefix", Kind::Text, "none", "Taken off the beginning."),
-        now("add_prefix", Kind::Text, "none", "Put before it."),
-        now(
-            "replace_prefix",
-            Kind::Text,
-            "none",
-            "If it begins with this, `with` takes its place.",
-        ),
-        now(
-            "with",
-            Kind::Text,
-            "empty",
-            "What takes the place of what was matched; `$1` is a group.",
-        ),
-        now("replace", Kind::Text, "none", "Takes the place of the whole path."),
-        now("regex", Kind::Text, "none", "Whatever it matches is replaced by `with`."),
-    ],
-};
-
-static REDIRECTS_OF: Section = Section {
-    path: "sites.routes.redirects",
-    list: true,
-    about: "One redirect of some requests.",
-    keys: &[
-        now("regex", Kind::Text, "required", "Requests in whose URL it is found are redirected."),
-        now(
-            "of",
-            Kind::Choice(PARTS, &[]),
-            "\"uri\"",
-            "The part of the URL: `uri` is path and query.",
-        ),
-        now(
-            "to",
-            Kind::Text,
-            "required",
-            "What takes the place of what it matched; `$1` is a group.",
-        ),
-        now("status", Kind::Integer(301, 308), "302", "301, 302, 303, 307 or 308."),
-    ],
-};
-
-const PARTS: &[&str] = &["uri", "path", "full"];
 
 /// What routes may refer to.
 pub(super) struct Site<'t> {
@@ -285,8 +235,8 @@ pub(super) fn decode(tables: Vec<Table<'_>>, site: &Site<'_>) -> Vec<Route> {
         let Some(draft) = route(context, table, site) else { continue };
         drafts.push((draft, place));
     }
-    same_paths(&drafts, site.order);
-    let mut routes = connect(drafts, site.auth);
+    hidden::report(&drafts, site.order);
+    let mut routes = connect::connect(drafts, site.auth);
     // Those of a proxy that is off were only checked.
     if !site.proxies {
         routes.retain(|route| !matches!(route.action, RouteAction::Upstream(_)));
@@ -312,8 +262,11 @@ struct Draft<'n> {
 fn route<'n>(context: &'n Context<'n>, table: Table<'n>, site: &Site<'_>) -> Option<Draft<'n>> {
     let name = table.text("name");
     let path = path_match(&table, name.is_some());
-    let action = action(&table, site);
+    let action = action::decode(&table, site);
     let websocket = takes_websockets(&table, site, action.as_ref());
+    let split = split_pools(&table, site, websocket.is_some());
+    let mirror = mirror_pool(&table, site);
+    action::report_for_nothing(&table, action.as_ref());
     let (headers, response_when) = headers::of_a_route(&table, site.headers);
     let route = Route {
         name: name.map(|name| name.value.to_owned()),
@@ -327,7 +280,7 @@ fn route<'n>(context: &'n Context<'n>, table: Table<'n>, site: &Site<'_>) -> Opt
         rewrite_target: table
             .text("rewrite_target")
             .and_then(|text| checked_path(context, "rewrite_target", text)),
-        rewrite: table.tables("rewrite").into_iter().filter_map(rewrite).collect(),
+        rewrite: table.tables("rewrite").into_iter().filter_map(rewrite::decode).collect(),
         set_method: table.text("set_method").and_then(|text| conditions::method(context, text)),
         set_host: table.text("set_host").and_then(|text| set_host(context, text)),
         headers,
@@ -340,20 +293,16 @@ fn route<'n>(context: &'n Context<'n>, table: Table<'n>, site: &Site<'_>) -> Opt
             Bound::Inherited | Bound::Unlimited => None,
         },
         guards: guards::decode(&table),
-        redirects: table.tables("redirects").into_iter().filter_map(redirect).collect(),
-        split: table
-            .tables("split")
-            .into_iter()
-            .filter_map(|t| split::decode(t, site.pools))
-            .collect(),
-        mirror: table.table("mirror").and_then(|table| split::decode(table, site.pools)),
+        redirects: table.tables("redirects").into_iter().filter_map(action::redirect).collect(),
+        split,
+        mirror,
         response_when,
         failure_statuses: table
             .statuses("failure_statuses")
             .unwrap_or_else(|| Route::FAILURES.to_vec()),
         on_result: Vec::new(),
     };
-    let on_result = on_result(&table);
+    let on_result = connect::on_result(&table);
     let (auth, set) = (Asked::of(&table), SetFields::of(&table));
     table.finish();
     let route = Route { path: path?, action: action?, ..route };
@@ -384,123 +333,6 @@ fn path_match(table: &Table<'_>, has_name: bool) -> Option<PathMatch> {
     })
 }
 
-/// The one thing that becomes of requests.
-fn action(table: &Table<'_>, site: &Site<'_>) -> Option<RouteAction> {
-    let context = table.context();
-    let upstream = table.text("upstream");
-    let root = table.peek("root");
-    let redirect = table.text("redirect");
-    let status = table.integer("status");
-    let body = table.text("body");
-    let content_type = table.text("content_type");
-    let files = files::of_a_route(table, site.files);
-    let written: Vec<Span> = [
-        table.peek("upstream").map(|entry| entry.key_span),
-        root.map(|entry| entry.key_span),
-        table.peek("redirect").map(|entry| entry.key_span),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if let [first, second, ..] = written[..] {
-        context.push(
-            Diagnostic::error(Code::Conflict, second, "a route does one thing")
-                .label("another one")
-                .also(first, "one")
-                .help("keep one of `upstream`, `root`, `redirect` and `status`"),
-        );
-        return None;
-    }
-    if let (None, Some(body)) = (status, body.or(content_type)) {
-        let message = "a body without a status";
-        context.push(
-            Diagnostic::error(Code::MissingKey, body.span, message)
-                .label("never sent")
-                .help("add `status = 200`"),
-        );
-    }
-    let number = status.and_then(|status| u16::try_from(status.value).ok());
-    if let Some(upstream) = upstream {
-        unused_status(context, status);
-        return pool(context, upstream, site.pools).map(RouteAction::Upstream);
-    }
-    if root.is_some() {
-        unused_status(context, status);
-        return files.map(RouteAction::Files);
-    }
-    if let Some(to) = redirect {
-        let status = redirect_status(context, status)?;
-        return target(context, "redirect", to).map(|to| RouteAction::Redirect { to, status });
-    }
-    if table.has_or_means("redirect") || table.has_or_means("upstream") {
-        return None;
-    }
-    let Some(status) = number else {
-        if !table.has_or_means("status") {
-            table.require("upstream", "\"backend\"");
-        }
-        return None;
-    };
-    let content_type = content_type
-        .and_then(|text| field_text(context, "content_type", text))
-        .unwrap_or_else(|| "text/plain; charset=utf-8".to_owned());
-    Some(RouteAction::Respond {
-        status,
-        body: body.map(|body| body.value.to_owned()),
-        content_type,
-    })
-}
-
-fn field_text(context: &Context<'_>, key: &str, text: Spanned<&str>) -> Option<String> {
-    match crate::syntax::field_value(text.value) {
-        Ok(value) => Some(value.to_owned()),
-        Err(reason) => {
-            context.push(context.bad(key, text.span, &reason));
-            None
-        }
-    }
-}
-
-fn unused_status(context: &Context<'_>, status: Option<Spanned<i64>>) {
-    if let Some(status) = status {
-        context.push(
-            Diagnostic::error(Code::Conflict, status.span, "`status` where something else answers")
-                .label("only for `redirect`, or alone")
-                .help("take it out, or make it the only thing that the route does"),
-        );
-    }
-}
-
-fn redirect_status(context: &Context<'_>, status: Option<Spanned<i64>>) -> Option<u16> {
-    let Some(status) = status else { return REDIRECTS.first().copied() };
-    let found = REDIRECTS.iter().copied().find(|known| i64::from(*known) == status.value);
-    if found.is_none() {
-        let reason = "a redirect has 301, 302, 303, 307 or 308";
-        context.push(context.bad("status", status.span, reason));
-    }
-    found
-}
-
-/// A URL with placeholders, as far as it can be checked: it can be sent in a field.
-fn target(context: &Context<'_>, key: &str, text: Spanned<&str>) -> Option<String> {
-    let value = field_text(context, key, text)?;
-    let begins = ["/", "http://", "https://", "$"].iter().any(|begin| value.starts_with(begin));
-    if !begins || value.contains(' ') {
-        let reason = "expected a URL such as \"https://example.com$uri\", or a path";
-        context.push(context.bad(key, text.span, reason));
-        return None;
-    }
-    Some(value)
-}
-
-fn pool(context: &Context<'_>, name: Spanned<&str>, pools: &Pools) -> Option<usize> {
-    let pool = pools.find(name.value);
-    if pool.is_none() && !pools.incomplete {
-        unknown_upstream(context, name, pools);
-    }
-    pool
-}
-
 fn takes_websockets(
     table: &Table<'_>,
     site: &Site<'_>,
@@ -509,85 +341,63 @@ fn takes_websockets(
     let (websocket, own) = websocket::of_route(table);
     if let (true, Some(entry), Some(RouteAction::Upstream(index))) =
         (websocket, table.peek("websocket"), action)
+        && site.pools.pools.get(*index).is_some_and(speaks_http2)
     {
-        let pool = site.pools.pools.get(*index);
-        let members = pool.map(|pool| &pool.upstreams[..]).unwrap_or_default();
-        if members.iter().any(|member| member.transport.http == UpstreamHttp::Http2) {
-            table.context().push(
-                Diagnostic::error(
-                    Code::Conflict,
-                    entry.key_span,
-                    "a WebSocket route needs an HTTP/1.1 upstream",
-                )
-                .label("its upstream is spoken to in HTTP/2 (`h2` or `h2c`)")
-                .help("give the route an upstream of its own with `http://` or `https://`"),
-            );
-        }
+        table.context().push(
+            Diagnostic::error(
+                Code::Conflict,
+                entry.key_span,
+                "a WebSocket route needs an HTTP/1.1 upstream",
+            )
+            .label("its upstream is spoken to in HTTP/2 (`h2` or `h2c`)")
+            .help("give the route an upstream of its own with `http://` or `https://`"),
+        );
     }
     websocket.then(|| own.unwrap_or_else(|| site.websocket.clone()))
 }
 
-fn rewrite(table: Table<'_>) -> Option<Rewrite> {
-    let context = table.context();
-    let with = table.text("with");
-    let mut found: Vec<(Rewrite, Span)> = Vec::new();
-    let mut add = |text: Option<Spanned<&str>>, make: &dyn Fn(String) -> Rewrite| {
-        if let Some(text) = text {
-            found.push((make(text.value.to_owned()), text.span));
-        }
-    };
-    let by = with.map_or("", |with| with.value).to_owned();
-    add(table.text("trim_prefix"), &Rewrite::TrimPrefix);
-    add(table.text("add_prefix"), &Rewrite::AddPrefix);
-    add(table.text("replace"), &Rewrite::Replace);
-    add(table.text("replace_prefix"), &|from| Rewrite::ReplacePrefix(from, by.clone()));
-    let pattern = table.text("regex");
-    add(pattern.filter(|text| regex(context, "regex", *text).is_some()), &|from| {
-        Rewrite::Regex(from, by.clone())
-    });
-    let place = table.span;
-    let broken = ["trim_prefix", "add_prefix", "replace", "replace_prefix", "regex"];
-    let written = broken.iter().filter(|key| table.has(key)).count();
-    table.finish();
-    if written != 1 {
-        let message = match written {
-            0 => "a change of a path that changes nothing",
-            _ => "two changes of a path in one table",
-        };
-        context.push(Diagnostic::error(Code::BadValue, place, message).label(
-            "needs one of `trim_prefix`, `add_prefix`, `replace`, `replace_prefix` and `regex`",
-        ));
-        return None;
-    }
-    let (rewrite, span) = found.pop()?;
-    // What is sent must be a request target; groups of regular expressions are parts of one.
-    let text = match &rewrite {
-        Rewrite::Regex(_, text) => text,
-        Rewrite::AddPrefix(text) | Rewrite::Replace(text) | Rewrite::ReplacePrefix(_, text) => text,
-        Rewrite::TrimPrefix(_) => "/",
-    };
-    let text = if text.starts_with('/') { text.to_owned() } else { format!("/{text}") };
-    if let Err(reason) = request_target(&text) {
-        context.push(context.bad("rewrite", span, &reason));
-        return None;
-    }
-    Some(rewrite)
+fn speaks_http2(pool: &Pool) -> bool {
+    pool.upstreams.iter().any(|member| member.transport.http == UpstreamHttp::Http2)
 }
 
-fn redirect(table: Table<'_>) -> Option<Redirect> {
+/// Where a pool is named in a table of its own.
+fn named(table: &Table<'_>) -> Span {
+    table.peek("upstream").map_or(table.span, |entry| entry.node.span)
+}
+
+/// The pools that get some of its requests. WebSockets may be among these.
+fn split_pools(table: &Table<'_>, site: &Site<'_>, websocket: bool) -> Vec<Split> {
     let context = table.context();
-    table.require("regex", "\"^/old/(.*)$\"");
-    table.require("to", "\"/new/$1\"");
-    let pattern = table.text("regex").and_then(|text| regex(context, "regex", text));
-    let to = table.text("to").and_then(|text| field_text(context, "to", text));
-    let of = match table.choice("of") {
-        Some("path") => UrlPart::Path,
-        Some("full") => UrlPart::Full,
-        _ => UrlPart::Uri,
+    let decode = |table: Table<'_>| {
+        let place = named(&table);
+        let split = split::decode(table, site.pools)?;
+        if websocket && site.pools.pools.get(split.pool).is_some_and(speaks_http2) {
+            let message = "a WebSocket route needs HTTP/1.1 upstreams";
+            context.push(
+                Diagnostic::error(Code::Conflict, place, message)
+                    .label("this one is spoken to in HTTP/2 (`h2` or `h2c`)")
+                    .help("give WebSockets a route of their own, without this `split`"),
+            );
+        }
+        Some(split)
     };
-    let status = redirect_status(context, table.integer("status"));
-    table.finish();
-    Some(Redirect { of, regex: pattern?, to: to?, status: status? })
+    table.tables("split").into_iter().filter_map(decode).collect()
+}
+
+/// The pool that gets copies of its requests.
+fn mirror_pool(table: &Table<'_>, site: &Site<'_>) -> Option<Split> {
+    let context = table.context();
+    let table = table.table("mirror")?;
+    let place = named(&table);
+    let mirror = split::decode(table, site.pools)?;
+    if site.pools.pools.get(mirror.pool).is_some_and(speaks_http2) {
+        context.push(
+            Diagnostic::warning(Code::Unused, place, "copies are sent in HTTP/1.1 only")
+                .label("upstreams with `h2` or `h2c` get none")
+                .help("give the copies an upstream with `http://` or `https://`"),
+        );
+    }
+    Some(mirror)
 }
 
 /// A regular expression that compiles.
@@ -607,154 +417,6 @@ fn set_host(context: &Context<'_>, text: Spanned<&str>) -> Option<String> {
         Err(reason) => {
             context.push(context.bad("set_host", text.span, &reason));
             None
-        }
-    }
-}
-
-fn on_result<'n>(table: &Table<'n>) -> Vec<(Outcome, Spanned<&'n str>)> {
-    let context = table.context();
-    let mut found = Vec::new();
-    for entry in table.map("on_result") {
-        let Some(name) = context.text(&entry.key, &entry.node) else { continue };
-        match Outcome::ALL.iter().find(|(word, _)| *word == entry.key) {
-            Some((_, outcome)) => found.push((*outcome, name)),
-            None => {
-                let message =
-                    format!("`{}` is no way for a request to end", entry.key.escape_debug());
-                let error = Diagnostic::error(Code::BadValue, entry.key_span, message);
-                let words = Outcome::ALL.iter().map(|(word, _)| *word);
-                context.push(match nearest(&entry.key, words.clone()) {
-                    Some(near) => error.suggest(
-                        entry.key_span,
-                        near.to_owned(),
-                        format!("did you mean `{near}`?"),
-                    ),
-                    None => {
-                        error.help(format!("there are {}", words.collect::<Vec<_>>().join(", ")))
-                    }
-                });
-            }
-        }
-    }
-    found
-}
-
-/// Finds the routes that others lead to; each must come later than the one that leads there, so that
-/// no request goes round.
-fn connect(mut drafts: Vec<(Draft<'_>, Span)>, site: &Asked<'_>) -> Vec<Route> {
-    let mut names: HashMap<&str, (usize, Span)> = HashMap::new();
-    for (index, (draft, _)) in drafts.iter().enumerate() {
-        let Some(name) = draft.name else { continue };
-        match names.entry(name.value) {
-            Entry::Occupied(first) => {
-                let message = format!("two routes have the name `{}`", name.value.escape_debug());
-                draft.context.push(
-                    Diagnostic::error(Code::DuplicateKey, name.span, message)
-                        .label("again")
-                        .also(first.get().1, "first here"),
-                );
-            }
-            Entry::Vacant(free) => _ = free.insert((index, name.span)),
-        }
-    }
-    let mut reached = vec![false; drafts.len()];
-    // Routes that the site's `auth` lets strangers come to.
-    let mut for_strangers = HashSet::new();
-    for (index, (draft, _)) in drafts.iter_mut().enumerate() {
-        for (outcome, name) in &draft.on_result {
-            let target = match (name.value, names.get(name.value)) {
-                ("end", _) => None,
-                (_, Some((target, _))) if *target > index => Some(*target),
-                _ if draft.context.is_full() => continue,
-                (_, found) => {
-                    let (message, label) = match found {
-                        Some(_) => ("a route leads back", "this route comes before it"),
-                        None => ("a route leads nowhere", "no route of the site has this name"),
-                    };
-                    let error = Diagnostic::error(Code::BadValue, name.span, message).label(label);
-                    draft.context.push(match nearest(name.value, names.keys().copied()) {
-                        Some(near) if found.is_none() => error.suggest(
-                            name.span,
-                            quoted(near),
-                            format!("did you mean `{near}`?"),
-                        ),
-                        _ => error.help("`on_result` names a route further down, or `\"end\"`"),
-                    });
-                    continue;
-                }
-            };
-            if let Some(reached) = target.and_then(|target| reached.get_mut(target)) {
-                *reached = true;
-            }
-            if *outcome == Outcome::Unauthorized {
-                for_strangers.extend(target);
-            }
-            draft.route.on_result.push((*outcome, target));
-        }
-    }
-    for (index, ((draft, place), reached)) in drafts.iter().zip(reached).enumerate() {
-        if !for_strangers.contains(&index) {
-            draft.auth.report_beside(draft.context, site, &draft.set);
-        }
-        if draft.route.path == PathMatch::Never && !reached {
-            let place = draft.name.map_or(*place, |name| name.span);
-            draft.context.push(
-                Diagnostic::warning(Code::Unused, place, "no request comes to this route")
-                    .label("it has no `path`, and no `on_result` names it"),
-            );
-        }
-    }
-    drafts.into_iter().map(|(draft, _)| draft.route).collect()
-}
-
-/// Reports routes that never take a request because one before takes all of theirs.
-fn same_paths(drafts: &[(Draft<'_>, Span)], order: RouteOrder) {
-    let mut seen: HashMap<&PathMatch, Span> = HashMap::new();
-    for (Draft { context, route, .. }, place) in drafts {
-        if route.path == PathMatch::Never {
-            continue;
-        }
-        if let Some(first) = seen.get(&route.path) {
-            let message = format!("a second route for `{}`", route.path.text());
-            context.push(
-                Diagnostic::warning(Code::Unused, *place, message)
-                    .label("never used: the first one takes every request")
-                    .also(*first, "the first one"),
-            );
-        } else if takes_all(route) {
-            seen.insert(&route.path, *place);
-        }
-    }
-    // With routes asked as declared, a shorter prefix hides all that come behind it.
-    if order == RouteOrder::Declared {
-        hidden(drafts);
-    }
-}
-
-/// Whether a route takes every request with a path of its own.
-fn takes_all(route: &Route) -> bool {
-    route.hosts.is_empty() && route.methods.is_empty() && route.when.conditions.is_empty()
-}
-
-fn hidden(drafts: &[(Draft<'_>, Span)]) {
-    // By path, the number and the place of the first route that takes all below it.
-    let mut before: Prefixes<(usize, Span)> = Prefixes::default();
-    for (index, (Draft { context, route, .. }, place)) in drafts.iter().enumerate() {
-        let PathMatch::Prefix(path) = &route.path else { continue };
-        let shorter = before.of(path).filter(|(prefix, _)| {
-            let rest = path.get(prefix.len()..).unwrap_or_default();
-            !rest.is_empty() && (prefix.ends_with('/') || rest.starts_with('/'))
-        });
-        let earlier = shorter.filter_map(|(_, at)| at.first()).min_by_key(|(index, _)| *index);
-        if let Some((_, first)) = earlier {
-            context.push(
-                Diagnostic::warning(Code::Unused, *place, format!("no request comes to `{path}`"))
-                    .label("never used: routes are asked as declared")
-                    .also(*first, "this one takes every request before"),
-            );
-        }
-        if takes_all(route) && before.at(path).is_empty() {
-            before.add(path, (index, *place));
         }
     }
 }
