@@ -34,10 +34,10 @@ use crate::filters::{ConnectionSays, Edits};
 use crate::forward::{Forwarded, Kept};
 use crate::guards::{Answered, Lines, Proved, Stop};
 use crate::local::{Refusal, Reply, Rest};
-use crate::log::{AccessLog, Cause, Ended, Party, Phase, Record};
+use crate::log::{Cause, Ended, Party, Phase, Record};
 use crate::routes::Fields;
 use crate::snapshot::{Site, Snapshot};
-use crate::worker::{Heads, Scratch};
+use crate::worker::{Heads, Scratch, Worker};
 use crate::{forward, guards, local, respond};
 
 /// What an exchange leaves behind.
@@ -210,15 +210,14 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         bytes,
         early,
         target: target.unwrap_or_else(|_| root_target()),
-        started: worker.access_log.is_on().then(Instant::now),
+        started: worker.observes().then(Instant::now),
         taken: OnceCell::new(),
         kept: OnceCell::new(),
         lines: RefCell::default(),
         proved: Proved::default(),
     };
     request_id.clear();
-    let log = snapshot.log_requests.then_some(&worker.access_log);
-    let mut line = Line { record: record(&inbound, *head_micros), log, started: inbound.started };
+    let mut line = Line::new(worker, record(&inbound, *head_micros), inbound.started);
     let record = &mut line.record;
     let host = Host::parse(inbound.authority()).ok();
     let host = host.as_ref().map_or("", Host::name);
@@ -238,6 +237,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
     let met = decide(&snapshot, &request, trace);
     let site = met.as_ref().map(|met| met.site);
     record.site = site.map_or("", |site| &site.name);
+    record.site_at = site;
     if let Some(met) = &met {
         record.target = guards::loggable(met, fault.is_some(), record.target);
     }
@@ -275,6 +275,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         let matched = matched.split(&inbound, &request);
         forward::mirror(&inbound, &matched, &request);
         record.route = Some(&matched.route.name);
+        (record.route_at, record.pool) = (Some(matched.route), Some(matched.pool));
         // In a box that a tunnel outlives.
         let forward = forward::forward(&inbound, &matched, heads, request_id, record);
         match Box::pin(forward).await {
@@ -334,10 +335,15 @@ async fn guarded<'a>(
 ) -> Guarded<'a> {
     let met = &round.met;
     let answered = match guards::check(inbound, request, met, round.passed_on, trace) {
-        Some(Stop::Held(hold)) => match Box::pin(guards::wait(inbound, hold)).await {
-            true => None,
-            false => return Guarded::Left,
-        },
+        Some(Stop::Held(hold)) => {
+            let began = inbound.started.map(|_| Instant::now());
+            let stayed = Box::pin(guards::wait(inbound, hold)).await;
+            record.times.held = began.map(|began| began.elapsed().as_micros() as u64);
+            if !stayed {
+                return Guarded::Left;
+            }
+            None
+        }
         Some(Stop::Answered(answered)) => Some(answered),
         None => None,
     };
@@ -400,6 +406,7 @@ async fn stopped<'a>(
         record.ended = failed(Party::Client, Phase::Decide, cause);
     }
     record.route = met.route.map(|route| &*route.name);
+    record.route_at = met.route;
     let reply = Reply { answer, site: Some(met.site), edits: met.edits(outcome), rest };
     local::respond(inbound, reply, &mut heads.out, request_id, record).await
 }
@@ -450,6 +457,7 @@ impl<'a> Here<'_, 'a> {
         ) = self.action
         {
             record.route = Some(&route.name);
+            record.route_at = Some(route);
         }
         let malformed = match (self.fault, self.action) {
             (Some(fault), _) => Some((fault, Phase::Head, Rest::of(Left::TooMuch))),
@@ -477,39 +485,44 @@ impl<'a> Here<'_, 'a> {
 /// For responses of no site.
 static NO_EDITS: LazyLock<Edits> = LazyLock::new(Edits::default);
 
-/// The log line of one request. It is written even if the exchange is cut off in the middle: at the
-/// end of the worker, or by a panic.
+/// The record of one request. It is handed in even if the exchange is cut off in the middle: at the end
+/// of the worker, or by a panic.
 struct Line<'a> {
     record: Record<'a>,
-    log: Option<&'a AccessLog>,
+    /// Whom to tell; nobody any more when that is done.
+    worker: Option<&'a Worker>,
     started: Option<Instant>,
 }
 
-impl Line<'_> {
+impl<'a> Line<'a> {
+    fn new(worker: &'a Worker, record: Record<'a>, started: Option<Instant>) -> Self {
+        Self { record, worker: started.map(|_| worker), started }
+    }
+
     fn write(mut self, request_id: &[u8]) {
-        if let Some(log) = self.log.take() {
-            self.record.times.total = self.total();
-            log.record(&Record { request_id, ..self.record });
+        if let Some(worker) = self.worker.take() {
+            self.over();
+            worker.finished(&Record { request_id, ..self.record });
         }
     }
 
-    fn total(&self) -> u64 {
-        let exchange = self.started.map_or(0, |started| started.elapsed().as_micros() as u64);
-        exchange + self.record.times.head.unwrap_or(0)
+    fn over(&mut self) {
+        let micros = self.started.map_or(0, |started| started.elapsed().as_micros() as u64);
+        self.record.times.over(micros);
     }
 }
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        if let Some(log) = self.log {
+        if let Some(worker) = self.worker {
             let phase = match self.record.status {
                 0 => Phase::FirstByte,
                 101 => Phase::Tunnel,
                 _ => Phase::Transfer,
             };
-            self.record.times.total = self.total();
-            let ended = failed(Party::Proxy, phase, Cause::Aborted);
-            log.record(&Record { ended, ..self.record });
+            self.over();
+            self.record.ended = failed(Party::Proxy, phase, Cause::Aborted);
+            worker.finished(&self.record);
         }
     }
 }
@@ -524,11 +537,9 @@ fn root_target() -> Target<'static> {
     Target { form: Form::Origin, path: b"/".into(), query: None, authority: None, scheme: None }
 }
 
-/// What is known of a request for the log once its head is there.
+/// What is known of a request once its head is there.
 fn record<'a>(inbound: &Inbound<'a>, head_micros: u64) -> Record<'a> {
-    if inbound.started.is_none() {
-        return Record::default();
-    }
+    let Some(started) = inbound.started else { return Record::default() };
     let client = inbound.client_ip();
     let mut record = Record {
         wall_us: (unix_millis() * 1000).saturating_sub(head_micros),
@@ -548,8 +559,9 @@ fn record<'a>(inbound: &Inbound<'a>, head_micros: u64) -> Record<'a> {
         referer: inbound.value(FieldId::Referer),
         user_agent: inbound.value(FieldId::UserAgent),
         host: inbound.authority(),
-        ..Record::default()
+        ..inbound.connection.record()
     };
     record.times.head = Some(head_micros);
+    inbound.connection.times_of_opening(started, &mut record.times);
     record
 }

@@ -16,7 +16,7 @@ use crate::exchange::{After, Done, Inbound, failed};
 use crate::files::{Answer, Body, FileRequest};
 use crate::filters::{ConnectionSays, Edits};
 use crate::forward::{Patience, no_upstream_timeouts};
-use crate::log::{Cause, Party, Phase, Record, Times};
+use crate::log::{Cause, Party, Phase, Record};
 use crate::redirect;
 use crate::respond;
 use crate::routes::{LocalAction, Route};
@@ -248,38 +248,40 @@ pub(crate) async fn refuse(
     // Whether the client still gets it changes nothing: the connection ends.
     let out = &mut scratch.heads.out;
     let sent = send_answer(connection, &mut patience, out, &page, &manner).await;
-    let client = &connection.client;
-    log_refusal(worker, client, scratch, received, &refusal, sent.unwrap_or(0));
+    let mut record = Record { response_bytes: sent.unwrap_or(0), ..connection.record() };
+    if worker.observes() {
+        record.times.head = Some(scratch.head_micros);
+        connection.times_of_opening(Instant::now(), &mut record.times);
+    }
+    log_refusal(worker, &connection.client, scratch, received, &refusal, record);
 }
 
-/// Logs a request whose head could not be read; `sent` bytes of body were the answer to it.
+/// Logs a request whose head could not be read, of which `record` says what is known of its connection.
 pub(crate) fn log_refusal(
     worker: &Worker,
     client: &ClientAddress,
     scratch: &mut Scratch,
     received: &[u8],
     refusal: &Refusal,
-    sent: u64,
+    mut record: Record<'_>,
 ) {
     let Scratch { request_id, head_micros, .. } = scratch;
     if request_id.is_empty() {
         worker.new_request_id(request_id);
     }
     explain_refusal(worker, client, refusal, request_id);
-    if worker.snapshot().log_requests {
+    if worker.observes() {
         let line = received.split(|&byte| byte == b'\r' || byte == b'\n').next();
         let line = line.unwrap_or_default();
-        worker.access_log.record(&Record {
-            response_bytes: sent,
+        record.times.head = Some(*head_micros);
+        record.times.over(0);
+        worker.finished(&Record {
             wall_us: (unix_millis() * 1000).saturating_sub(*head_micros),
-            client: client.ip(),
-            client_port: client.port(),
             target: line.get(..SHOWN_MAX).unwrap_or(line),
             status: refusal.status,
             request_id,
             ended: failed(Party::Client, Phase::Head, refusal.cause),
-            times: Times { total: *head_micros, head: Some(*head_micros), ..Times::default() },
-            ..Record::default()
+            ..record
         });
     }
 }

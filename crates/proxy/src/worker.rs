@@ -15,7 +15,7 @@ use crate::buffering::SpoolMemory;
 use crate::challenges::Challenges;
 use crate::connection::Handshakes;
 use crate::files::FileCache;
-use crate::log::{AccessLog, ErrorLog};
+use crate::log::{AccessLog, ErrorLog, Record};
 use crate::snapshot::Snapshot;
 use crate::upstream::{Http2Pool, IdlePool};
 
@@ -149,6 +149,16 @@ impl Worker {
     /// From the next request on this snapshot is in force.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         self.snapshot.replace(Rc::new(snapshot));
+    }
+
+    /// Somebody wants to know of exchanges and how long they took.
+    pub fn observes(&self) -> bool {
+        self.access_log.is_on()
+    }
+
+    /// An exchange is over: the one place where everybody who looks at traffic learns of it.
+    pub fn finished(&self, record: &Record<'_>) {
+        self.access_log.record(record);
     }
 
     /// Connections to this listener begin with an HTTP/1 request: there is no TLS, no PROXY header

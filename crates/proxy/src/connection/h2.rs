@@ -15,6 +15,7 @@ mod request;
 mod socket;
 mod streams;
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -28,7 +29,7 @@ use net::timer::{Deadline, Tick};
 pub(super) use self::meter::PREFACE;
 use self::socket::{Io, Socket};
 use self::streams::Streams;
-use super::Connection;
+use super::{Connection, Known};
 use crate::carrier::Carrier;
 use crate::carrier::http2_server::{Chunk, Share};
 use crate::worker::LocalSnapshot;
@@ -70,6 +71,7 @@ pub async fn serve(connection: Connection) {
         client,
         listener,
         deadline,
+        opened,
         guard: _guard,
     } = connection;
     let Carrier::Socket(stream) = carrier else { return };
@@ -79,6 +81,7 @@ pub async fn serve(connection: Connection) {
     let share = Share::new(buffers.clone(), Rc::clone(&stream));
     let socket = Socket::new(stream, Rc::clone(&share), buffers);
     let its_worker = Rc::clone(&worker);
+    let known = Known { client, listener, tls: tls.clone() };
     let connection = move |carrier| Connection {
         carrier,
         tls: tls.clone(),
@@ -87,9 +90,11 @@ pub async fn serve(connection: Connection) {
         worker: Rc::clone(&its_worker),
         client,
         listener,
+        // Of the first stream.
+        opened: Cell::new(opened.take()),
         guard: None,
     };
-    let streams = Streams::new(&worker, Rc::clone(&share), Rc::clone(&socket), client, connection);
+    let streams = Streams::new(&worker, Rc::clone(&share), Rc::clone(&socket), known, connection);
     let keep_alive_timeout = snapshot.keep_alive_timeout(listener);
     let mut driver = Driver {
         snapshot,

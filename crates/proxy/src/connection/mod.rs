@@ -15,14 +15,26 @@ pub use handshakes::Handshakes;
 pub(crate) use linger::linger_on;
 pub use open::serve;
 
+use std::cell::Cell;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use net::timer::Deadline;
 use net::tls::Facts;
 use net::worker::{Accepted, ConnectionGuard};
 
 use crate::carrier::Carrier;
+use crate::log::{Record, Times};
 use crate::worker::Worker;
+
+/// When a connection was accepted, and how long its TLS handshake took.
+#[derive(Debug, Clone, Copy)]
+pub struct Opened {
+    /// When it was accepted.
+    pub at: Instant,
+    /// Of its TLS handshake; `None` for a plain connection.
+    pub tls: Option<Duration>,
+}
 
 /// A client connection and what is known of it for its whole life.
 pub struct Connection {
@@ -40,8 +52,17 @@ pub struct Connection {
     pub listener: usize,
     /// The one deadline of the connection: every time limit uses it in turn.
     pub deadline: Deadline,
+    /// How it came about, until its first request takes note of it.
+    pub opened: Cell<Option<Opened>>,
     /// Counts the connection for as long as it lasts; streams leave that to their connection.
     pub guard: Option<ConnectionGuard>,
+}
+
+impl Opened {
+    /// A connection that was accepted just now, if somebody wants to know.
+    pub fn now(worker: &Worker) -> Option<Self> {
+        worker.observes().then(|| Self { at: Instant::now(), tls: None })
+    }
 }
 
 impl Connection {
@@ -54,13 +75,61 @@ impl Connection {
             client: ClientAddress::new(&accepted.peer),
             listener: accepted.listener,
             deadline: worker.context.timers.deadline(),
+            opened: Cell::new(Opened::now(&worker)),
             worker,
             guard: Some(accepted.guard),
         }
     }
 
+    /// What is known of every request that comes in by it.
+    pub fn record(&self) -> Record<'_> {
+        record(&self.worker, &self.client, self.listener, self.tls.as_deref())
+    }
+
+    /// Says of the first request of the connection, whose head was there at `now`, how long it took to
+    /// come to that.
+    pub fn times_of_opening(&self, now: Instant, times: &mut Times) {
+        let Some(Opened { at, tls }) = self.opened.take() else { return };
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let since = micros(now.saturating_duration_since(at));
+        times.tls = tls.map(micros);
+        let known = times.tls.unwrap_or(0).saturating_add(times.head.unwrap_or(0));
+        times.accept = Some(since.saturating_sub(known));
+    }
+
     /// The port it came in by; 0 on a Unix socket.
     pub fn port(&self) -> u16 {
         self.worker.ports.get(self.listener).copied().unwrap_or(0)
+    }
+}
+
+/// What is known of a connection that has left its streams to themselves.
+pub(crate) struct Known {
+    pub(crate) client: ClientAddress,
+    pub(crate) listener: usize,
+    pub(crate) tls: Option<Rc<Facts>>,
+}
+
+impl Known {
+    /// What is known of every request that comes in by it.
+    pub(crate) fn record(&self, worker: &Worker) -> Record<'_> {
+        record(worker, &self.client, self.listener, self.tls.as_deref())
+    }
+}
+
+fn record<'a>(
+    worker: &Worker,
+    client: &ClientAddress,
+    listener: usize,
+    tls: Option<&'a Facts>,
+) -> Record<'a> {
+    Record {
+        client: client.ip(),
+        client_port: client.port(),
+        tls,
+        listener,
+        port: worker.ports.get(listener).copied().unwrap_or(0),
+        cache: "-",
+        ..Record::default()
     }
 }

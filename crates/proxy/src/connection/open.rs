@@ -7,12 +7,14 @@
 //! of it ends with `limits.handshake_timeout`; what a peer does wrong here costs its own connection
 //! only and is told in the debug log.
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use config::model::Level;
 use net::stream::{Peer, Stream};
@@ -22,7 +24,7 @@ use net::worker::Accepted;
 use wire::proxy_protocol::Addresses;
 
 use super::linger::linger;
-use super::{ClientAddress, Connection, h1, h2, preface, proxy_protocol};
+use super::{ClientAddress, Connection, Opened, h1, h2, preface, proxy_protocol};
 use crate::carrier::Carrier;
 use crate::filters::client_certificate_lines;
 use crate::local::{self, Refusal};
@@ -59,6 +61,7 @@ async fn serve_plain(connection: Connection) {
 }
 
 async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
+    let mut opened = Opened::now(&worker);
     let snapshot = worker.snapshot();
     let listener = snapshot.listeners.get(accepted.listener)?;
     let deadline = worker.context.timers.deadline();
@@ -74,7 +77,12 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
     if listener.tls {
         let shaking = pin!(handshake(&worker, &snapshot, listener, client.ip(), stream));
         stream = match within(&deadline, shaking).await {
-            Some(Some(Ok(stream))) => stream,
+            Some(Some(Ok((stream, took)))) => {
+                if let Some(opened) = &mut opened {
+                    opened.tls = took;
+                }
+                stream
+            }
             Some(Some(Err(HandshakeError::PlainHttp(plain)))) => {
                 let PlainHttp { stream, received } = *plain;
                 let connection = Connection {
@@ -85,6 +93,7 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
                     listener: accepted.listener,
                     deadline,
                     worker: Rc::clone(&worker),
+                    opened: Cell::new(opened),
                     guard: Some(accepted.guard),
                 };
                 refuse_plain(&connection, &received).await;
@@ -114,6 +123,7 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
         listener: accepted.listener,
         deadline,
         worker,
+        opened: Cell::new(opened),
         guard: Some(accepted.guard),
     })
 }
@@ -159,6 +169,7 @@ async fn announced(
 }
 
 /// Shakes hands once the client has begun to speak: a client that only connects takes nobody's place.
+/// Says how long that took, if somebody wants to know.
 /// `None` if the handshake had to give way to others.
 async fn handshake(
     worker: &Worker,
@@ -166,12 +177,14 @@ async fn handshake(
     listener: &Listener,
     client: Option<IpAddr>,
     stream: Stream,
-) -> Option<Result<Stream, HandshakeError>> {
+) -> Option<Result<(Stream, Option<Duration>), HandshakeError>> {
     // What is wrong with the connection shows in the handshake.
     let _ = poll_fn(|cx| stream.poll_read_ready(cx)).await;
+    let began = worker.observes().then(Instant::now);
     let accepting =
         pin!(net::tls::accept(stream, |hello| choose(worker, snapshot, listener, hello)));
-    worker.handshakes.run(client, accepting).await
+    let shaken = worker.handshakes.run(client, accepting).await?;
+    Some(shaken.map(|stream| (stream, began.map(|began| began.elapsed()))))
 }
 
 /// What the client has to agree to: that of the site with the name it asks for (exact, then wildcard,

@@ -99,9 +99,11 @@ where
 {
     let Call { inbound, matched, attempts, request_id } = call;
     let chosen = attempts.next(inbound, work.patience, work.waits).await;
+    work.record.times.queue = attempts.queued();
     let (member, mut flight) = chosen.map_err(|broken| work.lost(broken, None, None))?;
     work.record.attempts = attempts.made();
     work.record.endpoint = &member.url;
+    work.record.member = Some(member);
     let began = Tick::now();
     work.sent_to = attempts.wants_latency().then(|| SentTo { member, began: Instant::now() });
     let mut fresh_only = false;

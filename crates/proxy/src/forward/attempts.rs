@@ -45,6 +45,8 @@ pub(super) struct Attempts<'a> {
     granted: Cell<Option<Duration>>,
     /// One of them waits in the pool's queue.
     waiting: Cell<bool>,
+    /// How long they have waited there, in microseconds.
+    queued: Cell<Option<u64>>,
     began: Tick,
     hash: u64,
     turn: usize,
@@ -140,6 +142,7 @@ impl<'a> Attempts<'a> {
             made: Cell::new(0),
             granted: Cell::new(None),
             waiting: Cell::new(false),
+            queued: Cell::new(None),
             began: now,
             hash,
             turn,
@@ -150,6 +153,11 @@ impl<'a> Attempts<'a> {
     /// How many there have been, the one under way included.
     pub(super) fn made(&self) -> u32 {
         self.made.get()
+    }
+
+    /// How long they have waited for room, in microseconds; `None` if none of them had to.
+    pub(super) fn queued(&self) -> Option<u64> {
+        self.queued.get()
     }
 
     /// Somebody goes by how long an attempt takes.
@@ -175,8 +183,11 @@ impl<'a> Attempts<'a> {
             Taken::Member(member, flight) => Ok((member, flight)),
             Taken::Full if waits => {
                 self.waiting.set(true);
+                let began = Instant::now();
                 let waited = Box::pin(self.wait(inbound, patience)).await;
                 self.waiting.set(false);
+                let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.queued.set(Some(self.queued.get().unwrap_or(0).saturating_add(micros)));
                 waited
             }
             Taken::Full | Taken::Nothing => Err(no_endpoint()),

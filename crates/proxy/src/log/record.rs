@@ -2,8 +2,15 @@
 
 use std::net::IpAddr;
 
-/// Everything an access-log line may say about one request. Borrowed: building one allocates
-/// nothing. An empty slice means "not known".
+use net::tls::Facts;
+
+use crate::balance::Member;
+use crate::pool::Pool;
+use crate::routes::Route;
+use crate::snapshot::Site;
+
+/// Everything that is known of one exchange when it is over: for the access log, metrics and whoever
+/// else looks at traffic. Borrowed: building one allocates nothing. An empty slice means "not known".
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Record<'a> {
     /// When the request's first byte arrived, in microseconds since the Unix epoch.
@@ -17,7 +24,7 @@ pub struct Record<'a> {
     pub method: &'a [u8],
     /// The request target as received, escaped only when written.
     pub target: &'a [u8],
-    /// The protocol version, such as `HTTP/1.1`.
+    /// The protocol version, such as `HTTP/1.1`; empty when the head could not be read.
     pub version: &'a str,
     /// The status sent to the client; 499 when it went away before there was one.
     pub status: u16,
@@ -46,6 +53,22 @@ pub struct Record<'a> {
     pub attempts: u32,
     /// The last attempt used a kept connection.
     pub reused: bool,
+    /// The site that took the request.
+    pub site_at: Option<&'a Site>,
+    /// The route that took it, whatever its action.
+    pub route_at: Option<&'a Route>,
+    /// The pool it was, or was to be, forwarded to.
+    pub pool: Option<&'a Pool>,
+    /// The last member of the pool that was tried.
+    pub member: Option<&'a Member>,
+    /// What the client's TLS handshake settled; `None` for a plain connection.
+    pub tls: Option<&'a Facts>,
+    /// Number of the listener that the connection came in by.
+    pub listener: usize,
+    /// The port of that listener; 0 on a Unix socket.
+    pub port: u16,
+    /// What a cache had to do with the response: `-` for nothing.
+    pub cache: &'a str,
     /// How long each step took.
     pub times: Times,
     /// Who ended the request, and how.
@@ -56,14 +79,34 @@ pub struct Record<'a> {
 /// taken.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Times {
+    /// From the accepted connection to the first byte of its first request, without the handshake;
+    /// `None` for every later request of a connection.
+    pub accept: Option<u64>,
+    /// The connection's TLS handshake; of its first request only.
+    pub tls: Option<u64>,
     /// From the first byte of the request head to its last.
     pub head: Option<u64>,
+    /// Held until a rate limit let it go on.
+    pub held: Option<u64>,
+    /// Waiting for room at an endpoint.
+    pub queue: Option<u64>,
     /// From asking for an upstream connection to having one; `None` for a kept one.
     pub connect: Option<u64>,
     /// From the end of the request head to the first response head, interim ones included.
     pub first_byte: Option<u64>,
+    /// From there to the response's last byte, or to the end of the tunnel.
+    pub transfer: Option<u64>,
     /// From the request's first byte to the response's last, or to the end of the tunnel.
     pub total: u64,
+}
+
+impl Times {
+    /// Settles what follows from the others, now that the exchange has taken `micros` since its head
+    /// was there.
+    pub(crate) fn over(&mut self, micros: u64) {
+        self.total = micros.saturating_add(self.head.unwrap_or(0));
+        self.transfer = self.first_byte.map(|first_byte| micros.saturating_sub(first_byte));
+    }
 }
 
 /// How a request ended.

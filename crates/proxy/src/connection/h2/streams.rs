@@ -20,7 +20,7 @@ use super::request::{Fault, OWN_FIELDS_MAX, websocket_key, write_head, write_lin
 use super::socket::Socket;
 use crate::carrier::Carrier;
 use crate::carrier::http2_server::{Asked, Chunk, ServerStream, Share};
-use crate::connection::{ClientAddress, Connection};
+use crate::connection::{Connection, Known};
 use crate::exchange::exchange;
 use crate::local::{self, Refusal};
 use crate::log::Cause;
@@ -40,7 +40,7 @@ pub(super) struct Streams {
     /// Most at once.
     max: usize,
     limits: HeadLimits,
-    client: ClientAddress,
+    known: Known,
     /// Makes a connection of its own for a stream.
     connection: Box<dyn Fn(Carrier) -> Connection>,
 }
@@ -62,7 +62,7 @@ impl Streams {
         worker: &Rc<Worker>,
         share: Rc<Share>,
         socket: Rc<Socket>,
-        client: ClientAddress,
+        known: Known,
         connection: impl Fn(Carrier) -> Connection + 'static,
     ) -> Self {
         let snapshot = worker.snapshot();
@@ -79,7 +79,7 @@ impl Streams {
             }),
             max: usize::try_from(limits.http2_streams).unwrap_or(usize::MAX),
             limits: HeadLimits { bytes: limits.head_size, fields: limits.fields },
-            client,
+            known,
             connection: Box::new(connection),
         }
     }
@@ -179,7 +179,9 @@ impl Streams {
         scratch.request_id.clear();
         let why = "too many requests at once on its connection";
         let refusal = Refusal { status: 503, cause: Cause::Limit, why };
-        local::log_refusal(&self.worker, &self.client, &mut scratch, &line, &refusal, 0);
+        let record = self.known.record(&self.worker);
+        let client = &self.known.client;
+        local::log_refusal(&self.worker, client, &mut scratch, &line, &refusal, record);
         self.worker.put_scratch(scratch);
         self.share.put_head(line);
     }
@@ -189,8 +191,9 @@ impl Streams {
         if let Carrier::Http2Server(stream) = &task.connection.carrier {
             stream.reset(Reason::PROTOCOL_ERROR);
         }
-        let Connection { worker, client, .. } = &task.connection;
-        local::log_refusal(worker, client, &mut task.scratch, &task.text, refusal, 0);
+        let (connection, scratch) = (&task.connection, &mut task.scratch);
+        let (worker, record) = (&connection.worker, connection.record());
+        local::log_refusal(worker, &connection.client, scratch, &task.text, refusal, record);
         task.put_away();
         self.socket.meter().count_fault(Tick::now());
     }
