@@ -25,6 +25,7 @@ use crate::health::budget::Budget;
 use crate::health::outlier::{Detector, Failure, Standing};
 use crate::health::{later, millis};
 use crate::log::{Cause, ErrorLog};
+use crate::metrics::Series;
 use crate::sticky::{Mark, Sticky, Tag};
 
 /// What a failure counts as where members are chosen by latency, in microseconds.
@@ -48,6 +49,8 @@ pub struct Pool {
     pub state: Arc<PoolState>,
     /// Keeps clients with a member, if the pool does that.
     pub sticky: Option<Sticky>,
+    /// Where it is counted.
+    pub series: Series,
     tags: ArcSwap<Tags>,
     detector: Option<Detector>,
     breaker: Option<Arc<Breaker>>,
@@ -93,6 +96,7 @@ impl Pool {
             limit: state.limit(&settings),
             balancer,
             sticky,
+            series: Series::default(),
             tags: ArcSwap::from_pointee(tags),
             settings,
             state,
@@ -311,7 +315,7 @@ impl Pool {
         let Some(index) = self.balancer.index_of(member) else { return };
         let standing = |index: usize| match self.balancer.members().get(index) {
             Some(other) if !other.endpoint.is_known() => Standing::Absent,
-            Some(other) if other.wanted == UpstreamState::Up && other.is_well(now) => {
+            Some(other) if other.wanted() == UpstreamState::Up && other.is_well(now) => {
                 Standing::Usable
             }
             Some(_) => Standing::Unusable,

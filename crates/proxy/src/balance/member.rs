@@ -5,13 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use config::model::{FailOpen, UpstreamState};
-use net::timer::Tick;
+use net::timer::{Tick, unix_millis};
 use net::tls::ClientConfig;
 
 use super::peak_ewma::Ewma;
+use super::steering::Steering;
 use crate::health::max_fails::{Fails, Turn};
 use crate::health::outlier::Stats;
+use crate::health::standing::Standing;
 use crate::live::{Endpoint, Epoch};
+use crate::metrics::Series;
 
 /// An endpoint as a member of a pool. An upstream entry given by a host name has several, one for
 /// each address the name may have.
@@ -27,11 +30,11 @@ pub struct Member {
     pub url: String,
     /// Put before every path; empty or "/x".
     pub base_path: String,
-    /// The entry's share of requests, where the method goes by weights.
+    /// The entry's share of requests as configured, where the method goes by weights.
     pub weight: u32,
     /// The entry's tier.
     pub priority: u8,
-    /// Whether the operator wants it used.
+    /// Whether the configuration wants it used; see [`Member::wanted`].
     pub wanted: UpstreamState,
     /// Most requests in flight.
     pub max_conns: Option<u32>,
@@ -43,7 +46,12 @@ pub struct Member {
     pub fail_timeout: Duration,
     /// Send it the client's Host, or its own; `None`: as the route says.
     pub preserve_host: Option<bool>,
+    /// Where it is counted; all addresses of its entry together.
+    pub series: Series,
 }
+
+/// Largest weight that may be given at run time, as in the configuration.
+pub const WEIGHT_MAX: u32 = 1_000_000;
 
 /// What is known of a member; it outlives the configuration in force.
 #[derive(Debug)]
@@ -61,6 +69,10 @@ pub struct MemberState {
     pub stats: Arc<Stats>,
     /// Latency, for the method that goes by it.
     pub latency: Ewma,
+    /// How it fares, for operators.
+    pub standing: Standing,
+    /// What an operator said of it at run time.
+    steering: Steering,
     epoch: Arc<Epoch>,
 }
 
@@ -75,8 +87,54 @@ impl MemberState {
             fails: Fails::default(),
             stats: Arc::default(),
             latency: Ewma::default(),
+            standing: Standing::new(unix_millis()),
+            steering: Steering::default(),
             epoch,
         }
+    }
+
+    /// An operator wants it used so from now on, whatever the configuration says; `None`: as that
+    /// says. Requests under way are not disturbed.
+    pub fn steer(&self, wanted: Option<UpstreamState>) {
+        self.steer_as(wanted, false);
+    }
+
+    /// The same for as long as it is at the address that it has now: what was meant for one of the
+    /// addresses of a name is not held against another.
+    pub fn steer_here(&self, wanted: Option<UpstreamState>) {
+        self.steer_as(wanted, true);
+    }
+
+    fn steer_as(&self, wanted: Option<UpstreamState>, here: bool) {
+        let was_off = self.steered() == Some(UpstreamState::Down);
+        if !self.steering.steer(wanted, here) {
+            return;
+        }
+        if was_off {
+            // Nobody looked meanwhile: its checks begin anew.
+            self.down.store(self.begins_down.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.comes_back(Tick::now());
+        }
+        self.standing.is_another(unix_millis());
+        self.changed();
+    }
+
+    /// What an operator said at run time; `None`: nothing.
+    pub fn steered(&self) -> Option<UpstreamState> {
+        self.steering.state()
+    }
+
+    /// From now on its share is this, whatever the configuration says, at most [`WEIGHT_MAX`];
+    /// `None`: as that says.
+    pub fn set_weight(&self, weight: Option<u32>) {
+        if self.steering.set_weight(weight.map(|weight| weight.min(WEIGHT_MAX))) {
+            self.changed();
+        }
+    }
+
+    /// The share that an operator gave it at run time.
+    pub fn given_weight(&self) -> Option<u32> {
+        self.steering.weight()
     }
 
     /// What active checks found. A member that comes back starts slowly, if it is told to.
@@ -86,6 +144,7 @@ impl MemberState {
             self.comes_back(now);
         }
         if up == was_down {
+            self.standing.changes(up, unix_millis());
             self.changed();
         }
     }
@@ -102,6 +161,8 @@ impl MemberState {
         self.fails.forget();
         self.stats.forget();
         self.latency.forget();
+        self.standing.forget(unix_millis());
+        self.steering.forget_here();
         self.down.store(self.begins_down.load(Ordering::Relaxed), Ordering::Relaxed);
         self.back.store(0, Ordering::Relaxed);
         if let Some(now) = joins {
@@ -152,7 +213,7 @@ impl Member {
             !self.state.fails.usable(now, self.max_fails, self.fail_timeout)
                 || self.state.stats.ejected(now)
         };
-        self.wanted == UpstreamState::Up
+        self.wanted() == UpstreamState::Up
             && self.endpoint.is_known()
             && self.state.is_up()
             && (alone || !failing())
@@ -160,7 +221,7 @@ impl Member {
 
     /// A client that sticks to it may still come.
     pub(super) fn may_keep_clients(&self, alone: bool, now: Tick) -> bool {
-        match self.wanted {
+        match self.wanted() {
             UpstreamState::Up => self.is_usable(alone, now),
             UpstreamState::Drain => self.endpoint.is_known() && self.state.is_up(),
             UpstreamState::Down => false,
@@ -183,13 +244,23 @@ impl Member {
 
     /// It could be used if it were well.
     pub(super) fn is_wanted(&self) -> bool {
-        self.wanted == UpstreamState::Up && self.endpoint.is_known()
+        self.wanted() == UpstreamState::Up && self.endpoint.is_known()
     }
 
     /// Its share of requests: that of its entry, times what SRV records give it. A weight of 0 in
     /// these is next to nothing, unless all have it (RFC 2782): it counts as 1.
     pub(super) fn weight(&self) -> u32 {
-        self.weight.saturating_mul(u32::from(self.endpoint.share().weight.max(1)))
+        self.own_weight().saturating_mul(u32::from(self.endpoint.share().weight.max(1)))
+    }
+
+    /// Whether it is to be used: as an operator said at run time, else as configured.
+    pub fn wanted(&self) -> UpstreamState {
+        self.state.steered().unwrap_or(self.wanted)
+    }
+
+    /// The share of its entry: as an operator said at run time, else as configured.
+    pub fn own_weight(&self) -> u32 {
+        self.state.given_weight().unwrap_or(self.weight)
     }
 
     /// The lowest tier with a usable member gets all requests. Priorities of SRV records divide the

@@ -23,10 +23,11 @@ mod peak_ewma;
 mod plan;
 mod random;
 mod round_robin;
+mod steering;
 mod weighted;
 mod weighted_random;
 
-pub use member::{Member, MemberState};
+pub use member::{Member, MemberState, WEIGHT_MAX};
 
 use std::sync::Arc;
 

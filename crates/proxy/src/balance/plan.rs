@@ -193,8 +193,10 @@ impl Tier {
             // Tables of hashes know of all: what one would have does not change when it leaves.
             shares.retain(|(_, _, share)| *share > 0);
         }
+        // One that an operator weighs at run time is weighed against the others.
+        let is_weighed = shares.iter().any(|(_, member, _)| member.state.given_weight().is_some());
         let weigh = |member: &Member| match balance {
-            Balance::RoundRobin | Balance::Random => member.weight().min(1),
+            Balance::RoundRobin | Balance::Random if !is_weighed => member.weight().min(1),
             _ => member.weight(),
         };
         // An entry without weight gets nothing, unless none that can be used has any.
@@ -306,14 +308,13 @@ impl Table {
         weights: &[u32],
     ) -> Self {
         let starting = shares.iter().any(|(_, _, share)| *share < 100);
+        let uneven = starting || weights.windows(2).any(|pair| pair.first() != pair.last());
         match balance {
-            Balance::RoundRobin if starting => Self::Order(weighted::Sequence::new(weights)),
+            Balance::RoundRobin if uneven => Self::Order(weighted::Sequence::new(weights)),
             Balance::RoundRobin => Self::RoundRobin,
             Balance::Weighted => Self::Order(weighted::Sequence::new(weights)),
             Balance::LeastConnections => Self::LeastConnections,
-            Balance::Random if starting => {
-                Self::WeightedRandom(weighted_random::Table::new(weights))
-            }
+            Balance::Random if uneven => Self::WeightedRandom(weighted_random::Table::new(weights)),
             Balance::Random => Self::Random,
             Balance::WeightedRandom => Self::WeightedRandom(weighted_random::Table::new(weights)),
             Balance::PeakEwma => Self::PeakEwma,

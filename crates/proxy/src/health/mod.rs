@@ -2,7 +2,7 @@
 //!
 //! Each file is one state machine: when an endpoint is left alone ([`max_fails`], [`outlier`]), when
 //! a whole pool is ([`breaker`]), how much is tried again ([`budget`]) and how much is sent at once
-//! ([`adaptive`]). They stand beside `balance` and `forward`, which ask them before an attempt and
+//! ([`adaptive`]); [`standing`] is what operators are told. They stand beside `balance` and `forward`, which ask them before an attempt and
 //! tell them how it ended. Active probes are elsewhere; they do not need requests.
 //!
 //! What always holds: time is an argument, so that nothing here reads a clock. All state is atomic
@@ -16,6 +16,7 @@ pub mod budget;
 pub mod max_fails;
 pub mod outlier;
 mod rolling;
+pub mod standing;
 #[cfg(test)]
 mod testing;
 

@@ -47,6 +47,7 @@ impl Scene {
                 max_fails: 1,
                 fail_timeout: Duration::from_millis(50),
                 preserve_host: None,
+                series: Default::default(),
             }
         });
         let (state, epoch) = (self.live.pool("site", name), Arc::clone(self.live.epoch()));
@@ -307,4 +308,97 @@ fn timeouts_make_the_adaptive_limit_smaller() {
     }
     drop(places);
     assert!(pool.most().unwrap() < first / 2);
+}
+
+/// How many of `requests` turns each of two members gets.
+fn turns(pool: &Pool, requests: usize) -> [usize; 2] {
+    let mut counts = [0; 2];
+    for turn in 0..requests {
+        let ask = Ask { hash: 0, random: 0, turn, now: at(1) };
+        let Choice::Member(member, _) = pool.balancer.choose(&ask, &Tried::default()) else {
+            continue;
+        };
+        counts[pool.balancer.index_of(member).unwrap()] += 1;
+    }
+    counts
+}
+
+#[test]
+fn what_an_operator_says_at_run_time_holds_until_it_is_taken_back() {
+    let (scene, settings) = (Scene::new(), PoolSettings::default());
+    let pool = scene.pool("a", &settings, &[(None, 0), (None, 0)]);
+    let first = &pool.balancer.members()[0];
+    let keeps = |pool: &Pool| pool.balancer.keeper(0, &Tried::default(), at(1)).is_some();
+    for (said, expected, kept) in [
+        (UpstreamState::Drain, [0, 20], true),
+        (UpstreamState::Down, [0, 20], false),
+        (UpstreamState::Up, [10, 10], true),
+    ] {
+        first.state.steer(Some(said));
+        assert_eq!((turns(&pool, 20), keeps(&pool)), (expected, kept), "{said:?}");
+        // A reload changes nothing about it.
+        let after = scene.pool("a", &settings, &[(None, 0), (None, 0)]);
+        assert_eq!((turns(&after, 20), keeps(&after)), (expected, kept), "{said:?}");
+    }
+    first.state.steer(Some(UpstreamState::Drain));
+    first.state.steer(None);
+    assert_eq!(turns(&pool, 20), [10, 10]);
+}
+
+#[test]
+fn one_that_is_drained_gets_nothing_even_where_nobody_else_is_left() {
+    let settings = PoolSettings { fail_open: FailOpen::ToAll, ..PoolSettings::default() };
+    let pool = Scene::new().pool("a", &settings, &[(None, 0), (None, 0)]);
+    pool.balancer.members()[0].state.steer(Some(UpstreamState::Drain));
+    pool.balancer.members()[1].state.set_health(false, at(1));
+    assert_eq!(turns(&pool, 20), [0, 20]);
+    pool.balancer.members()[1].state.steer(Some(UpstreamState::Down));
+    assert!(matches!(choose(&pool, 1), Choice::Nothing));
+}
+
+#[test]
+fn who_waits_is_woken_when_an_operator_brings_an_endpoint_back() {
+    let pool = Scene::new().pool("a", &PoolSettings::default(), &[(Some(1), 0), (None, 1)]);
+    let [full, other] = pool.balancer.members() else { unreachable!() };
+    let _in_flight = full.endpoint.enter(Some(1));
+    other.state.steer(Some(UpstreamState::Down));
+    assert!(matches!(choose(&pool, 1), Choice::Full));
+    let _place = pool.state.queue.enter(10, false).unwrap();
+    let mut news = listen(&pool);
+    other.state.steer(Some(UpstreamState::Up));
+    assert!(is_woken(&mut news));
+}
+
+#[test]
+fn a_weight_given_at_run_time_counts_with_every_method() {
+    for balance in [model::Balance::RoundRobin, model::Balance::Weighted] {
+        let scene = Scene::new();
+        let settings = PoolSettings { balance, ..PoolSettings::default() };
+        let pool = scene.pool("a", &settings, &[(None, 0), (None, 0)]);
+        let first = &pool.balancer.members()[0];
+        for (weight, expected) in [(3, [15, 5]), (1, [10, 10]), (0, [0, 20])] {
+            first.state.set_weight(Some(weight));
+            assert_eq!(turns(&pool, 20), expected, "{:?} {weight}", settings.balance);
+            assert_eq!((first.own_weight(), first.weight), (weight, 1));
+            let after = scene.pool("a", &settings, &[(None, 0), (None, 0)]);
+            assert_eq!(turns(&after, 20), expected);
+        }
+        // Who sticks to one of weight 0 may still come.
+        assert!(pool.balancer.keeper(0, &Tried::default(), at(1)).is_some());
+        first.state.set_weight(None);
+        assert_eq!(turns(&pool, 20), [10, 10]);
+    }
+}
+
+#[test]
+fn one_whose_checks_were_paused_comes_back_as_it_began() {
+    let pool = Scene::new().pool("a", &PoolSettings::default(), &[(None, 0), (None, 0)]);
+    let first = &pool.balancer.members()[0];
+    first.state.set_health(false, at(1));
+    first.state.steer(Some(UpstreamState::Drain));
+    first.state.steer(Some(UpstreamState::Up));
+    assert!(!first.state.is_up(), "its checks went on");
+    first.state.steer(Some(UpstreamState::Down));
+    first.state.steer(Some(UpstreamState::Up));
+    assert!(first.state.is_up());
 }
