@@ -8,6 +8,7 @@
 
 pub mod auth;
 pub mod certificates;
+pub mod endpoints;
 pub mod health;
 pub mod history;
 pub mod orders;
