@@ -25,6 +25,7 @@ pub mod listener;
 pub mod live;
 mod local;
 pub mod log;
+pub mod metrics;
 pub mod pool;
 mod redirect;
 mod respond;

@@ -21,6 +21,7 @@ use crate::filters::{CLIENT_CERTIFICATE_FIELDS, Edits};
 use crate::guards::cors::CORS_FIELDS;
 use crate::guards::{Common, Guards, is_open};
 use crate::live::{Live, Lookup};
+use crate::metrics::{Kind, Series};
 use crate::pool::Pool;
 use crate::routes::{LocalAction, Route, RouteAction, RouteTable};
 use crate::sticky::{Secret, Sticky};
@@ -71,6 +72,8 @@ pub struct Listener {
     pub http2: bool,
     /// What holds for its connections.
     pub connections: Connections,
+    /// Where it is counted.
+    pub series: Series,
     hosts: HostTable,
 }
 
@@ -105,6 +108,10 @@ pub struct Site {
     pub response: Edits,
     /// The proxy part.
     pub proxy: Option<ProxySite>,
+    /// Where it is counted.
+    pub series: Series,
+    /// Where its requests are counted that no route takes.
+    pub no_route: Series,
 }
 
 /// How plain requests are sent to https.
@@ -168,7 +175,7 @@ impl Snapshot {
         let sites = sites.collect::<Result<_, _>>()?;
         let name = &model.server.name;
         let snapshot = Self {
-            listeners: listeners(&model.sites),
+            listeners: listeners(&model.sites, live),
             sites,
             server: model.server.clone(),
             limits: model.limits,
@@ -301,6 +308,7 @@ impl Listener {
             proxy_protocol: false,
             http2: false,
             connections: Connections::default(),
+            series: Series::default(),
             hosts,
         }
     }
@@ -347,7 +355,7 @@ enum Fit {
 }
 
 /// The distinct listening addresses of `sites` with their host tables.
-fn listeners(sites: &[model::Site]) -> Vec<Listener> {
+fn listeners(sites: &[model::Site], live: &Live) -> Vec<Listener> {
     let mut listeners: Vec<Listener> = Vec::new();
     for (index, site) in sites.iter().enumerate() {
         for listen in &site.listen {
@@ -361,6 +369,7 @@ fn listeners(sites: &[model::Site]) -> Vec<Listener> {
                     proxy_protocol: false,
                     http2: false,
                     connections: site.connections,
+                    series: live.series(Kind::Listener, &[&listen_label(listen)]),
                     hosts,
                 });
                 listeners.len() - 1
@@ -388,6 +397,15 @@ fn listeners(sites: &[model::Site]) -> Vec<Listener> {
         }
     }
     listeners
+}
+
+/// What a listener is called where it is counted.
+fn listen_label(listen: &Listen) -> String {
+    match listen {
+        Listen::Port(port) => format!(":{port}"),
+        Listen::Address(address) => address.to_string(),
+        Listen::Unix(path) => format!("unix:{}", path.display()),
+    }
 }
 
 /// The port at which a host of `site` is served over TLS, unless that is 443 or nowhere here. Sites
@@ -489,6 +507,8 @@ impl Site {
             guards,
             response,
             proxy,
+            series: live.series(Kind::Site, &[&site.name]),
+            no_route: live.series(Kind::Route, &[&site.name, ""]),
         })
     }
 }
@@ -509,7 +529,8 @@ impl ProxySite {
             let balancer =
                 Balancer::new(&pool.settings, members, Arc::clone(&state), epoch, Tick::now());
             let sticky = sticky(site, pool)?;
-            Ok(Pool::new(pool, balancer, sticky, state))
+            let series = parts.live.series(Kind::Pool, &[&site.name, &pool.name]);
+            Ok(Pool::new(pool, balancer, sticky, state).counted_in(series))
         });
         let pools = pools.collect::<Result<_, CompileError>>()?;
         Ok(Self {
@@ -579,6 +600,7 @@ impl Parts<'_> {
         let hidden = guards.hidden().fields.iter().chain(&self.told);
         request.drop_all(&hidden.map(String::as_str).collect::<Vec<_>>());
         let mut compiled = Route::compile(route, action, (request, response.clone()), guards);
+        compiled.series = self.live.series(Kind::Route, &[&site.name, &compiled.name]);
         compiled.websocket = route.websocket.as_ref().map(|sockets| {
             let open = match websocket::Settings::counts(sockets) {
                 true => self.live.sockets(&site.name, &compiled.name),
@@ -614,6 +636,7 @@ impl Parts<'_> {
         };
         let lookup = if upstream.srv { Lookup::Services } else { Lookup::Addresses };
         let checks = &pool.settings.health_checks;
+        let series = self.live.series(Kind::Member, &[name, &pool.name, url]);
         let begins_down = checks.iter().any(|check| check.start == StartState::Down);
         members.extend((0..slots).map(|slot| {
             let endpoint = self.live.endpoint(&upstream.address, &upstream.transport, lookup, slot);
@@ -633,6 +656,7 @@ impl Parts<'_> {
                 max_fails: upstream.max_fails,
                 fail_timeout: upstream.fail_timeout,
                 preserve_host: upstream.preserve_host,
+                series: series.clone(),
             }
         }));
         Ok(())

@@ -16,6 +16,7 @@ use crate::challenges::Challenges;
 use crate::connection::Handshakes;
 use crate::files::FileCache;
 use crate::log::{AccessLog, ErrorLog, Record};
+use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Http2Pool, IdlePool};
 
@@ -42,6 +43,8 @@ pub struct Worker {
     pub files: RefCell<FileCache>,
     /// This worker's part of the access log.
     pub access_log: AccessLog,
+    /// What is counted of what it does.
+    pub metrics: Metrics,
     /// Where failures are told.
     pub error_log: ErrorLog,
     /// The port of each listener.
@@ -130,6 +133,7 @@ impl Worker {
             http2: Http2Pool::default(),
             files: RefCell::default(),
             access_log,
+            metrics: Metrics::new(true),
             error_log,
             ports,
             snapshot: RefCell::new(Rc::new(snapshot)),
@@ -153,12 +157,15 @@ impl Worker {
 
     /// Somebody wants to know of exchanges and how long they took.
     pub fn observes(&self) -> bool {
-        self.access_log.is_on()
+        self.access_log.is_on() || self.metrics.is_on()
     }
 
     /// An exchange is over: the one place where everybody who looks at traffic learns of it.
     pub fn finished(&self, record: &Record<'_>) {
         self.access_log.record(record);
+        let snapshot = self.snapshot.borrow();
+        let listener = snapshot.listeners.get(record.listener);
+        self.metrics.finished(record, listener.map(|listener| &listener.series));
     }
 
     /// Connections to this listener begin with an HTTP/1 request: there is no TLS, no PROXY header

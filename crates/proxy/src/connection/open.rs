@@ -28,6 +28,7 @@ use super::{ClientAddress, Connection, Opened, h1, h2, preface, proxy_protocol};
 use crate::carrier::Carrier;
 use crate::filters::client_certificate_lines;
 use crate::local::{self, Refusal};
+use crate::metrics::{Handshake, Unshaken};
 use crate::snapshot::{Listener, Snapshot};
 use crate::worker::Worker;
 
@@ -75,15 +76,21 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
         client = ClientAddress::new(&Peer::Ip(source)).with_local(Some(destination));
     }
     if listener.tls {
+        let count = |how| worker.metrics.handshake(&listener.series, how);
         let shaking = pin!(handshake(&worker, &snapshot, listener, client.ip(), stream));
         stream = match within(&deadline, shaking).await {
             Some(Some(Ok((stream, took)))) => {
+                if let Some(facts) = stream.tls() {
+                    let (is_1_3, resumed) = (facts.version == "TLSv1.3", facts.resumed);
+                    count(Handshake::Done { is_1_3, resumed });
+                }
                 if let Some(opened) = &mut opened {
                     opened.tls = took;
                 }
                 stream
             }
             Some(Some(Err(HandshakeError::PlainHttp(plain)))) => {
+                count(Handshake::Failed(Unshaken::PlainHttp));
                 let PlainHttp { stream, received } = *plain;
                 let connection = Connection {
                     tls: None,
@@ -100,14 +107,17 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
                 return None;
             }
             Some(Some(Err(error))) => {
+                count(Handshake::Failed(unshaken(&error)));
                 complain(&worker, &peer, &error);
                 return None;
             }
             Some(None) => {
+                count(Handshake::Failed(Unshaken::Displaced));
                 complain(&worker, &peer, &"its TLS handshake gave way to newer ones");
                 return None;
             }
             None => {
+                count(Handshake::Failed(Unshaken::Timeout));
                 complain(&worker, &peer, &"the TLS handshake took too long");
                 return None;
             }
@@ -126,6 +136,16 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
         opened: Cell::new(opened),
         guard: Some(accepted.guard),
     })
+}
+
+/// What a handshake that failed is counted as.
+fn unshaken(error: &HandshakeError) -> Unshaken {
+    match error {
+        HandshakeError::Closed(_) => Unshaken::Closed,
+        HandshakeError::PlainHttp(_) => Unshaken::PlainHttp,
+        HandshakeError::UnknownName(_) => Unshaken::UnknownName,
+        HandshakeError::Refused(_) => Unshaken::Refused,
+    }
 }
 
 /// Tells a client that it has to speak TLS here. Whatever it asked for, this is all it gets.

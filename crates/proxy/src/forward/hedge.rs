@@ -15,6 +15,7 @@ use wire::head::Framing;
 
 use super::attempt::{Answered, Call, Lost, Work, attempt};
 use super::attempts::is_idempotent;
+use crate::metrics::Why;
 use crate::worker::Heads;
 
 /// How long the first attempt has for itself; `None` if there will be no second one beside it.
@@ -71,7 +72,11 @@ where
                 // What the first one waits for, the second would wait for as well.
                 match call.attempts.is_waiting() {
                     true => alarm.as_mut().reset(Instant::now() + after),
-                    false if call.attempts.may_hedge() => both.second = State::Running,
+                    false if call.attempts.may_hedge() => {
+                        let metrics = &inbound.connection.worker.metrics;
+                        metrics.retried(&call.matched.pool.series, Why::Hedge);
+                        both.second = State::Running;
+                    }
                     false => both.second = State::Over,
                 }
             }

@@ -17,6 +17,7 @@ use config::model::{Transport, UpstreamAddress};
 
 use crate::balance::MemberState;
 use crate::guards::rate_limit::{Counts, CountsId};
+use crate::metrics::{Kind, Known, Registry, Series};
 use crate::pool::PoolState;
 use crate::websocket::OpenSockets;
 
@@ -34,6 +35,7 @@ struct State {
     members: HashMap<MemberKey, Arc<MemberState>>,
     counts: HashMap<CountsId, Arc<Counts>>,
     sockets: HashMap<(String, String), Arc<OpenSockets>>,
+    series: Registry,
 }
 
 /// Site, pool, URL and slot.
@@ -93,6 +95,17 @@ impl Live {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = id.keys;
         Arc::clone(state.counts.entry(id).or_insert_with(|| Arc::new(Counts::new(keys))))
+    }
+
+    /// Where what has these labels is counted; their names are those of [`Kind::labels`].
+    pub fn series(&self, kind: Kind, labels: &[&str]) -> Series {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.series.series(kind, labels)
+    }
+
+    /// Every series of a kind that anything may have been counted in.
+    pub fn known_series(&self, kind: Kind) -> Vec<Known> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).series.known(kind)
     }
 
     /// How many endpoints are known; there are never less than before.

@@ -11,6 +11,7 @@ use crate::files::FileServer;
 use crate::filters::Edits;
 use crate::guards::Guards;
 use crate::guards::cors::CORS_FIELDS;
+use crate::metrics::Series;
 use crate::redirect::Redirect;
 use crate::snapshot::Forwarding;
 use crate::websocket;
@@ -65,6 +66,8 @@ pub struct Route {
     pub mirror: Option<Split>,
     /// A rule asks for the request's id, so every request of the route has one.
     pub wants_request_id: bool,
+    /// Where it is counted, together with those of its site that have the same path.
+    pub series: Series,
 }
 
 /// What becomes of the requests a route takes.
@@ -221,6 +224,7 @@ impl Route {
             wants_request_id: uses_request_id(&request)
                 || uses_request_id(&response)
                 || response_when.iter().any(|(_, edits)| uses_request_id(edits)),
+            series: Series::default(),
             request,
             response,
             response_when,
