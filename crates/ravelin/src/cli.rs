@@ -102,7 +102,39 @@ pub(crate) enum Command {
         after_long_help = DEMO_NOTES
     )]
     Demo(DemoArguments),
+
+    /// Write a JSON schema of native TOML, for editors
+    #[command(after_help = SCHEMA_NOTES, after_long_help = SCHEMA_NOTES)]
+    Schema,
+
+    /// Write what a shell needs to complete command lines
+    #[command(after_help = COMPLETIONS_NOTES, after_long_help = COMPLETIONS_NOTES)]
+    Completions {
+        /// For which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+
+    /// Write the manual page
+    #[command(after_help = MAN_NOTES, after_long_help = MAN_NOTES)]
+    Man,
 }
+
+const SCHEMA_NOTES: &str = "\
+Examples:
+  ravelin schema > ravelin.schema.json
+  #:schema ./ravelin.schema.json           as first line of ravelin.toml, for Taplo and others";
+
+const COMPLETIONS_NOTES: &str = "\
+Examples:
+  ravelin completions bash > /usr/share/bash-completion/completions/ravelin
+  ravelin completions zsh > ~/.zfunc/_ravelin
+  ravelin completions fish > ~/.config/fish/completions/ravelin.fish";
+
+const MAN_NOTES: &str = "\
+Examples:
+  ravelin man | man -l -
+  ravelin man > /usr/share/man/man1/ravelin.1";
 
 const RUN_NOTES: &str = "\
 Signals:

@@ -3,6 +3,7 @@
 //! - [`cli`]: what may be written on the command line
 //! - [`configuration`]: reading configuration files and showing what is wrong with them
 //! - [`run`], [`check`], [`convert`], [`demo`]: one module a command
+//! - [`schema`], [`shell`]: what editors, shells and `man` want to know
 //! - [`service`]: everything that runs while Ravelin serves, from log writers to workers
 //! - [`announce`]: what the log says at the start and at the end
 //! - [`signals`]: when it ends, and how
@@ -24,8 +25,10 @@ mod convert;
 mod demo;
 mod health;
 mod run;
+mod schema;
 mod secure;
 mod service;
+mod shell;
 mod signals;
 mod terminal;
 
@@ -42,6 +45,9 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::check(arguments, &cli.common),
         Command::Convert(arguments) => convert::convert(arguments, &cli.common),
         Command::Demo(arguments) => demo::demo(arguments, &cli.common),
+        Command::Schema => schema::schema(),
+        Command::Completions { shell } => shell::completions(*shell),
+        Command::Man => shell::man(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
