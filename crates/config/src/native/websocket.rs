@@ -124,14 +124,14 @@ const fn keys(messages: &'static Section) -> [Key; 14] {
 static MESSAGES: Section = Section {
     path: "sites.proxy.websocket.messages",
     list: false,
-    about: "How many messages, pings included, a client may send on one socket; more: close 1008 to the client, 1011 to the upstream.",
+    about: "How many messages (pings, pongs nobody asked for and empty fragments included) a client may send on one socket; more: close 1008 to the client, 1011 to the upstream.",
     keys: MESSAGES_KEYS,
 };
 
 static MESSAGES_OF_A_ROUTE: Section = Section {
     path: "sites.routes.websocket.messages",
     list: false,
-    about: "How many messages, pings included, a client may send on one socket of this route.",
+    about: "How many messages (pings, pongs nobody asked for and empty fragments included) a client may send on one socket of this route.",
     keys: MESSAGES_KEYS,
 };
 
