@@ -10,6 +10,7 @@ use crate::source::Span;
 use crate::tree::{Node, Value};
 
 use super::build::{self, TableNode};
+use super::never_open;
 
 mod environment;
 mod plan;
@@ -145,7 +146,7 @@ fn listen(server: &Table<'_>) -> Node {
 
 /// TLS with clients, if it is on.
 fn tls(ssl: &Table<'_>) -> Option<Node> {
-    server::never_open(ssl, &["enabled"]);
+    never_open(ssl, &["enabled"]);
     let enabled = ssl.boolean("enabled");
     let file = |key: &'static str, default: &str| match ssl.text(key) {
         Some(text) => build::text(text.value, text.span),

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::decode::{Context, Spanned, Table};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::dialect::never_open;
 use crate::schema::Kind;
 use crate::source::Span;
 use crate::syntax::{self, quoted};
@@ -340,19 +341,6 @@ fn protect_twins(context: &Context<'_>, (path, place): (&str, Span), auth: &Auth
         Diagnostic::note(Code::Changed, place, message)
             .label("the same would be open there, and is in PyServe"),
     );
-}
-
-/// Refuses what seems to mean one of these keys: unknown keys are passed over, but not where something
-/// would then be open that was to be closed.
-pub(super) fn never_open(table: &Table<'_>, keys: &[&str]) {
-    for key in keys.iter().filter(|key| !table.has(key) && table.has_or_means(key)) {
-        let message = format!("`{key}` is not there, but something like it");
-        table.context().push(
-            Diagnostic::error(Code::MissingKey, table.span, message)
-                .label("what was to be protected would be open")
-                .help("write it as it is suggested, or take it out"),
-        );
-    }
 }
 
 /// A path in the form that requests are matched in.
