@@ -18,6 +18,9 @@ pub fn binary() -> PathBuf {
     std::env::var_os("RAVELIN_BINARY").map_or_else(built, PathBuf::from)
 }
 
+/// The variable that says where the admin socket is: in the directory of the test, for each test alone.
+const RUNTIME: &str = "RUNTIME_DIRECTORY";
+
 /// The start of a line on standard error for each address served.
 const LISTENING: &str = "listening on ";
 
@@ -73,6 +76,7 @@ impl Setup {
     pub fn run(&self, args: &[&str]) -> Output {
         let mut command = Command::new(binary());
         command.args(args).current_dir(self.dir()).stdin(Stdio::null());
+        command.env(RUNTIME, self.dir());
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         run_to_end(command)
     }
@@ -100,6 +104,7 @@ impl Setup {
             }
         };
         command.args(&self.args).current_dir(self.dir.path());
+        command.env(RUNTIME, self.dir.path());
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
@@ -360,7 +365,7 @@ pub fn site_of(upstreams: &[(String, &str)], more: &str) -> String {
 /// Runs the binary to its end, in a directory.
 pub fn run(dir: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(binary());
-    command.args(args).current_dir(dir).stdin(Stdio::null());
+    command.args(args).current_dir(dir).env(RUNTIME, dir).stdin(Stdio::null());
     run_to_end(command)
 }
 
@@ -375,7 +380,7 @@ pub fn run_unprivileged(dir: &Path, args: &[&str]) -> Output {
         }
         false => Command::new(binary()),
     };
-    command.args(args).current_dir(dir).stdin(Stdio::null());
+    command.args(args).current_dir(dir).env(RUNTIME, dir).stdin(Stdio::null());
     run_to_end(command)
 }
 
