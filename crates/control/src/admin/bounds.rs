@@ -1,0 +1,49 @@
+//! What clients of the admin API may hold at once, and for how long.
+
+use std::time::Duration;
+
+/// Connections of each listener at once; more wait to be accepted. Those of the Unix socket do not
+/// take places of TCP's, nor the other way round.
+pub const CONNECTIONS_MAX: usize = 64;
+
+/// Longest head of a request, in bytes: keys and paths are short, cookies of a browser may be there.
+pub const HEAD_MAX: usize = 32 * 1024;
+
+/// Fields of a head.
+pub const FIELDS_MAX: usize = 64;
+
+/// Longest body of a request, in bytes, where a route does not say otherwise.
+pub const BODY_MAX: usize = 64 * 1024;
+
+/// Longest configuration that can be applied, in bytes.
+pub const CONFIG_MAX: usize = 4 * 1024 * 1024;
+
+/// A connection without a request ends after this, and so does one whose head does not get complete.
+pub const HEAD_TIME: Duration = Duration::from_secs(30);
+
+/// The first line on the Unix socket, which says what is spoken, comes within this.
+pub const FIRST_LINE_TIME: Duration = Duration::from_secs(10);
+
+/// Longest first line that is waited for, in bytes; what is longer is taken for HTTP.
+pub const FIRST_LINE_MAX: usize = 8 * 1024;
+
+/// From a head to the end of its body.
+pub const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// From a whole request to its response, where a route does not say otherwise.
+pub const ANSWER_TIME: Duration = Duration::from_secs(30);
+
+/// A client that reads nothing for so long is cut off.
+pub const WRITE_TIME: Duration = Duration::from_secs(20);
+
+/// Those who follow a stream at once.
+pub const FOLLOWERS_MAX: usize = 16;
+
+/// Pieces that wait for a follower who does not read; what does not fit is dropped and counted.
+pub const FOLLOWER_QUEUE: usize = 1024;
+
+/// Items of a list in one response.
+pub const PAGE_MAX: usize = 1000;
+
+/// Items of a list where the request does not say how many.
+pub const PAGE_DEFAULT: usize = 100;
