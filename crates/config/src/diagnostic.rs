@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 
+use crate::lint::Rule;
 use crate::source::Span;
 
 /// One finding.
@@ -74,9 +75,13 @@ macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
         /// The kinds of findings. The names are stable, for tools.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Code { $($(#[doc = $doc])+ $name,)+ }
+        pub enum Code {
+            $($(#[doc = $doc])+ $name,)+
+            /// What a rule of the linter says; its name is the rule's code.
+            Lint(Rule),
+        }
         impl Code {
-            /// Every code, its name and its meaning.
+            /// Every code but those of the linter, its name and its meaning.
             pub const ALL: &'static [(Code, &'static str, &'static str)] =
                 &[$((Code::$name, $text, concat!($($doc),+)),)+];
         }
@@ -120,6 +125,8 @@ codes! {
     MissingFile = "missing-file",
     /// A certificate or its key that a key names cannot be used, or is odd.
     BadCertificate = "bad-certificate",
+    /// A request does not come to what a test of the configuration expects.
+    FailedTest = "failed-test",
     /// The file's format is not one that Ravelin reads.
     UnknownDialect = "unknown-dialect",
 }
@@ -127,6 +134,9 @@ codes! {
 impl Code {
     /// Its stable name.
     pub fn as_str(self) -> &'static str {
+        if let Code::Lint(rule) = self {
+            return rule.code();
+        }
         Code::ALL.iter().find(|(code, ..)| *code == self).map_or("", |(_, name, _)| name)
     }
 }

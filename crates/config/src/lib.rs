@@ -11,9 +11,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 pub mod diagnostic;
+pub mod lint;
 pub mod model;
 pub mod password;
 pub mod pattern;
+pub mod places;
 pub mod schema;
 pub mod source;
 

@@ -13,15 +13,23 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::places::Places;
+
 mod auth;
+mod expectation;
 mod guards;
+mod management;
 mod pool;
+mod process;
 mod route;
 mod websocket;
 
 pub use auth::*;
+pub use expectation::*;
 pub use guards::*;
+pub use management::*;
 pub use pool::*;
+pub use process::*;
 pub use route::*;
 pub use websocket::*;
 
@@ -42,6 +50,16 @@ pub struct Model {
     pub security: Security,
     /// Bounds on what a client may send or hold.
     pub limits: Limits,
+    /// How a running Ravelin is looked at and told what to do.
+    pub management: Management,
+    /// As whom the process runs, and how it gives way to another.
+    pub process: Process,
+    /// What is expected to become of requests.
+    pub expectations: Vec<Expectation>,
+    /// What the linter says nothing about: codes and names of its rules, and codes of warnings.
+    pub lint_allow: Vec<String>,
+    /// Where all of it is written.
+    pub places: Places,
 }
 
 impl Model {

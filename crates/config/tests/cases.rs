@@ -5,7 +5,7 @@
 //! difference before committing it. A first line `# file: NAME` gives the input that name, each further one starts
 //! another file; `# dialect: NAME` is what `--dialect` is, `# missing: PATH …` names files that do not exist,
 //! `# environment: NAME=VALUE …` sets variables. With a line `# convert`, and always if a file is no TOML, the same as
-//! native TOML is shown too. Inputs that an editor would spoil have escapes: see `unescape`.
+//! native TOML is shown too. With a line `# lint` what the linter says takes the place of the model. Inputs that an editor would spoil have escapes: see `unescape`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use config::lint::{is_allowed, lint};
 use config::model::{
     Buffering, Connections, CorsRule, Guards, HeaderRules, Model, PathMatch, PoolSettings, Proxy,
     Route, RouteAction, RouteOrder, Site, Transport, Upstream, UpstreamState, WebSocket, When,
@@ -145,6 +146,11 @@ fn outcome(input: &str) -> String {
     let loaded = run(input);
     let mut text = loaded.render(false);
     let Some(model) = &loaded.model else { return text };
+    if directive(input, "# lint").is_some() {
+        let said = lint(model).into_iter().filter(|finding| !is_allowed(model, finding));
+        let diagnostics = said.collect();
+        return text + &Loaded { model: None, diagnostics, ..loaded }.render(false);
+    }
     describe(&mut text, model);
     let files = files(input);
     let toml = |(name, _): &(PathBuf, Vec<u8>)| name.extension().is_some_and(|end| end == "toml");
@@ -178,7 +184,11 @@ fn describe(out: &mut String, model: &Model) {
     );
     section("security", format!("{:?}", model.security), format!("{:?}", defaults.security));
     section("dns", format!("{:?}", model.dns), format!("{:?}", defaults.dns));
+    section("process", format!("{:?}", model.process), format!("{:?}", defaults.process));
     section("limits", format!("{:?}", model.limits), format!("{:?}", defaults.limits));
+    for expectation in &model.expectations {
+        _ = writeln!(out, "{expectation:?}");
+    }
 }
 
 fn describe_site(out: &mut String, site: &Site) {

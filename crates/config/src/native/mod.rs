@@ -6,6 +6,7 @@
 use crate::decode::{Context, Table};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::Model;
+use crate::places::Places;
 use crate::schema::{Kind, Section, now};
 use crate::source::Span;
 use crate::tree::Node;
@@ -21,17 +22,21 @@ mod conditions;
 mod connections;
 mod cors;
 mod dns;
+mod expectations;
 mod files;
 mod guards;
 mod headers;
 mod health_check;
 mod later;
 mod limits;
+mod lint;
 mod listeners;
 mod logging;
+mod management;
 mod outlier;
 mod performance;
 mod pools;
+mod process;
 mod proxy;
 mod rate_limit;
 mod retry;
@@ -63,7 +68,20 @@ pub static ROOT: Section = Section {
             "",
             "Bounds on what a client may send or hold.",
         ),
-        crate::schema::later("management", Kind::Table(&later::MANAGEMENT), "", "The admin API."),
+        now(
+            "process",
+            Kind::Table(&process::PROCESS),
+            "",
+            "As whom the process runs, and how it gives way to another.",
+        ),
+        now("lint", Kind::Table(&lint::LINT), "", "What `check --strict` says nothing about."),
+        now(
+            "tests",
+            Kind::Tables(&expectations::TESTS),
+            "none",
+            "Requests, and what is expected to become of them.",
+        ),
+        now("management", Kind::Table(&management::MANAGEMENT), "", "The admin API."),
     ],
 };
 
@@ -87,6 +105,15 @@ pub(crate) fn decode<'n>(context: &'n Context<'n>, roots: &'n [Node]) -> Option<
         dns: dns::decode(once(&tables, "dns")),
         security: security::decode(once(&tables, "security")),
         limits: limits::decode(once(&tables, "limits")),
+        management: management::decode(once(&tables, "management")),
+        process: process::decode(once(&tables, "process")),
+        expectations: tables
+            .iter()
+            .flat_map(|table| table.tables("tests"))
+            .filter_map(expectations::decode)
+            .collect(),
+        lint_allow: lint::decode(once(&tables, "lint")),
+        places: Places::of(roots, context.sources),
     };
     cors::inherited(&tables, &model.security);
     security::around_guards(&tables, &model);
