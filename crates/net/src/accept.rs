@@ -61,7 +61,7 @@ pub(crate) struct Handed {
 pub(crate) struct Listener {
     /// Its listener's number.
     index: usize,
-    socket: AsyncFd<OwnedFd>,
+    socket: AsyncFd<Arc<OwnedFd>>,
     /// For the connections of its listener, if there may only be so many.
     places: Option<Arc<Semaphore>>,
 }
@@ -71,11 +71,11 @@ impl Listener {
     #[allow(unsafe_code)]
     pub(crate) fn register(
         index: usize,
-        socket: OwnedFd,
+        socket: Arc<OwnedFd>,
         places: Option<Arc<Semaphore>>,
     ) -> io::Result<Self> {
-        // SAFETY: an `OwnedFd` is open and keeps its number until it is dropped, `AsyncFd` owns it
-        // from here on, and nothing in this module takes it out or changes it.
+        // SAFETY: an `OwnedFd` is open and keeps its number until it is dropped, `AsyncFd` has a share
+        // of it from here on, and nothing in this module takes it out or changes it.
         let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
         Ok(Self { index, socket: registered?, places })
     }

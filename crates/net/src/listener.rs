@@ -1,7 +1,10 @@
 //! Listening sockets: from an address an operator wrote to sockets that workers accept from.
 //!
 //! What always holds: an address that another process listens at is refused, although workers share
-//! it among themselves with `SO_REUSEPORT`; a file that is not a dead Unix socket is never removed.
+//! it among themselves with `SO_REUSEPORT`; a file that is not a dead Unix socket is never removed, and
+//! none that another process serves now ([`leave_socket_files`]).
+
+mod stock;
 
 use std::fs;
 use std::io;
@@ -9,11 +12,14 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, getsockname, sockopt};
 
 use crate::stream::stream_socket;
+
+pub use stock::Stock;
 
 /// Connections that may wait at one listening socket, unless the operator says otherwise; the kernel
 /// caps it at `net.core.somaxconn`.
@@ -35,7 +41,9 @@ pub enum Listen {
 /// An address that is being listened at, not yet served.
 #[derive(Debug)]
 pub struct Bound {
-    local: Local,
+    /// As it was asked for.
+    pub(crate) listen: Listen,
+    pub(crate) local: Local,
     /// One for each worker; a Unix socket cannot be shared out and has one.
     pub(crate) sockets: Vec<OwnedFd>,
     pub(crate) file: Option<SocketFile>,
@@ -81,15 +89,15 @@ impl Bound {
 pub fn bind(listen: &Listen, workers: usize, backlog: i32) -> io::Result<Bound> {
     match listen {
         Listen::Unix(path) => bind_unix(path, backlog),
-        Listen::Address(address) => bind_ip(*address, workers, true, backlog),
+        Listen::Address(address) => bind_ip(listen, *address, workers, true, backlog),
         Listen::Port(port) => {
             let every_v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port));
             let every_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port));
-            bind_ip(every_v6, workers, false, backlog).or_else(|error| {
+            bind_ip(listen, every_v6, workers, false, backlog).or_else(|error| {
                 match Errno::from_io_error(&error) {
                     // A machine without IPv6, or with it turned off.
                     Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
-                        bind_ip(every_v4, workers, true, backlog)
+                        bind_ip(listen, every_v4, workers, true, backlog)
                     }
                     _ => Err(error),
                 }
@@ -101,6 +109,7 @@ pub fn bind(listen: &Listen, workers: usize, backlog: i32) -> io::Result<Bound> 
 /// The first socket is bound alone, so that an address somebody else listens at is an error; only
 /// then is it opened to sharing with those of the other workers.
 fn bind_ip(
+    listen: &Listen,
     mut address: SocketAddr,
     workers: usize,
     v6_only: bool,
@@ -125,10 +134,11 @@ fn bind_ip(
     for socket in &sockets {
         rustix::net::listen(socket, backlog)?;
     }
-    Ok(Bound { local: Local::Ip(address), sockets, file: None, max_connections: None })
+    let local = Local::Ip(address);
+    Ok(Bound { listen: listen.clone(), local, sockets, file: None, max_connections: None })
 }
 
-fn ip_socket(address: &SocketAddr, v6_only: bool) -> io::Result<OwnedFd> {
+pub(crate) fn ip_socket(address: &SocketAddr, v6_only: bool) -> io::Result<OwnedFd> {
     let socket = match address {
         SocketAddr::V4(_) => stream_socket(AddressFamily::INET)?,
         SocketAddr::V6(_) => {
@@ -152,11 +162,12 @@ fn bind_unix(path: &Path, backlog: i32) -> io::Result<Bound> {
         }
         result => result?,
     }
-    let metadata = fs::symlink_metadata(path)?;
-    let file = SocketFile { path: path.into(), device: metadata.dev(), inode: metadata.ino() };
-    fs::set_permissions(path, fs::Permissions::from_mode(metadata.mode() & UNIX_MODE))?;
+    let file = SocketFile::at(path)?;
+    let mode = fs::symlink_metadata(path)?.mode();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode & UNIX_MODE))?;
     rustix::net::listen(&socket, backlog)?;
     Ok(Bound {
+        listen: Listen::Unix(path.into()),
         local: Local::Unix(path.into()),
         sockets: vec![socket],
         file: Some(file),
@@ -176,7 +187,8 @@ fn remove_dead_socket(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
     }
 }
 
-/// The file of a listening Unix socket; removed when this is dropped, unless it has been replaced.
+/// The file of a listening Unix socket; removed when this is dropped, unless it has been replaced or
+/// is to be left.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
@@ -184,8 +196,27 @@ pub(crate) struct SocketFile {
     inode: u64,
 }
 
+/// Whether the socket files of this process are served by another one too.
+static FILES_LEFT: AtomicBool = AtomicBool::new(false);
+
+/// Says whether this process is to leave the files of its Unix sockets where they are, because another
+/// process has the sockets too and is to be found there.
+pub fn leave_socket_files(leave: bool) {
+    FILES_LEFT.store(leave, Ordering::SeqCst);
+}
+
+impl SocketFile {
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.into(), device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        if FILES_LEFT.load(Ordering::SeqCst) {
+            return;
+        }
         let own = fs::symlink_metadata(&self.path)
             .is_ok_and(|now| now.dev() == self.device && now.ino() == self.inode);
         if own {

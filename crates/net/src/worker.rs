@@ -3,10 +3,11 @@
 //! What always holds: what a worker owns stays on its thread (`Rc`, `Cell`, no lock); workers meet
 //! only in the counters of `admission` and in the bounded queues of sockets handed over; who is no
 //! worker reaches what they own only by errands that they run themselves ([`Workers::ask`]); stopping
-//! closes the listening sockets first, so that no connection is taken and then dropped unserved.
+//! closes the listening sockets first, so that no connection is taken and then dropped unserved; while
+//! accepting is paused they stay open, and nothing is taken off them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -29,7 +30,7 @@ use crate::admission::{Admission, Limits, Load, places};
 use crate::buffer::Pool;
 pub use crate::cores::worker_count;
 use crate::descriptors::Reserve;
-use crate::listener::{Bound, SocketFile};
+use crate::listener::{Bound, Listen, SocketFile};
 use crate::splice::PipePool;
 use crate::timer::{Tick, Timers};
 
@@ -61,7 +62,20 @@ pub struct WorkerContext {
     pub timers: Timers,
     /// Its free pipes.
     pub pipes: PipePool,
-    stopping: Rc<Cell<bool>>,
+    phase: Rc<Cell<Phase>>,
+}
+
+/// What part of its life a worker is in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// It takes connections and keeps them.
+    #[default]
+    Serves,
+    /// Another process takes the connections that come. Those that are open end between two requests,
+    /// each after one that was told so if there is another; tunnels stay. This may be taken back.
+    Drains,
+    /// It is to end.
+    Stops,
 }
 
 /// Running workers, each with a state `S` of its own. Dropping this ends them, and the connections they
@@ -69,8 +83,8 @@ pub struct WorkerContext {
 pub struct Workers<S: 'static> {
     admission: Arc<Admission>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Of the listeners with these numbers.
-    files: Mutex<Vec<(usize, SocketFile)>>,
+    /// What they listen with, by the number of the listener.
+    listeners: Mutex<BTreeMap<usize, Kept>>,
     errands: Vec<mpsc::Sender<Errand<S>>>,
 }
 
@@ -82,14 +96,38 @@ enum Errand<S> {
     Open(Socket, oneshot::Sender<io::Result<()>>),
     /// Accept no more connections of this listener.
     Close(usize),
+    /// Accept no more connections for now, leave those that wait, and let those that are open end.
+    Pause(oneshot::Sender<()>),
+    /// Keep connections again.
+    Resume,
 }
 
 /// A listening socket of one worker, not yet registered.
 struct Socket {
     /// Which listener it belongs to.
     index: usize,
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     places: Option<Arc<Semaphore>>,
+}
+
+/// A listener, for as long as it is open.
+struct Kept {
+    listen: Listen,
+    sockets: Vec<Arc<OwnedFd>>,
+    places: Option<Arc<Semaphore>>,
+    /// Removed when the listener is closed.
+    file: Option<SocketFile>,
+}
+
+/// The sockets of a listener, to be passed to another process.
+#[derive(Debug, Clone)]
+pub struct Sockets {
+    /// What was asked for.
+    pub listen: Listen,
+    /// One for each worker, or one for all.
+    pub sockets: Vec<Arc<OwnedFd>>,
+    /// There is a file that whoever closes them for good has to remove.
+    pub has_file: bool,
 }
 
 /// What one worker has counted since it was started.
@@ -126,16 +164,17 @@ pub fn start<S: 'static>(
     let limits =
         Limits { connections: options.max_connections, per_address: options.max_per_address };
     let admission = Arc::new(Admission::new(count, limits));
-    let (mut sockets, files) = share_out(options.listeners, count);
+    let listeners: BTreeMap<usize, Kept> =
+        options.listeners.into_iter().map(Kept::new).enumerate().collect();
+    let mut sockets = share_out(&listeners, count);
     let (senders, inboxes): (Vec<_>, Vec<_>) =
         (0..count).map(|_| mpsc::channel(HAND_OVER_MAX)).unzip();
-    let (errands, to_do): (Vec<_>, Vec<_>) =
-        (0..count).map(|_| mpsc::channel(ERRANDS_MAX)).unzip();
+    let (errands, to_do): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(ERRANDS_MAX)).unzip();
     let (ready, all_ready) = std_mpsc::channel();
     let workers = Workers {
         admission: Arc::clone(&admission),
         threads: Mutex::default(),
-        files: Mutex::new(files),
+        listeners: Mutex::new(listeners),
         errands,
     };
     for (id, (inbox, errands)) in inboxes.into_iter().zip(to_do).enumerate() {
@@ -195,8 +234,70 @@ impl<S: 'static> Workers<S> {
     /// # Errors
     /// A worker cannot register its socket; then none of them is left open.
     pub async fn open(&self, index: usize, bound: Bound) -> io::Result<()> {
-        let (sockets, file) = share_out_one(index, bound, self.errands.len());
-        let mut answers = Vec::with_capacity(sockets.len());
+        let kept = Kept::new(bound);
+        let sockets = kept.share_out(index, self.errands.len());
+        lock(&self.listeners).insert(index, kept);
+        let result = self.register(sockets).await;
+        if result.is_err() {
+            self.close(index).await;
+        }
+        result
+    }
+
+    /// Accepts no more connections of listener `index`. What waits there already is taken first;
+    /// connections that are open are not touched.
+    pub async fn close(&self, index: usize) {
+        let kept = lock(&self.listeners).remove(&index);
+        for worker in &self.errands {
+            // One that has ended accepts nothing.
+            let _ = worker.send(Errand::Close(index)).await;
+        }
+        drop(kept);
+    }
+
+    /// The sockets of every listener that is open, for another process to accept connections with too.
+    pub fn sockets(&self) -> Vec<Sockets> {
+        lock(&self.listeners).values().map(Kept::sockets).collect()
+    }
+
+    /// Accepts no more connections and keeps the listening sockets: what waits there is for another
+    /// process that has them, or for [`Workers::resume`]. See [`Phase::Drains`] for what becomes of open
+    /// connections. When this returns nothing more is taken.
+    pub async fn pause(&self) {
+        let mut answers = Vec::with_capacity(self.errands.len());
+        for worker in &self.errands {
+            let (answer, answered) = oneshot::channel();
+            if worker.send(Errand::Pause(answer)).await.is_ok() {
+                answers.push(answered);
+            }
+        }
+        for answered in answers {
+            // One that has ended accepts nothing.
+            let _ = answered.await;
+        }
+    }
+
+    /// Takes [`Workers::pause`] back.
+    ///
+    /// # Errors
+    /// A worker cannot register a socket; it does without.
+    pub async fn resume(&self) -> io::Result<()> {
+        for worker in &self.errands {
+            let _ = worker.send(Errand::Resume).await;
+        }
+        let sockets = share_out(&lock(&self.listeners), self.errands.len());
+        let sockets = sockets.into_iter().enumerate();
+        self.register(
+            sockets.flat_map(|(worker, sockets)| {
+                sockets.into_iter().map(move |socket| (worker, socket))
+            }),
+        )
+        .await
+    }
+
+    /// Has each of these sockets accepted from by the worker it is for.
+    async fn register(&self, sockets: impl IntoIterator<Item = (usize, Socket)>) -> io::Result<()> {
+        let mut answers = Vec::new();
         for (worker, socket) in sockets {
             let (answer, answered) = oneshot::channel();
             let Some(errands) = self.errands.get(worker) else { continue };
@@ -208,27 +309,18 @@ impl<S: 'static> Workers<S> {
         for answered in answers {
             result = result.and(answered.await.unwrap_or(Ok(())));
         }
-        match result {
-            Ok(()) => lock(&self.files).extend(file.map(|file| (index, file))),
-            Err(_) => self.close(index).await,
-        }
         result
     }
 
-    /// Accepts no more connections of listener `index`. What waits there already is taken first;
-    /// connections that are open are not touched.
-    pub async fn close(&self, index: usize) {
-        lock(&self.files).retain(|(listener, _)| *listener != index);
-        for worker in &self.errands {
-            // One that has ended accepts nothing.
-            let _ = worker.send(Errand::Close(index)).await;
-        }
+    /// Connections that are open.
+    pub fn connections(&self) -> usize {
+        self.admission.loads().iter().map(Load::connections).sum()
     }
 
     /// Stops: no further connections, idle ones are told, and what is left after `grace` is cut.
     /// Returns at once; [`Workers::join`] waits. Called again, the new `grace` counts.
     pub fn stop(&self, grace: Duration) {
-        lock(&self.files).clear();
+        lock(&self.listeners).clear();
         let now = Instant::now();
         self.admission.stop_by(now.checked_add(grace).unwrap_or(now));
     }
@@ -265,7 +357,7 @@ impl WorkerContext {
             buffers: Pool::new(),
             timers: Timers::start(),
             pipes: PipePool::new(),
-            stopping: Rc::default(),
+            phase: Rc::default(),
         }
     }
 
@@ -274,14 +366,23 @@ impl WorkerContext {
         Tick::now()
     }
 
-    /// Whether the worker is to end: a connection should close as soon as it is between requests.
+    /// Whether a connection should close as soon as it is between requests.
     pub fn stopping(&self) -> bool {
-        self.stopping.get()
+        self.phase.get() != Phase::Serves
+    }
+
+    /// What part of its life the worker is in.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
     }
 
     /// Says that the worker is to end, and wakes every task that has polled a deadline.
     pub fn begin_stopping(&self) {
-        self.stopping.set(true);
+        self.enter(Phase::Stops);
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
         self.timers.wake_all();
     }
 }
@@ -347,7 +448,7 @@ async fn run<S: 'static>(
     let load = admission.load(id);
     while admission.stop_deadline().is_none() {
         if let Some(errand) = next_errand(&mut errands, load).await {
-            open.run(errand, &state);
+            open.run(errand, &state, &context);
         }
     }
     open.close_all();
@@ -364,10 +465,7 @@ async fn run<S: 'static>(
 }
 
 /// The next errand; `None` when the worker is woken instead.
-async fn next_errand<S>(
-    errands: &mut mpsc::Receiver<Errand<S>>,
-    load: &Load,
-) -> Option<Errand<S>> {
+async fn next_errand<S>(errands: &mut mpsc::Receiver<Errand<S>>, load: &Load) -> Option<Errand<S>> {
     let mut woken = pin!(load.wake.notified());
     poll_fn(|cx| match errands.poll_recv(cx) {
         Poll::Ready(Some(errand)) => Poll::Ready(Some(errand)),
@@ -396,11 +494,17 @@ impl Open {
         Ok(Self { door, listeners: HashMap::new() })
     }
 
-    fn run<S>(&mut self, errand: Errand<S>, state: &S) {
+    fn run<S>(&mut self, errand: Errand<S>, state: &S, context: &WorkerContext) {
         match errand {
             Errand::Look(look) => look(state),
             Errand::Open(socket, answer) => drop(answer.send(self.accept(socket))),
             Errand::Close(index) => self.close(index),
+            Errand::Pause(done) => {
+                self.leave_all();
+                context.enter(Phase::Drains);
+                let _ = done.send(());
+            }
+            Errand::Resume => context.enter(Phase::Serves),
         }
     }
 
@@ -417,6 +521,13 @@ impl Open {
         for (listener, task) in self.listeners.remove(&index).into_iter().flatten() {
             task.abort();
             self.door.empty(&listener);
+        }
+    }
+
+    /// Accepts no more, and leaves what waits.
+    fn leave_all(&mut self) {
+        for (_, task) in self.listeners.drain().flat_map(|(_, sockets)| sockets) {
+            task.abort();
         }
     }
 
@@ -440,38 +551,40 @@ async fn drain(admission: &Admission, load: &Load) {
 
 /// Gives each worker its sockets. An address with fewer sockets than workers is accepted by some and
 /// reaches the others by hand-over.
-fn share_out(
-    listeners: Vec<Bound>,
-    workers: usize,
-) -> (Vec<Vec<Socket>>, Vec<(usize, SocketFile)>) {
+fn share_out(listeners: &BTreeMap<usize, Kept>, workers: usize) -> Vec<Vec<Socket>> {
     let mut all: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-    let mut files = Vec::new();
-    for (index, bound) in listeners.into_iter().enumerate() {
-        let (sockets, file) = share_out_one(index, bound, workers);
-        files.extend(file.map(|file| (index, file)));
-        for (worker, socket) in sockets {
+    for (index, kept) in listeners {
+        for (worker, socket) in kept.share_out(*index, workers) {
             if let Some(sockets) = all.get_mut(worker) {
                 sockets.push(socket);
             }
         }
     }
-    (all, files)
+    all
 }
 
-/// The sockets of one listener, each with the worker it is for.
-fn share_out_one(
-    index: usize,
-    bound: Bound,
-    workers: usize,
-) -> (Vec<(usize, Socket)>, Option<SocketFile>) {
-    let places = bound.max_connections.map(places);
-    // One-socket addresses start at different workers.
-    let first = if bound.sockets.len() == 1 { index } else { 0 };
-    let shared = |(number, socket)| {
-        let places = places.clone();
-        ((first + number) % workers.max(1), Socket { index, socket, places })
-    };
-    (bound.sockets.into_iter().enumerate().map(shared).collect(), bound.file)
+impl Kept {
+    fn new(bound: Bound) -> Self {
+        let Bound { listen, sockets, file, max_connections, .. } = bound;
+        let sockets = sockets.into_iter().map(Arc::new).collect();
+        Self { listen, sockets, places: max_connections.map(places), file }
+    }
+
+    /// Its sockets, each with the worker it is for.
+    fn share_out(&self, index: usize, workers: usize) -> Vec<(usize, Socket)> {
+        // One-socket addresses start at different workers.
+        let first = if self.sockets.len() == 1 { index } else { 0 };
+        let shared = |(number, socket): (usize, &Arc<OwnedFd>)| {
+            let (socket, places) = (Arc::clone(socket), self.places.clone());
+            ((first + number) % workers.max(1), Socket { index, socket, places })
+        };
+        self.sockets.iter().enumerate().map(shared).collect()
+    }
+
+    fn sockets(&self) -> Sockets {
+        let Self { listen, sockets, file, .. } = self;
+        Sockets { listen: listen.clone(), sockets: sockets.clone(), has_file: file.is_some() }
+    }
 }
 
 /// A panic while one of these is held leaves nothing half done.

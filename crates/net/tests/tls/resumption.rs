@@ -93,3 +93,20 @@ fn no_tickets_are_given_where_they_are_turned_off() {
         }
     });
 }
+
+#[test]
+fn a_session_resumes_at_a_process_that_was_passed_the_keys() {
+    on_worker(async {
+        for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
+            let mut place = Place::new();
+            let client = place.client();
+            assert!(!resumes(&place.server(&only(version)), &client).await);
+            let passed = place.tickets.pass();
+            place.tickets = Tickets::new();
+            for key in &passed {
+                place.tickets.take(key.bytes());
+            }
+            assert!(resumes(&place.server(&only(version)), &client).await);
+        }
+    });
+}
