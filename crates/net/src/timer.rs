@@ -75,6 +75,14 @@ pub struct Deadline {
     id: u32,
 }
 
+/// Wakes the task of a deadline from outside, so that it looks at what it is to do. May outlive the
+/// deadline, and then wakes nobody, or another task for nothing.
+#[derive(Clone)]
+pub struct Nudge {
+    shared: Rc<Shared>,
+    id: u32,
+}
+
 impl Timers {
     /// Starts a wheel and its task on the worker this is called on.
     ///
@@ -121,6 +129,11 @@ impl Deadline {
         self.shared.wheel.borrow_mut().clear(self.id);
     }
 
+    /// The way to wake the task that polls this deadline.
+    pub fn nudge(&self) -> Nudge {
+        Nudge { shared: Rc::clone(&self.shared), id: self.id }
+    }
+
     /// Whether the deadline has passed since it was last set. Reads no clock.
     pub fn expired(&self) -> bool {
         self.shared.wheel.borrow().fired(self.id)
@@ -135,6 +148,22 @@ impl Deadline {
         let replaced = self.shared.wheel.borrow_mut().register(self.id, cx.waker());
         drop(replaced); // after the wheel is free again: it may run the drop of a task
         Poll::Pending
+    }
+}
+
+impl Nudge {
+    /// Wakes the task, if it has polled the deadline.
+    pub fn wake(&self) {
+        let waker = self.shared.wheel.borrow().waker(self.id);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Nudge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Nudge({})", self.id)
     }
 }
 
@@ -271,6 +300,30 @@ mod tests {
             })
             .await;
             assert_eq!(polls, 2);
+        });
+    }
+
+    #[test]
+    fn a_nudge_wakes_the_task_of_its_deadline_and_no_one_once_that_is_gone() {
+        runtime().unwrap().block_on(async {
+            let timers = Timers::start();
+            let deadline = timers.deadline();
+            let nudge = deadline.nudge();
+            let mut polls = 0;
+            poll_fn(|cx| {
+                polls += 1;
+                let _ = deadline.poll_expired(cx);
+                if polls == 1 {
+                    nudge.wake();
+                    return Poll::Pending;
+                }
+                Poll::Ready(())
+            })
+            .await;
+            assert_eq!(polls, 2);
+            assert!(!deadline.expired());
+            drop(deadline);
+            nudge.wake();
         });
     }
 

@@ -112,6 +112,11 @@ impl Wheel {
         }
     }
 
+    /// The waker to call when the deadline passes, if there is one.
+    pub(crate) fn waker(&self, id: u32) -> Option<Waker> {
+        self.nodes.get(id as usize)?.waker.clone()
+    }
+
     /// Looks at every bucket up to tick `now` and adds the wakers of passed deadlines to `wake`.
     pub(crate) fn advance(&mut self, now: u64, wake: &mut Vec<Waker>) {
         let from = self.processed;
