@@ -20,6 +20,7 @@ use super::{Identity, IdentitySlot, PolicyId, Tickets, pem_text, provider};
 pub struct ServerConfig {
     pub(super) config: Arc<rustls::ServerConfig>,
     policy: PolicyId,
+    identity: Option<Arc<IdentitySlot>>,
 }
 
 /// Why a policy cannot be had. The text says what there is instead.
@@ -77,7 +78,8 @@ impl ServerConfig {
                 builder.with_client_cert_verifier(verifier.map_err(cannot)?)
             }
         };
-        let mut config = builder.with_cert_resolver(identity);
+        let shown = Arc::clone(&identity);
+        let mut config = builder.with_cert_resolver(shown);
         config.ignore_client_order = !policy.ciphers.is_empty();
         config.alpn_protocols = match policy.http2 {
             true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
@@ -90,7 +92,12 @@ impl ServerConfig {
             config.ticketer = keys;
             config.send_tls13_tickets = 1;
         }
-        Ok(Self { config: Arc::new(config), policy: id })
+        Ok(Self { config: Arc::new(config), policy: id, identity: Some(identity) })
+    }
+
+    /// What is shown now; `None` where it is for a certificate authority.
+    pub fn identity(&self) -> Option<Arc<Identity>> {
+        self.identity.as_ref().map(|slot| slot.load())
     }
 
     /// The policy, to compare with that of another connection or site.
@@ -113,7 +120,7 @@ pub fn acme_server_config(identity: Identity) -> Result<ServerConfig, PolicyErro
     config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(ServerConfig { config: Arc::new(config), policy: PolicyId(0) })
+    Ok(ServerConfig { config: Arc::new(config), policy: PolicyId(0), identity: None })
 }
 
 /// The authorities in a PEM text.
@@ -184,7 +191,9 @@ pub(super) fn cipher_name(suite: rustls::CipherSuite) -> &'static str {
     }
 }
 
-/// One process compares ids only with its own, so any good hash does.
+/// A process compares ids with its own, and with those of the process before it, whose ticket keys it
+/// takes over. The hash has no key of its own, so that both come to the same; should they not, because the policy has got
+/// another shape, there are new keys.
 fn policy_id(policy: &TlsPolicy, client_ca: Option<&[u8]>) -> PolicyId {
     let mut hasher = DefaultHasher::new();
     policy.hash(&mut hasher);

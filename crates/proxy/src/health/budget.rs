@@ -41,6 +41,15 @@ impl Budget {
         self.requests.add(GENERATION, self.seconds.at(now));
     }
 
+    /// How many further attempts would be allowed now.
+    pub fn left(&self, now: Tick) -> u64 {
+        let second = self.seconds.at(now);
+        let share =
+            self.requests.sum(GENERATION, second).saturating_mul(u64::from(self.share)) / 100;
+        let by_share = share.saturating_sub(self.retries.sum(GENERATION, second));
+        by_share.max(u64::from(self.minimum))
+    }
+
     /// Asks for a further attempt, and counts it if it is allowed.
     pub fn try_retry(&self, now: Tick) -> bool {
         let second = self.seconds.at(now);

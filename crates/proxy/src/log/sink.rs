@@ -49,7 +49,10 @@ pub struct Source {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Not yet told.
     dropped: AtomicU64,
+    /// Since the start.
+    all_dropped: AtomicU64,
     spares: Mutex<Vec<Vec<u8>>>,
 }
 
@@ -68,12 +71,18 @@ impl Sink {
         match self.orders.try_send(Order::Write { block, lines }) {
             Ok(()) => {}
             Err(TrySendError::Full(order) | TrySendError::Disconnected(order)) => {
-                self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
+                self.shared.count_dropped(lines);
                 if let Order::Write { block, .. } = order {
                     self.shared.recycle(block);
                 }
             }
         }
+    }
+
+    /// Lines that were dropped since the start.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.shared.all_dropped.load(Ordering::Relaxed)
     }
 
     /// An empty block, used before if there is one.
@@ -119,11 +128,16 @@ impl Source {
 
     /// Counts lines that could not be written.
     pub fn count_dropped(&self, lines: u64) {
-        self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
+        self.shared.count_dropped(lines);
     }
 }
 
 impl Shared {
+    fn count_dropped(&self, lines: u64) {
+        self.dropped.fetch_add(lines, Ordering::Relaxed);
+        self.all_dropped.fetch_add(lines, Ordering::Relaxed);
+    }
+
     fn recycle(&self, mut block: Vec<u8>) {
         if let Ok(mut spares) = self.spares.try_lock()
             && spares.len() < SPARES_MAX

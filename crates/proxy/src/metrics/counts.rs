@@ -309,10 +309,12 @@ impl<K: Copy + PartialEq> Sparse<K> {
     }
 
     fn add(&mut self, key: K, more: u64) {
-        match self.counts.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, count)) => *count += more,
-            None if self.counts.len() < CODES_MAX => self.counts.push((key, more)),
-            None => self.others += more,
+        if let Some((_, count)) = self.counts.iter_mut().find(|(known, _)| *known == key) {
+            *count += more;
+        } else if self.counts.len() < CODES_MAX {
+            self.counts.push((key, more));
+        } else {
+            self.others += more;
         }
     }
 

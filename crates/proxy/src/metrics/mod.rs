@@ -165,7 +165,9 @@ impl Metrics {
             pool.queue.observe(times.queue.unwrap_or(0));
             match record.ended {
                 Ended::Failed { cause: Cause::CircuitOpen, .. } => pool.circuit_open += 1,
-                Ended::Failed { phase: Phase::Queue, cause: Cause::NoEndpoint, .. } => {
+                Ended::Failed { phase: Phase::Queue, cause, .. }
+                    if cause.class() == Cause::NoEndpoint =>
+                {
                     pool.no_endpoint += 1;
                 }
                 _ => {}
