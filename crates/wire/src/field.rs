@@ -148,6 +148,8 @@ field_ids! {
     Vary = "vary",
     ContentRange = "content-range",
     AcceptRanges = "accept-ranges",
+    Traceparent = "traceparent",
+    Tracestate = "tracestate",
 }
 
 impl FieldId {

@@ -32,4 +32,5 @@ pub mod range;
 pub mod request_id;
 pub mod target;
 mod token;
+pub mod trace_context;
 pub mod websocket;

@@ -77,6 +77,13 @@ impl HeadError {
         }
     }
 
+    /// The head has more bytes or fields than its limits allow.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        let (Self::Request(fault) | Self::Response(fault)) = self;
+        matches!(fault, Fault::TooLarge | Fault::TooManyFields | Fault::TargetTooLong)
+    }
+
     /// A short reason, for logs.
     pub fn reason(&self) -> &'static str {
         let (HeadError::Request(fault) | HeadError::Response(fault)) = self;

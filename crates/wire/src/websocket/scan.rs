@@ -81,6 +81,8 @@ pub struct Scanner {
     message: Option<u64>,
     /// How many more messages and pings may begin.
     allowed: u64,
+    /// How many messages have come to their last frame.
+    messages: u64,
     closed: bool,
 }
 
@@ -156,7 +158,7 @@ impl std::error::Error for Fault {}
 impl Scanner {
     /// At the beginning of a direction.
     pub fn new(rules: Rules) -> Self {
-        Self { rules, payload_left: 0, message: None, allowed: u64::MAX, closed: false }
+        Self { rules, payload_left: 0, message: None, allowed: u64::MAX, messages: 0, closed: false }
     }
 
     /// Says what the first of these bytes are. They have to follow those that earlier calls dealt with
@@ -227,6 +229,11 @@ impl Scanner {
         self.allowed
     }
 
+    /// How many messages have come, those included whose last frame has only begun.
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
     /// A close frame has come.
     pub fn is_closed(&self) -> bool {
         self.closed
@@ -249,6 +256,7 @@ impl Scanner {
             self.allowed = self.allowed.checked_sub(1).ok_or(Fault::TooMany)?;
         }
         self.message = (!header.fin).then_some(length);
+        self.messages += u64::from(header.fin);
         self.payload_left = header.payload_len;
         Ok(())
     }
