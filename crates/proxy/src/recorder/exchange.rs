@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use crate::log::{Ended, Phase, Record, Times};
 
 /// How many texts an exchange has.
-pub const TEXTS: usize = 10;
+pub(super) const TEXTS: usize = 10;
 
 /// The texts of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Text {
 }
 
 /// Bytes that the texts of one exchange take at most.
-pub const TEXT_MAX: usize = {
+pub(super) const TEXT_MAX: usize = {
     let (mut sum, mut at) = (0, 0);
     while at < TEXTS {
         sum += Text::ALL[at].max();
@@ -74,7 +74,7 @@ pub const TEXT_MAX: usize = {
 };
 
 /// The phases whose times are kept, beside the total.
-pub const PHASES: usize = 8;
+pub(super) const PHASES: usize = 8;
 
 /// A time that was not measured, because its phase was not reached.
 const NO_TIME: u32 = u32::MAX;
