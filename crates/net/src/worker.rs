@@ -62,12 +62,12 @@ pub struct WorkerContext {
     pub timers: Timers,
     /// Its free pipes.
     pub pipes: PipePool,
-    phase: Rc<Cell<Phase>>,
+    life: Rc<Cell<Life>>,
 }
 
 /// What part of its life a worker is in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Phase {
+pub enum Life {
     /// It takes connections and keeps them.
     #[default]
     Serves,
@@ -97,7 +97,7 @@ enum Errand<S> {
     /// Accept no more connections of this listener.
     Close(usize),
     /// Accept no more connections for now, leave those that wait, and let those that are open end.
-    Pause(oneshot::Sender<()>),
+    Pause(Life, oneshot::Sender<()>),
     /// Keep connections again.
     Resume,
 }
@@ -261,13 +261,13 @@ impl<S: 'static> Workers<S> {
     }
 
     /// Accepts no more connections and keeps the listening sockets: what waits there is for another
-    /// process that has them, or for [`Workers::resume`]. See [`Phase::Drains`] for what becomes of open
-    /// connections. When this returns nothing more is taken.
-    pub async fn pause(&self) {
+    /// process that has them, or for [`Workers::resume`]. `life` says what becomes of open connections.
+    /// When this returns nothing more is taken.
+    pub async fn pause(&self, life: Life) {
         let mut answers = Vec::with_capacity(self.errands.len());
         for worker in &self.errands {
             let (answer, answered) = oneshot::channel();
-            if worker.send(Errand::Pause(answer)).await.is_ok() {
+            if worker.send(Errand::Pause(life, answer)).await.is_ok() {
                 answers.push(answered);
             }
         }
@@ -357,7 +357,7 @@ impl WorkerContext {
             buffers: Pool::new(),
             timers: Timers::start(),
             pipes: PipePool::new(),
-            phase: Rc::default(),
+            life: Rc::default(),
         }
     }
 
@@ -368,21 +368,21 @@ impl WorkerContext {
 
     /// Whether a connection should close as soon as it is between requests.
     pub fn stopping(&self) -> bool {
-        self.phase.get() != Phase::Serves
+        self.life.get() != Life::Serves
     }
 
     /// What part of its life the worker is in.
-    pub fn phase(&self) -> Phase {
-        self.phase.get()
+    pub fn life(&self) -> Life {
+        self.life.get()
     }
 
     /// Says that the worker is to end, and wakes every task that has polled a deadline.
     pub fn begin_stopping(&self) {
-        self.enter(Phase::Stops);
+        self.enter(Life::Stops);
     }
 
-    fn enter(&self, phase: Phase) {
-        self.phase.set(phase);
+    fn enter(&self, life: Life) {
+        self.life.set(life);
         self.timers.wake_all();
     }
 }
@@ -499,12 +499,12 @@ impl Open {
             Errand::Look(look) => look(state),
             Errand::Open(socket, answer) => drop(answer.send(self.accept(socket))),
             Errand::Close(index) => self.close(index),
-            Errand::Pause(done) => {
+            Errand::Pause(life, done) => {
                 self.leave_all();
-                context.enter(Phase::Drains);
+                context.enter(life);
                 let _ = done.send(());
             }
-            Errand::Resume => context.enter(Phase::Serves),
+            Errand::Resume => context.enter(Life::Serves),
         }
     }
 

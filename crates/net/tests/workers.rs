@@ -5,7 +5,7 @@ mod common;
 
 use std::future::poll_fn;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::Poll;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use common::{read, write_all};
 use net::listener::{BACKLOG, Bound, Listen, Local, bind};
 use net::stream::Peer;
-use net::worker::{Accepted, Options, WorkerContext, Workers, start};
+use net::worker::{Accepted, Life, Options, WorkerContext, Workers, start};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -302,6 +302,46 @@ fn what_waits_in_the_backlog_when_stopping_begins_is_served() {
     workers.stop(MINUTE);
     workers.join();
     assert_eq!(told.try_iter().count(), clients.len());
+}
+
+#[test]
+fn while_accepting_is_paused_connections_wait_for_whoever_has_the_sockets() {
+    let bound = loopback(2);
+    let address = address(&bound);
+    let (workers, told) = echo(options(2, vec![bound]));
+    let mut client = TcpStream::connect(address).unwrap();
+    round_trip(&mut client, b"hello");
+    assert!(matches!(told.recv().unwrap(), Event::Accepted(..)));
+    common::on_worker(workers.pause(Life::Drains));
+    // Idle ones are told to end.
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    assert!(matches!(told.recv().unwrap(), Event::Ended(_, "stopping")));
+    assert_eq!(workers.connections(), 0);
+
+    let [passed] = &workers.sockets()[..] else { panic!("one listener") };
+    assert_eq!(passed.listen, Listen::Address("127.0.0.1:0".parse().unwrap()));
+    let mut waiting = TcpStream::connect(address).unwrap();
+    let lives = common::on_worker(workers.ask(|context| context.life()));
+    assert_eq!(lives, [Life::Drains; 2]);
+    // Another process could have it; none has, so it is served once these workers go on.
+    common::on_worker(workers.resume()).unwrap();
+    round_trip(&mut waiting, b"hello");
+    assert!(matches!(told.recv().unwrap(), Event::Accepted(..)));
+
+    common::on_worker(workers.pause(Life::Drains));
+    assert_eq!(waiting.read(&mut [0]).unwrap(), 0);
+    let theirs: Vec<_> = passed
+        .sockets
+        .iter()
+        .map(|socket| TcpListener::from(socket.try_clone().unwrap()))
+        .collect();
+    let mut left = TcpStream::connect(address).unwrap();
+    workers.stop(MINUTE);
+    workers.join();
+    // Not taken at the end, as what waits at sockets that are closed would be.
+    let mut taken = theirs.iter().filter_map(|socket| socket.accept().ok());
+    taken.next().unwrap().0.write_all(b"!").unwrap();
+    left.read_exact(&mut [0]).unwrap();
 }
 
 #[test]

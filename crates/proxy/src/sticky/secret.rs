@@ -4,9 +4,15 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use aws_lc_rs::{digest, hmac, rand};
+use zeroize::Zeroizing;
 
 /// Least bytes of a secret, white space around it not counted. 16 random bytes cannot be guessed.
 pub const SECRET_BYTES_MIN: usize = 16;
+
+/// What the secret of the process is made of.
+type Bytes = Zeroizing<[u8; 32]>;
+
+static OF_PROCESS: OnceLock<(Secret, Bytes)> = OnceLock::new();
 
 /// A key of HMAC-SHA256. Its debug output does not show it.
 #[derive(Debug, Clone)]
@@ -27,23 +33,36 @@ impl Secret {
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, hashed.as_ref())))
     }
 
-    /// The secret of this process: random, made when it is first asked for, and kept until the end.
+    /// The secret of this process: random, made when it is first asked for, and kept until the end, also by
+    /// the process that takes this one's place.
     ///
     /// # Errors
     /// The system gives no random numbers.
     pub fn of_process() -> Result<&'static Self, SecretError> {
-        static SECRET: OnceLock<Secret> = OnceLock::new();
-        if let Some(secret) = SECRET.get() {
-            return Ok(secret);
+        if let Some(secret) = OF_PROCESS.get() {
+            return Ok(&secret.0);
         }
-        let made = Self::random()?;
-        Ok(SECRET.get_or_init(|| made))
+        let mut bytes = Bytes::default();
+        rand::fill(&mut bytes[..]).map_err(|_| SecretError::NoRandomNumbers)?;
+        let (secret, _) = OF_PROCESS.get_or_init(|| (Self::of(&bytes), bytes));
+        Ok(secret)
     }
 
-    fn random() -> Result<Self, SecretError> {
-        let mut bytes = [0; 32];
-        rand::fill(&mut bytes).map_err(|_| SecretError::NoRandomNumbers)?;
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+    /// The secret of this process if it has been used, for the one that takes its place and nobody else.
+    pub fn to_go_on_with() -> Option<Zeroizing<Vec<u8>>> {
+        OF_PROCESS.get().map(|(_, bytes)| Zeroizing::new(bytes.to_vec()))
+    }
+
+    /// Goes on with the secret of the process before this one. To be called before it is asked for.
+    pub fn go_on_with(passed: &[u8]) {
+        if let Ok(passed) = passed.try_into() {
+            let bytes = Bytes::new(passed);
+            OF_PROCESS.get_or_init(|| (Self::of(&bytes), bytes));
+        }
+    }
+
+    fn of(bytes: &Bytes) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes[..]))
     }
 
     /// The key for one purpose; of no use for another.
@@ -107,7 +126,9 @@ mod tests {
     fn the_secret_of_the_process_stays_and_is_random() {
         let first = sign(Secret::of_process().unwrap());
         assert_eq!(first, sign(Secret::of_process().unwrap()));
-        assert_ne!(first, sign(&Secret::random().unwrap()));
+        assert_ne!(first, sign(&Secret::of(&Bytes::default())));
+        let passed = Secret::to_go_on_with().unwrap();
+        assert_eq!(first, sign(&Secret::of(&Bytes::new(passed[..].try_into().unwrap()))));
     }
 
     #[test]
