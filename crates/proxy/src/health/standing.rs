@@ -34,9 +34,9 @@ pub struct Checked {
     pub kind: CheckKind,
     /// Why it failed, if it did.
     pub failure: Option<String>,
-    /// Checks of this outcome in a row.
-    pub in_row: u32,
-    /// Checks of the other outcome in a row that make it change.
+    /// Checks in a row that speak against what it is now: up or down.
+    pub against: u32,
+    /// How many of them make it change.
     pub needed: u32,
 }
 

@@ -3,7 +3,9 @@
 //! Off the fast path: a line is written only when something is wrong or when the process starts or
 //! ends, so it may be formatted and allocated for.
 
+use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use config::model::Level;
@@ -11,19 +13,42 @@ use config::model::Level;
 use super::stamp::rfc3339;
 use super::{Cause, Party, Phase, Sink, escape};
 
+/// Messages that are remembered, those of single requests not among them.
+pub const RECENT_MAX: usize = 256;
+/// Bytes of each that are.
+const RECENT_BYTES: usize = 512;
+
 /// Where messages go that are not about one request's normal life. Cheap to clone, may be used
 /// from any thread, never waits.
 #[derive(Debug, Clone)]
 pub struct ErrorLog {
     sink: Sink,
     level: Level,
+    recent: Arc<Mutex<VecDeque<Message>>>,
+}
+
+/// A message that is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// How severe.
+    pub level: Level,
+    /// What it said, or the beginning of that.
+    pub text: String,
 }
 
 impl ErrorLog {
     /// Lines of `level` and more severe ones go to `sink`.
     #[must_use]
     pub fn new(sink: Sink, level: Level) -> Self {
-        Self { sink, level }
+        Self { sink, level, recent: Arc::default() }
+    }
+
+    /// Lines that were dropped since the start.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.sink.dropped()
     }
 
     /// Whether a line of this level would be written.
@@ -34,14 +59,39 @@ impl ErrorLog {
 
     /// Writes one line, such as `log.write(Level::Info, format_args!("listening on {addr}"))`.
     /// Control characters are escaped: a message is always one line.
+    ///
+    /// From [`Level::Info`] on it is remembered, whether it is written or not.
     pub fn write(&self, level: Level, message: fmt::Arguments<'_>) {
-        if !self.enabled(level) {
+        if !self.enabled(level) && level > Level::Info {
             return;
         }
-        let mut text = String::new();
-        // Writing to a String does not fail.
-        let _infallible = text.write_fmt(message);
-        self.line(level, &text);
+        let text = text_of(message);
+        if self.enabled(level) {
+            self.line(level, &text);
+        }
+        if level <= Level::Info {
+            self.remember(level, text);
+        }
+    }
+
+    /// The last messages that were not about single requests, the oldest first.
+    #[must_use]
+    pub fn recent(&self) -> Vec<Message> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.iter().cloned().collect()
+    }
+
+    fn remember(&self, level: Level, mut text: String) {
+        let cut = (0..=RECENT_BYTES).rev().find(|at| text.is_char_boundary(*at));
+        if let (Some(cut), true) = (cut, text.len() > RECENT_BYTES) {
+            text.truncate(cut);
+        }
+        let at = unix_us(SystemTime::now()) / 1000;
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() >= RECENT_MAX {
+            recent.pop_front();
+        }
+        recent.push_back(Message { at, level, text });
     }
 
     /// [`Level::Error`]: requests fail or the process cannot go on.
@@ -68,7 +118,9 @@ impl ErrorLog {
     /// [`Level::Info`]: no operator can mend it.
     pub fn failure(&self, failure: &Failure<'_>) {
         let level = if failure.by == Party::Client { Level::Info } else { Level::Warn };
-        self.write(level, format_args!("{failure}"));
+        if self.enabled(level) {
+            self.line(level, &text_of(format_args!("{failure}")));
+        }
     }
 
     fn line(&self, level: Level, message: &str) {
@@ -87,6 +139,13 @@ impl ErrorLog {
         line.push(b'\n');
         self.sink.write(line, 1);
     }
+}
+
+fn text_of(message: fmt::Arguments<'_>) -> String {
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    let _infallible = text.write_fmt(message);
+    text
 }
 
 /// A proxied request that went wrong; displays as the error log's message.
@@ -152,6 +211,19 @@ impl Cause {
     /// A phrase for people.
     fn explain(self) -> &'static str {
         match self {
+            Self::QueueFull => "no endpoint had room, and too many wait for one",
+            Self::QueueTimeout => "no endpoint had room in time",
+            Self::Down => "found down while it owed a response",
+            Self::Goaway => "the upstream did nothing with the request",
+            Self::HeadTooLarge => "the head of the response is too large",
+            Self::BadUpgrade => "a change of protocol nobody asked for",
+            Self::Certificate => "TLS failed, the certificate is no good",
+            finer => finer.class().explain_class(),
+        }
+    }
+
+    fn explain_class(self) -> &'static str {
+        match self {
             Self::Closed => "connection closed too early",
             Self::Reset => "connection reset",
             Self::Timeout => "timed out",
@@ -167,7 +239,8 @@ impl Cause {
             Self::RateLimit => "beyond a rate limit",
             Self::Denied => "denied by the configuration",
             Self::Aborted => "given up",
-            Self::Internal => "internal error",
+            // And those that are no class.
+            _ => "internal error",
         }
     }
 }
@@ -266,5 +339,22 @@ mod tests {
         log.failure(&Failure { target: b"/\r\n\xff", ..refused() });
         let line = written(&source).unwrap();
         assert!(line.contains("GET /\\x0d\\x0a\\xff id=7\n"), "{line}");
+    }
+
+    #[test]
+    fn messages_are_remembered_and_those_of_requests_are_not() {
+        let (sink, _source) = sink(8);
+        let log = ErrorLog::new(sink, Level::Error);
+        let clone = log.clone();
+        log.failure(&refused());
+        log.debug(format_args!("detail"));
+        assert_eq!(log.recent(), []);
+        clone.info(format_args!("up"));
+        clone.warn(format_args!("{}", "ä".repeat(1000)));
+        let recent = log.recent();
+        assert_eq!((recent[0].level, &*recent[0].text), (Level::Info, "up"));
+        assert_eq!(recent[1].text, "ä".repeat(RECENT_BYTES / 2));
+        (0..RECENT_MAX).for_each(|number| log.warn(format_args!("{number}")));
+        assert_eq!((log.recent().len(), &*log.recent()[0].text), (RECENT_MAX, "0"));
     }
 }

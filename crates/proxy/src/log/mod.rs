@@ -8,16 +8,21 @@
 //! All times are UTC.
 
 mod access;
+mod ended;
 mod error;
 mod escape;
 mod format;
 mod json;
+mod own;
+pub mod reasons;
 mod record;
+mod sampling;
 mod sink;
 mod stamp;
 
-pub use access::{AccessLog, BLOCK_BYTES};
-pub use error::{ErrorLog, Failure};
-pub use record::{Cause, Ended, Party, Phase, Record, Times};
+pub use access::{AccessLog, AccessSettings, BLOCK_BYTES};
+pub use ended::{Cause, Ended, Party, Phase};
+pub use error::{ErrorLog, Failure, Message, RECENT_MAX};
+pub use record::{Record, Times};
 pub use sink::{Order, QUEUE_BLOCKS, Sink, Source, sink};
 pub use stamp::{Utc, rfc3339};

@@ -61,6 +61,11 @@ impl IdlePool {
         }
     }
 
+    /// How many there are, by the endpoint's id.
+    pub fn counts(&self) -> Vec<usize> {
+        self.endpoints.iter().map(Vec::len).collect()
+    }
+
     /// Closes what is too old or was closed by its peer.
     pub fn sweep(&mut self) {
         let now = Tick::now();
