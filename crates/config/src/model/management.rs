@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::SecretBytes;
 
@@ -24,6 +25,23 @@ pub struct Management {
     pub allowed_origins: Vec<String>,
     /// An address at which there are metrics and nothing else, for everybody who gets there.
     pub metrics: Option<SocketAddr>,
+    /// The stats page.
+    pub stats: Option<StatsPage>,
+}
+
+/// A page with the numbers of all sites, pools and endpoints, as HAProxy has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatsPage {
+    /// Where it is served, and nothing else.
+    pub listen: SocketAddr,
+    /// Path and query of the page, which those of its other forms begin with.
+    pub uri: String,
+    /// Browsers load it again after this.
+    pub refresh: Option<Duration>,
+    /// Names and passwords of those who may see it; everybody may if there are none.
+    pub auth: Vec<(String, SecretBytes)>,
+    /// They may steer endpoints, too.
+    pub admin: bool,
 }
 
 /// Where the Unix socket of the admin API is.
@@ -70,6 +88,7 @@ impl Default for Management {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             metrics: None,
+            stats: None,
         }
     }
 }

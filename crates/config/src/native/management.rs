@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use super::stats_page;
 use crate::decode::Table;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{AdminLevel, AdminSocket, Management, SecretBytes};
@@ -58,6 +59,7 @@ pub(super) static MANAGEMENT: Section = Section {
             "none",
             "Address and port at which there is `/metrics` and nothing else, for everybody who gets there: `\"127.0.0.1:9100\"`.",
         ),
+        now("stats", Kind::Table(&stats_page::STATS_PAGE), "", "A stats page as HAProxy's."),
     ],
 };
 
@@ -83,6 +85,7 @@ pub(super) fn decode(table: Option<Table<'_>>) -> Management {
     management.allowed_hosts = hosts(&table);
     management.allowed_origins = origins(&table);
     management.metrics = metrics(&table);
+    management.stats = table.table("stats").and_then(stats_page::decode);
     table.finish();
     management
 }
