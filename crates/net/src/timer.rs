@@ -105,7 +105,7 @@ impl Timers {
     }
 
     /// Wakes every task that has polled a deadline, so that it looks at the state of the worker.
-    pub(crate) fn wake_all(&self) {
+    pub fn wake_all(&self) {
         let wakers = self.shared.wheel.borrow().wakers();
         wakers.into_iter().for_each(Waker::wake);
     }

@@ -27,6 +27,7 @@ use wire::target::{Form, Target, TargetError, parse_target};
 use crate::buffering::TakenRequest;
 use crate::carrier::Carrier;
 use crate::connection::Connection;
+use crate::connections::Seat;
 use crate::decide::{Action, Decision, Request, Trace, decide, passed_on};
 use crate::drain::{Left, body_left};
 use crate::files::Answer;
@@ -137,7 +138,7 @@ impl<'a> Inbound<'a> {
     pub fn may_persist(&self) -> bool {
         self.head.keep_alive
             && self.snapshot.keeps_alive(self.connection.listener)
-            && !self.connection.worker.context.stopping()
+            && !self.connection.ends()
     }
 
     /// Microseconds since the exchange began.
@@ -197,7 +198,8 @@ impl<'a> Inbound<'a> {
 /// Serves the request whose head is at the front of `buffer`.
 pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scratch) -> Done {
     let worker = &connection.worker;
-    let snapshot = worker.snapshot();
+    let snapshot = connection.snapshot();
+    let _under_way = connection.seat.begins(&snapshot);
     let Scratch { request: head, heads, request_id, head_micros } = scratch;
     let (bytes, early) = buffer.split_at_checked(head.len).unwrap_or((buffer, &[]));
     let method = head.method.of(bytes);
@@ -217,7 +219,8 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         proved: Proved::default(),
     };
     request_id.clear();
-    let mut line = Line::new(worker, record(&inbound, *head_micros), inbound.started);
+    worker.metrics.begun();
+    let mut line = Line::new(connection, record(&inbound, *head_micros), inbound.started);
     let record = &mut line.record;
     let host = Host::parse(inbound.authority()).ok();
     let host = host.as_ref().map_or("", Host::name);
@@ -254,6 +257,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         }
     };
     let done = loop {
+        connection.seat.met(round.met.site, round.met.route);
         record.target = guards::loggable(&round.met, false, record.target);
         match guarded(&inbound, &request, &round, request_id, record, trace).await {
             Guarded::Passed => {}
@@ -281,6 +285,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         match Box::pin(forward).await {
             Forwarded::Done(done) => break done,
             Forwarded::Tunnel(tunnel) => {
+                worker.metrics.socket_opened(&matched.route.series);
                 break tunnel.run(&inbound, heads, record, request_id).await;
             }
             Forwarded::Next(next) => {
@@ -491,12 +496,14 @@ struct Line<'a> {
     record: Record<'a>,
     /// Whom to tell; nobody any more when that is done.
     worker: Option<&'a Worker>,
+    seat: &'a Seat,
     started: Option<Instant>,
 }
 
 impl<'a> Line<'a> {
-    fn new(worker: &'a Worker, record: Record<'a>, started: Option<Instant>) -> Self {
-        Self { record, worker: started.map(|_| worker), started }
+    fn new(connection: &'a Connection, record: Record<'a>, started: Option<Instant>) -> Self {
+        let Connection { worker, seat, .. } = connection;
+        Self { record, worker: started.map(|_| &**worker), seat, started }
     }
 
     fn write(mut self, request_id: &[u8]) {
@@ -509,6 +516,7 @@ impl<'a> Line<'a> {
     fn over(&mut self) {
         let micros = self.started.map_or(0, |started| started.elapsed().as_micros() as u64);
         self.record.times.over(micros);
+        self.seat.passed(self.record.request_bytes, self.record.response_bytes);
     }
 }
 
@@ -520,8 +528,12 @@ impl Drop for Line<'_> {
                 101 => Phase::Tunnel,
                 _ => Phase::Transfer,
             };
+            let cause = match std::thread::panicking() {
+                true => Cause::Panic,
+                false => Cause::Aborted,
+            };
             self.over();
-            self.record.ended = failed(Party::Proxy, phase, Cause::Aborted);
+            self.record.ended = failed(Party::Proxy, phase, cause);
             worker.finished(&self.record);
         }
     }

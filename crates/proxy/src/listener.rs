@@ -5,24 +5,22 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use config::model::{Listen, LogFormat, Performance};
-use net::listener::{BACKLOG, Bound, bind};
+use config::model::{Connections, Listen, Performance};
+use net::listener::{BACKLOG, Bound, Local};
 use net::worker::{Options, Workers, start};
 
 use crate::challenges::Challenges;
 use crate::connection::{self, Connection, h1};
 use crate::local;
-use crate::log::{AccessLog, ErrorLog, Sink};
+use crate::log::{AccessLog, AccessSettings, ErrorLog};
 use crate::snapshot::{Listener, Snapshot};
 use crate::worker::{Shared, Worker};
 
 /// Where log lines go.
 #[derive(Debug, Clone)]
 pub struct Logs {
-    /// Blocks of access-log lines; `None` if requests are not logged.
-    pub access: Option<Sink>,
-    /// Shape of a line.
-    pub format: LogFormat,
+    /// What the access log is like; `None` if requests are not logged.
+    pub access: Option<AccessSettings>,
     /// Failures and messages.
     pub error: ErrorLog,
 }
@@ -50,33 +48,133 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
-/// Binds every address of `snapshot`, in its order, for `workers` workers. From here on connections
-/// queue up; [`serve`] takes them. A listener that is there for challenges only and cannot be bound
-/// is taken out of `snapshot` and returned with the reason.
+/// Binds an address for so many workers, with so many places in the backlog of each.
+pub type Bind<'a> = dyn FnMut(&net::listener::Listen, usize, i32) -> io::Result<Bound> + 'a;
+
+/// What is listened at, whatever snapshots say of it.
 ///
-/// # Errors
-/// The first address that cannot be bound; what was bound is released.
-pub fn bind_all(
-    snapshot: &mut Snapshot,
-    workers: usize,
-) -> Result<(Vec<Bound>, Vec<BindError>), BindError> {
-    let mut bound = Vec::with_capacity(snapshot.listeners.len());
-    let mut missing = Vec::new();
-    let listeners = std::mem::take(&mut snapshot.listeners);
-    for listener in listeners {
-        match bind_one(&listener, workers) {
-            Ok(one) => {
-                bound.push(one);
-                snapshot.listeners.push(listener);
-            }
-            Err(error) if listener.for_challenges => missing.push(error),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok((bound, missing))
+/// An address keeps its number and its sockets for as long as it is listened at, and no number is given
+/// twice.
+#[derive(Debug, Clone, Default)]
+pub struct Addresses {
+    known: Vec<Known>,
+    /// The first number that was never given.
+    next: usize,
 }
 
-fn bind_one(listener: &Listener, workers: usize) -> Result<Bound, BindError> {
+#[derive(Debug, Clone)]
+struct Known {
+    number: usize,
+    listen: Listen,
+    local: Local,
+    /// As it was bound.
+    connections: Connections,
+}
+
+/// What has to be opened and closed so that a snapshot can be served.
+#[derive(Debug)]
+pub struct Change {
+    /// Those that are new, by their numbers.
+    pub opened: Vec<(usize, Bound)>,
+    /// Those that are gone, by their numbers.
+    pub closed: Vec<usize>,
+    /// Those that are there for challenges only and cannot be bound.
+    pub missing: Vec<BindError>,
+    /// What cannot be changed while it is listened there, one sentence each.
+    pub warnings: Vec<String>,
+    /// What is listened at then.
+    pub addresses: Addresses,
+}
+
+impl Addresses {
+    /// Binds the addresses of `snapshot` that are new, for `workers` workers, and gives all of its
+    /// listeners their numbers and ports. From here on connections to the new ones queue up. A listener
+    /// that is there for challenges only and cannot be bound is taken out of `snapshot`.
+    ///
+    /// # Errors
+    /// The first address that cannot be bound; what was bound is released.
+    pub fn prepare(
+        &self,
+        snapshot: &mut Snapshot,
+        workers: usize,
+        bind: &mut Bind<'_>,
+    ) -> Result<Change, BindError> {
+        let mut addresses = Self { known: Vec::new(), next: self.next };
+        let (mut opened, mut missing, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+        for listener in snapshot.listeners.take() {
+            let known = match self.known.iter().find(|known| known.listen == listener.listen) {
+                Some(known) => {
+                    warnings.extend(known.fixed(&listener));
+                    known.clone()
+                }
+                None => match bind_one(&listener, workers, bind) {
+                    Ok(bound) => {
+                        let known = Known {
+                            number: addresses.next,
+                            listen: listener.listen.clone(),
+                            local: bound.local().clone(),
+                            connections: listener.connections,
+                        };
+                        addresses.next += 1;
+                        opened.push((known.number, bound));
+                        known
+                    }
+                    Err(error) if listener.for_challenges => {
+                        missing.push(error);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
+            };
+            let (number, port) = (known.number, known.port());
+            addresses.known.push(known);
+            snapshot.listeners.add(listener.bound(number, port));
+        }
+        let is_gone = |number: &usize| addresses.known.iter().all(|known| known.number != *number);
+        let closed = self.known.iter().map(|known| known.number).filter(is_gone).collect();
+        Ok(Change { opened, closed, missing, warnings, addresses })
+    }
+
+    /// Where is listened, in the configuration's order, with the ports that are really bound.
+    pub fn locals(&self) -> Vec<Local> {
+        self.known.iter().map(|known| known.local.clone()).collect()
+    }
+
+    /// Where the listener with this number listens.
+    pub fn local(&self, number: usize) -> Option<&Local> {
+        let known = self.known.iter().find(|known| known.number == number);
+        known.map(|known| &known.local)
+    }
+}
+
+impl Known {
+    fn port(&self) -> u16 {
+        match &self.local {
+            Local::Ip(address) => address.port(),
+            Local::Unix(_) => 0,
+        }
+    }
+
+    /// What `listener` wants that its sockets cannot be given any more.
+    fn fixed(&self, listener: &Listener) -> Vec<String> {
+        let (is, wants) = (&self.connections, &listener.connections);
+        let at = match &self.local {
+            Local::Ip(address) => address.to_string(),
+            Local::Unix(path) => format!("unix:{}", path.display()),
+        };
+        let say = |what: &str| format!("{what} of {at} stays as it is until Ravelin is restarted");
+        let mut fixed = Vec::new();
+        if is.max != wants.max {
+            fixed.push(say("the most connections at once"));
+        }
+        if is.backlog != wants.backlog {
+            fixed.push(say("the backlog"));
+        }
+        fixed
+    }
+}
+
+fn bind_one(listener: &Listener, workers: usize, bind: &mut Bind<'_>) -> Result<Bound, BindError> {
     let listen = match &listener.listen {
         Listen::Port(port) => net::listener::Listen::Port(*port),
         Listen::Address(address) => net::listener::Listen::Address(*address),
@@ -88,7 +186,8 @@ fn bind_one(listener: &Listener, workers: usize) -> Result<Bound, BindError> {
         .map_err(|error| BindError { listen: listener.listen.clone(), error })
 }
 
-/// Starts `workers` workers that serve `snapshot` at `bound`.
+/// Starts `workers` workers that serve `snapshot` at `bound`, where each listener is at the place of its
+/// number.
 ///
 /// # Errors
 /// No thread or descriptor to be had.
@@ -101,7 +200,6 @@ pub fn serve(
     logs: Logs,
 ) -> io::Result<Workers<Rc<Worker>>> {
     local::started();
-    let ports: Vec<u16> = bound.iter().map(|bound| bound.port().unwrap_or(0)).collect();
     let options = Options {
         workers,
         listeners: bound,
@@ -111,12 +209,11 @@ pub fn serve(
     start(
         options,
         move |context| {
-            let access_log = AccessLog::new(logs.format, logs.access.clone());
+            let access_log = AccessLog::new(logs.access.clone());
             let error_log = logs.error.clone();
-            let ports: Rc<[u16]> = ports.as_slice().into();
             let shared =
                 Shared { snapshot: Arc::clone(&snapshot), challenges: Arc::clone(&challenges) };
-            Worker::new(context.clone(), shared, ports, access_log, error_log)
+            Worker::new(context.clone(), shared, access_log, error_log)
         },
         |worker, accepted| {
             let worker = Rc::clone(worker);

@@ -46,8 +46,7 @@ pub(crate) fn answer(
         Some(Action::Health(page)) => respond::health(*page, inbound.snapshot, started()),
         Some(Action::ToHttps(_)) if host.is_empty() => Answer::error(400),
         Some(Action::ToHttps(to)) => {
-            let ports = &inbound.connection.worker.ports;
-            let port = inbound.snapshot.https_port(host, *to, ports);
+            let port = inbound.snapshot.https_port(host, *to);
             respond::redirect(to.status, &respond::https_location(host, port, &inbound.target))
         }
         Some(Action::AddSlash) => respond::redirect(301, &respond::slash_location(&inbound.target)),
@@ -229,7 +228,7 @@ pub(crate) async fn refuse(
     refusal: Refusal,
 ) {
     let worker = &connection.worker;
-    let snapshot = worker.snapshot();
+    let snapshot = connection.snapshot();
     worker.new_request_id(&mut scratch.request_id);
     let manner = Manner {
         head_only: received.starts_with(b"HEAD "),

@@ -3,6 +3,10 @@
 //! A snapshot is immutable. A reload compiles a new one and publishes it; requests under way keep
 //! the one they started with. What must survive the change is in [`Live`].
 
+mod listeners;
+
+pub use listeners::Listeners;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
@@ -31,8 +35,8 @@ use crate::websocket;
 /// One configuration, ready to be asked.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// One for each address served, in the order sockets are bound.
-    pub listeners: Vec<Listener>,
+    /// One for each address served.
+    pub listeners: Listeners,
     /// All sites that are served.
     pub sites: Vec<Site>,
     /// Who the server says it is.
@@ -60,8 +64,12 @@ pub struct Snapshot {
 /// The sites of one listening address.
 #[derive(Debug)]
 pub struct Listener {
+    /// Its number, for as long as it is listened at.
+    pub number: usize,
     /// Where it listens.
     pub listen: Listen,
+    /// The port that is really bound; 0 on a Unix socket, and before there is one.
+    pub port: u16,
     /// It is there for ACME challenges only, and Ravelin can do without it.
     pub for_challenges: bool,
     /// Nothing but TLS is spoken here.
@@ -168,14 +176,16 @@ impl Snapshot {
             tls: TlsConfigs::default(),
             has_client_auth: model.sites.iter().any(has_client_auth),
             told: told(model),
-            credentials: Sources::default(),
+            credentials: Sources::knowing(live.credentials()),
             warnings: Vec::new(),
         };
         let sites = model.sites.iter().map(|site| Site::compile(site, model, &mut parts));
         let sites = sites.collect::<Result<_, _>>()?;
+        let credentials = parts.credentials.used();
+        live.remember(&credentials);
         let name = &model.server.name;
         let snapshot = Self {
-            listeners: listeners(&model.sites, live),
+            listeners: listeners(&model.sites, live).into_iter().collect(),
             sites,
             server: model.server.clone(),
             limits: model.limits,
@@ -188,7 +198,7 @@ impl Snapshot {
                 false => format!("Server: {name}\r\n").into_bytes(),
             },
             log_requests: model.logging.log_requests,
-            credentials: parts.credentials.clone(),
+            credentials,
             tls: Vec::new(),
         };
         Ok((snapshot, parts.warnings))
@@ -248,10 +258,19 @@ impl Snapshot {
                 Listen::Unix(_) => false,
             });
             if !taken {
-                self.listeners.push(Listener::for_challenges(port));
+                let number = self.listeners.iter().map(|one| one.number + 1).max().unwrap_or(0);
+                let listener = Listener { number, ..Listener::for_challenges(port) };
+                self.listeners.add(listener);
             }
         }
         self
+    }
+
+    /// The ids of all endpoints that requests may go to, some several times.
+    pub fn endpoint_ids(&self) -> impl Iterator<Item = usize> {
+        let pools = self.sites.iter().filter_map(|site| site.proxy.as_ref());
+        let pools = pools.flat_map(|proxy| &proxy.pools);
+        pools.flat_map(|pool| pool.balancer.members()).map(|member| member.endpoint.id)
     }
 
     /// How long a connection to the listener of this index may be idle between requests.
@@ -272,22 +291,21 @@ impl Snapshot {
 
     /// The port at which `host` is served over TLS, unless that is 443 or nowhere here: where it is a
     /// site's name, else where a wildcard of a site's meets it, and so on. Of several 443 is taken,
-    /// then the one that `to` prefers. `ports` are those of the listeners as they are bound.
+    /// then the one that `to` prefers.
     #[must_use]
-    pub fn https_port(&self, host: &str, to: ToHttps, ports: &[u16]) -> Option<u16> {
-        let secure = self.listeners.iter().zip(ports).filter(|(one, port)| {
+    pub fn https_port(&self, host: &str, to: ToHttps) -> Option<u16> {
+        let secure = self.listeners.iter().enumerate().filter(|(_, one)| {
             // One that would answer for want of a better is only taken for a site that goes with it.
             let fits = to.port.is_some() || one.found(host).1 > Fit::Default;
-            one.tls && **port != 0 && fits
+            one.tls && one.port != 0 && fits
         });
-        let best = secure.max_by_key(|(listener, port)| {
+        let best = secure.max_by_key(|(place, listener)| {
             let (_, fit) = listener.found(host);
-            let preferred = to.port == Some(**port);
+            let preferred = to.port == Some(listener.port);
             // The first of those that are left.
-            let place = ports.iter().position(|one| one == *port);
-            (fit, **port == 443, preferred, std::cmp::Reverse(place))
+            (fit, listener.port == 443, preferred, std::cmp::Reverse(*place))
         });
-        best.map(|(_, port)| *port).filter(|port| *port != 443)
+        best.map(|(_, listener)| listener.port).filter(|port| *port != 443)
     }
 
     /// The policy of the site of this index; `None` for a plain one.
@@ -297,12 +315,19 @@ impl Snapshot {
 }
 
 impl Listener {
+    /// The same with this number, bound to this port.
+    pub(crate) fn bound(self, number: usize, port: u16) -> Self {
+        Self { number, port, ..self }
+    }
+
     /// A listener without sites, where only challenges are answered.
     fn for_challenges(port: u16) -> Self {
         let hosts = HostTable { default: usize::MAX, ..HostTable::default() };
         let listen = Listen::Port(port);
         Self {
+            number: 0,
             listen,
+            port: 0,
             for_challenges: true,
             tls: false,
             proxy_protocol: false,
@@ -363,7 +388,9 @@ fn listeners(sites: &[model::Site], live: &Live) -> Vec<Listener> {
             let at = at.unwrap_or_else(|| {
                 let hosts = HostTable { default: index, ..HostTable::default() };
                 listeners.push(Listener {
+                    number: 0,
                     listen: listen.clone(),
+                    port: 0,
                     for_challenges: false,
                     tls: false,
                     proxy_protocol: false,

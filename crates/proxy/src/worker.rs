@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use net::timer::unix_millis;
+use net::timer::{Tick, unix_millis};
 use net::worker::WorkerContext;
 use wire::head::{RequestHead, ResponseHead};
 
@@ -14,9 +14,12 @@ use crate::auth::Memory;
 use crate::buffering::SpoolMemory;
 use crate::challenges::Challenges;
 use crate::connection::Handshakes;
+use crate::connections::Connections;
 use crate::files::FileCache;
 use crate::log::{AccessLog, ErrorLog, Record};
 use crate::metrics::Metrics;
+use crate::recorder::{self, Recorder};
+use crate::serving::Serving;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Http2Pool, IdlePool};
 
@@ -45,10 +48,14 @@ pub struct Worker {
     pub access_log: AccessLog,
     /// What is counted of what it does.
     pub metrics: Metrics,
+    /// What became of the last exchanges.
+    pub recorder: Recorder,
+    /// The client connections that are open.
+    pub connections: Connections,
     /// Where failures are told.
     pub error_log: ErrorLog,
-    /// The port of each listener.
-    pub ports: Rc<[u16]>,
+    /// Which snapshot serves what.
+    pub serving: Serving,
     /// TLS handshakes under way.
     pub handshakes: Handshakes,
     /// Answers to the challenges of certificate authorities.
@@ -61,7 +68,6 @@ pub struct Worker {
     pub credentials: Memory,
     /// Copies of requests under way.
     pub mirrors: Rc<Cell<usize>>,
-    snapshot: RefCell<LocalSnapshot>,
     scratch: RefCell<Vec<Scratch>>,
     date: RefCell<DateLine>,
     random: Cell<u64>,
@@ -116,12 +122,12 @@ impl Worker {
     pub fn new(
         context: WorkerContext,
         shared: Shared,
-        ports: Rc<[u16]>,
         access_log: AccessLog,
         error_log: ErrorLog,
     ) -> Rc<Self> {
         let Shared { snapshot, challenges } = shared;
         let worker = Rc::new(Self {
+            connections: Connections::new(context.id),
             context,
             handshakes: Handshakes::new(snapshot.limits.handshakes),
             challenges,
@@ -134,9 +140,9 @@ impl Worker {
             files: RefCell::default(),
             access_log,
             metrics: Metrics::new(true),
+            recorder: Recorder::new(recorder::DEFAULT_BYTES),
             error_log,
-            ports,
-            snapshot: RefCell::new(Rc::new(snapshot)),
+            serving: Serving::new(snapshot),
             scratch: RefCell::default(),
             date: RefCell::default(),
             random: Cell::new(seed()),
@@ -145,25 +151,57 @@ impl Worker {
         worker
     }
 
-    /// The snapshot in force. A request keeps the one it began with.
+    /// The snapshot in force. What serves a connection is [`Serving::of`]; a request keeps the one it began
+    /// with.
     pub fn snapshot(&self) -> LocalSnapshot {
-        Rc::clone(&self.snapshot.borrow())
+        self.serving.in_force()
     }
 
-    /// From the next request on this snapshot is in force.
+    /// From the next request on this snapshot is in force; a canary ends.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
-        self.snapshot.replace(Rc::new(snapshot));
+        self.handshakes.set_max(snapshot.limits.handshakes);
+        if self.serving.publish(snapshot) {
+            // Idle connections whose listener is gone are to end.
+            self.context.timers.wake_all();
+        }
+    }
+
+    /// From now on this share of the new connections, in millionths, is served by `snapshot`.
+    pub fn try_out(&self, number: u32, snapshot: Arc<Snapshot>, share: u32) {
+        self.serving.try_out(number, snapshot, share);
+    }
+
+    /// Ends a canary: all is served by the snapshot in force again.
+    pub fn withdraw(&self) {
+        self.serving.withdraw();
+    }
+
+    /// The canary that a connection which was just accepted belongs to; 0: to none.
+    pub fn canary_for_new(&self) -> u32 {
+        self.serving.canary_for(|| self.next_random())
+    }
+
+    /// Closes the connections to these endpoints that are kept for further requests. Requests under way
+    /// are not touched.
+    pub fn let_go(&self, endpoints: &[usize]) {
+        let mut idle = self.idle.borrow_mut();
+        for &id in endpoints {
+            idle.distrust(id);
+            self.http2.let_go(id);
+        }
     }
 
     /// Somebody wants to know of exchanges and how long they took.
     pub fn observes(&self) -> bool {
-        self.access_log.is_on() || self.metrics.is_on()
+        self.access_log.is_on() || self.metrics.is_on() || self.recorder.is_on() || self.serving.counts()
     }
 
     /// An exchange is over: the one place where everybody who looks at traffic learns of it.
     pub fn finished(&self, record: &Record<'_>) {
         self.access_log.record(record);
-        let snapshot = self.snapshot.borrow();
+        self.recorder.finished(record);
+        self.serving.finished(record);
+        let snapshot = self.serving.in_force();
         let listener = snapshot.listeners.get(record.listener);
         self.metrics.finished(record, listener.map(|listener| &listener.series));
     }
@@ -171,8 +209,8 @@ impl Worker {
     /// Connections to this listener begin with an HTTP/1 request: there is no TLS, no PROXY header
     /// and no HTTP/2.
     pub fn is_simple(&self, listener: usize) -> bool {
-        self.snapshot
-            .borrow()
+        self.serving
+            .in_force()
             .listeners
             .get(listener)
             .is_some_and(|listener| !listener.tls && !listener.proxy_protocol && !listener.http2)
@@ -245,5 +283,7 @@ async fn housekeeping(worker: std::rc::Weak<Worker>) {
         worker.idle.borrow_mut().sweep();
         worker.http2.sweep();
         worker.access_log.flush();
+        worker.recorder.sweep(Tick::now());
+        worker.serving.sweep();
     }
 }

@@ -29,7 +29,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 #[derive(Debug)]
 pub(super) struct Basic {
     /// Those of the configuration.
-    users: Users,
+    users: Arc<Users>,
     file: Option<Arc<UserFile>>,
     challenge: Vec<u8>,
     /// "Name: " of the field that tells the upstream the user.
@@ -52,18 +52,11 @@ impl Basic {
     pub(super) fn compile(basic: &model::BasicAuth, sources: &mut Sources) -> Result<Self, String> {
         let file = match &basic.file {
             None => None,
-            Some(path) => Some(match sources.users.iter().find(|file| file.path() == path) {
-                Some(same) => Arc::clone(same),
-                None => {
-                    let file = Arc::new(UserFile::open(path)?);
-                    sources.users.push(Arc::clone(&file));
-                    file
-                }
-            }),
+            Some(path) => Some(sources.user_file(path)?),
         };
         let realm = quoted(&basic.realm);
         Ok(Self {
-            users: Users::new(basic.users.iter().cloned()),
+            users: sources.listed(&basic.users),
             file,
             challenge: format!("WWW-Authenticate: Basic realm={realm}, charset=\"UTF-8\"\r\n")
                 .into(),

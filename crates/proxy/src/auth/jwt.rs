@@ -20,7 +20,7 @@ use super::keys::{KeyRing, KeySet};
 use super::memory::digest;
 use super::{
     Denied, FieldName, Memory, One, Presented, Sources, Verified, credentials, is_called,
-    next_number, quoted,
+    quoted,
 };
 use crate::sticky::cookie_values;
 
@@ -88,17 +88,9 @@ impl Jwt {
     /// # Errors
     /// The keys cannot be used; the text names the file.
     pub(super) fn compile(jwt: &model::JwtAuth, sources: &mut Sources) -> Result<Self, String> {
-        let same = |ring: &&Arc<KeyRing>| ring.is_for(jwt);
-        let keys = match sources.keys.iter().find(same) {
-            Some(same) => Arc::clone(same),
-            None => {
-                let ring = Arc::new(KeyRing::open(jwt)?);
-                sources.keys.push(Arc::clone(&ring));
-                ring
-            }
-        };
+        let (number, keys) = sources.tokens(jwt)?;
         Ok(Self {
-            number: next_number(),
+            number,
             realm: quoted(&jwt.realm),
             algorithms: jwt.algorithms.clone(),
             keys,

@@ -7,6 +7,7 @@
 //! - `passwords`: the kinds of hashes; `hashing`: the threads they are computed on
 //! - `jwt`: signed tokens (RFC 7519, RFC 6750); `keys`: what their signatures are checked with
 //! - `fields`: fields with certain values
+//! - `sources`: what of all that goes on when a snapshot is compiled anew
 //! - `memory`: what a worker remembers, so that the same is not checked again and again
 //!
 //! What always holds: what cannot be checked is not let in; credentials that could be read in two ways
@@ -23,6 +24,7 @@ mod jwt;
 mod keys;
 mod memory;
 mod passwords;
+mod sources;
 #[cfg(test)]
 mod testing;
 
@@ -30,10 +32,10 @@ pub use hashing::{HASH_THREADS_MAX, HASHES_WAITING_MAX};
 pub use htpasswd::{USERS_MAX, UserFile};
 pub use keys::{JWKS_BYTES_MAX, KEYS_MAX, KeyFault, KeyRing, KeySource};
 pub use memory::Memory;
+pub use sources::Sources;
 
 use std::fmt;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::{constant_time, digest};
@@ -112,16 +114,6 @@ pub struct Stripped {
     pub cookies: Vec<String>,
     /// Names of parameters of the query.
     pub parameters: Vec<String>,
-}
-
-/// The files and URLs that credentials are checked with, to be kept up to date beside the path. Two
-/// places that name the same one share it.
-#[derive(Debug, Default, Clone)]
-pub struct Sources {
-    /// Files of users.
-    pub users: Vec<Arc<UserFile>>,
-    /// Keys of tokens that may change.
-    pub keys: Vec<Arc<KeyRing>>,
 }
 
 impl Auth {

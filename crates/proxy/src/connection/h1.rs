@@ -9,9 +9,10 @@ use std::future::poll_fn;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use net::buffer::Buffer;
+use net::worker::Life;
 use wire::head::{HeadError, HeadLimits, Parse, RequestHead, Upgrade};
 
 use super::Connection;
@@ -21,6 +22,10 @@ use crate::local::{self, Refusal};
 use crate::log::Cause;
 use crate::worker::{Scratch, Worker};
 
+/// Longest that an idle connection is left open when another process takes the new ones: clients that
+/// keep a connection busy send more often.
+const LAST_REQUEST: Duration = Duration::from_secs(5);
+
 /// Serves a connection until it ends.
 pub async fn serve(connection: Connection) {
     watch_deadline(&connection).await;
@@ -29,7 +34,7 @@ pub async fn serve(connection: Connection) {
         if !wait_for_request(&connection, fresh).await {
             return;
         }
-        match busy_boxed(&connection).await {
+        match until_cut(&connection, busy_boxed(&connection)).await {
             Then::Idle => fresh = false,
             Then::Nothing => {}
             Then::Close => return,
@@ -64,29 +69,56 @@ enum Then {
 }
 
 /// Waits until something can be read. False if the connection ends instead: the client was idle for
-/// too long or the worker is stopping.
+/// too long, or the worker or its listener is to end.
 async fn wait_for_request(connection: &Connection, fresh: bool) -> bool {
-    let worker = &connection.worker;
     connection.deadline.set(match fresh {
-        true => worker.snapshot().limits.head_timeout,
-        false => worker.snapshot().keep_alive_timeout(connection.listener),
+        true => connection.snapshot().limits.head_timeout,
+        false => connection.snapshot().keep_alive_timeout(connection.listener),
     });
+    let context = &connection.worker.context;
+    let mut is_last = false;
     poll_fn(|cx| {
         if connection.carrier.poll_read_ready(cx).is_ready() {
             return Poll::Ready(true);
         }
+        if context.life() == Life::Drains && !fresh && !is_last {
+            is_last = true;
+            connection.deadline.set(time_for_last_request(connection));
+        }
         // A connection that has not had its first request is owed an answer to it.
-        let stopping = worker.context.stopping() && !fresh;
+        let stopping = !fresh && context.life() != Life::Drains && connection.ends()
+            || connection.seat.is_closing();
         let expired = connection.deadline.poll_expired(cx).is_ready();
         if stopping || expired { Poll::Ready(false) } else { Poll::Pending }
     })
     .await
 }
 
+/// How long a connection that is to end is left for one more request, whose response says that it is the
+/// last: the client would lose one that crosses with the end. Not the same for all, because they
+/// connect again when it is over.
+fn time_for_last_request(connection: &Connection) -> Duration {
+    let spread = LAST_REQUEST.as_millis() as u64 / 2;
+    let time = LAST_REQUEST - Duration::from_millis(connection.worker.next_random() % spread);
+    time.min(connection.snapshot().keep_alive_timeout(connection.listener))
+}
+
 /// The future of a request is some kilobytes; boxed, an idle connection does not carry them. (Boxed
 /// in a function of its own, because a temporary would have its place in the connection's future.)
 fn busy_boxed(connection: &Connection) -> Pin<Box<dyn Future<Output = Then> + '_>> {
     Box::pin(busy(connection))
+}
+
+/// What comes of `busy`, unless an operator ends the connection at once.
+async fn until_cut(
+    connection: &Connection,
+    mut busy: Pin<Box<dyn Future<Output = Then> + '_>>,
+) -> Then {
+    poll_fn(|cx| match connection.seat.is_cut() {
+        true => Poll::Ready(Then::Reset),
+        false => busy.as_mut().poll(cx),
+    })
+    .await
 }
 
 /// Serves requests for as long as they follow each other without a pause.
@@ -206,7 +238,7 @@ async fn read_head_since(
     head: &mut RequestHead,
     since: &mut Option<Instant>,
 ) -> Head {
-    let snapshot = connection.worker.snapshot();
+    let snapshot = connection.snapshot();
     let limits = HeadLimits { bytes: snapshot.limits.head_size, fields: snapshot.limits.fields };
     let mut scanned = 0;
     loop {
@@ -227,6 +259,7 @@ async fn read_head_since(
                     return Head::Nothing;
                 }
                 if since.is_none() {
+                    connection.seat.reads_head();
                     connection.deadline.set(snapshot.limits.head_timeout);
                     *since = Some(Instant::now());
                 }

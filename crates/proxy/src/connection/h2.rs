@@ -32,7 +32,6 @@ use self::streams::Streams;
 use super::{Connection, Known};
 use crate::carrier::Carrier;
 use crate::carrier::http2_server::{Chunk, Share};
-use crate::worker::LocalSnapshot;
 
 /// Bytes of a request body that a client may send ahead on one stream. Enough for 40 MB/s at a round
 /// trip of 5 ms.
@@ -70,18 +69,21 @@ pub async fn serve(connection: Connection) {
         worker,
         client,
         listener,
+        canary,
         deadline,
         opened,
+        seat,
         guard: _guard,
     } = connection;
     let Carrier::Socket(stream) = carrier else { return };
     let stream = Rc::new(stream);
-    let snapshot = worker.snapshot();
     let buffers = worker.context.buffers.clone();
     let share = Share::new(buffers.clone(), Rc::clone(&stream));
     let socket = Socket::new(stream, Rc::clone(&share), buffers);
     let its_worker = Rc::clone(&worker);
-    let known = Known { client, listener, tls: tls.clone() };
+    seat.speaks_http2();
+    let seat = Rc::new(seat);
+    let known = Known { client, listener, canary, tls: tls.clone(), seat: Rc::clone(&seat) };
     let connection = move |carrier| Connection {
         carrier,
         tls: tls.clone(),
@@ -90,19 +92,18 @@ pub async fn serve(connection: Connection) {
         worker: Rc::clone(&its_worker),
         client,
         listener,
+        canary,
         // Of the first stream.
         opened: Cell::new(opened.take()),
+        seat: seat.stream(),
         guard: None,
     };
     let streams = Streams::new(&worker, Rc::clone(&share), Rc::clone(&socket), known, connection);
-    let keep_alive_timeout = snapshot.keep_alive_timeout(listener);
     let mut driver = Driver {
-        snapshot,
         socket,
         share,
         streams,
         deadline,
-        keep_alive_timeout,
         due: None,
         opened: Tick::now(),
         leaving: None,
@@ -123,13 +124,10 @@ type H2 = h2::server::Connection<Io, Chunk>;
 
 /// What drives a connection.
 struct Driver {
-    snapshot: LocalSnapshot,
     socket: Rc<Socket>,
     share: Rc<Share>,
     streams: Streams,
     deadline: Deadline,
-    /// How long it may have no stream.
-    keep_alive_timeout: Duration,
     /// When the deadline is set to pass, in milliseconds of [`Tick`].
     due: Option<u64>,
     opened: Tick,
@@ -156,7 +154,7 @@ enum Late {
 impl Driver {
     /// Exchanges prefaces. `None` if the connection ends instead.
     async fn handshake(&mut self) -> Option<H2> {
-        let limits = &self.snapshot.limits;
+        let limits = self.streams.snapshot().limits;
         let list_max = u32::try_from(limits.head_size).unwrap_or(u32::MAX);
         let handshake = Builder::new()
             .initial_window_size(STREAM_WINDOW)
@@ -191,6 +189,9 @@ impl Driver {
     /// Ready when the connection has ended.
     fn poll(&mut self, cx: &mut Context<'_>, h2: &mut H2) -> Poll<()> {
         self.streams.wakes(cx.waker());
+        if self.streams.is_cut() {
+            return Poll::Ready(());
+        }
         loop {
             let verdict = self.socket.meter().verdict();
             if let Some(reason) = verdict.filter(|_| self.ending.is_none()) {
@@ -253,7 +254,8 @@ impl Driver {
             next = Some(next.map_or(due, |next| next.min(due)));
             due <= now.as_millis()
         };
-        let limits = &self.snapshot.limits;
+        // Idle or not, a connection keeps no snapshot that is not in force any more.
+        let (limits, keep_alive_timeout) = self.streams.limits_now();
         let blocked = self.socket.blocked_since();
         let idle = self.streams.idle_since();
         let (settled, block) = {
@@ -274,7 +276,7 @@ impl Driver {
             Some(Late::End)
         } else if let (Some(idle), None) = (idle, self.ending) {
             match self.leaving {
-                None => passed(Some(idle), self.keep_alive_timeout).then_some(Late::Leave),
+                None => passed(Some(idle), keep_alive_timeout).then_some(Late::Leave),
                 Some(since) => passed(Some(idle.max(since)), CLOSE_TIME).then_some(Late::Close),
             }
         } else {
@@ -289,7 +291,7 @@ impl Driver {
 
     /// A client that has not taken all there is for it has taken enough of it nevertheless.
     fn keeps_up(&mut self) -> bool {
-        let limits = &self.snapshot.limits;
+        let limits = self.streams.snapshot().limits;
         let least = limits.body_min_rate.saturating_mul(limits.body_grace.as_secs().max(1));
         let taken = self.share.taken().unwrap_or_else(|| self.share.written());
         let before = self.taken.replace(taken).unwrap_or(taken);

@@ -21,9 +21,7 @@ const PART_OF_ONE: usize = 4;
 /// The handshakes under way.
 #[derive(Debug)]
 pub struct Handshakes {
-    max: usize,
-    /// Most of one address.
-    max_of_one: usize,
+    max: Cell<usize>,
     begun: Cell<u64>,
     /// In the order in which they began.
     places: RefCell<BTreeMap<u64, Taken>>,
@@ -47,9 +45,13 @@ enum Network {
 impl Handshakes {
     /// None yet, and never more than `max` (at least one).
     pub fn new(max: usize) -> Self {
-        let max = max.max(1);
-        let max_of_one = max.div_ceil(PART_OF_ONE);
-        Self { max, max_of_one, begun: Cell::default(), places: RefCell::default() }
+        let max = Cell::new(max.max(1));
+        Self { max, begun: Cell::default(), places: RefCell::default() }
+    }
+
+    /// From now on never more than `max` begin. Those under way are not touched.
+    pub fn set_max(&self, max: usize) {
+        self.max.set(max.max(1));
     }
 
     /// The result of `step`, a handshake with a client at `address` (none for a Unix socket), unless it
@@ -74,9 +76,9 @@ impl Handshakes {
         let told = Rc::new(Notify::new());
         let mut places = self.places.borrow_mut();
         let own = || places.iter().filter(|(_, taken)| by.is_some() && taken.by == by);
-        let oldest = match own().count() >= self.max_of_one {
+        let oldest = match own().count() >= self.max.get().div_ceil(PART_OF_ONE) {
             true => own().next().map(|(&number, _)| number),
-            false if places.len() >= self.max => places.keys().next().copied(),
+            false if places.len() >= self.max.get() => places.keys().next().copied(),
             false => None,
         };
         if let Some(taken) = oldest.and_then(|number| places.remove(&number)) {

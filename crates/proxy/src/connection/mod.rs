@@ -24,8 +24,9 @@ use net::tls::Facts;
 use net::worker::{Accepted, ConnectionGuard};
 
 use crate::carrier::Carrier;
+use crate::connections::{self, Seat};
 use crate::log::{Record, Times};
-use crate::worker::Worker;
+use crate::worker::{LocalSnapshot, Worker};
 
 /// When a connection was accepted, and how long its TLS handshake took.
 #[derive(Debug, Clone, Copy)]
@@ -48,12 +49,16 @@ pub struct Connection {
     pub worker: Rc<Worker>,
     /// Who is at the other end.
     pub client: ClientAddress,
-    /// Index of the listener it came in by.
+    /// Number of the listener it came in by.
     pub listener: usize,
+    /// Number of the canary that it belongs to; 0: of none.
+    pub canary: u32,
     /// The one deadline of the connection: every time limit uses it in turn.
     pub deadline: Deadline,
     /// How it came about, until its first request takes note of it.
     pub opened: Cell<Option<Opened>>,
+    /// Its place in the list of connections, or that of its stream.
+    pub seat: Seat,
     /// Counts the connection for as long as it lasts; streams leave that to their connection.
     pub guard: Option<ConnectionGuard>,
 }
@@ -68,13 +73,17 @@ impl Opened {
 impl Connection {
     /// A plain connection as it was accepted.
     pub fn new(worker: Rc<Worker>, accepted: Accepted) -> Self {
+        let client = ClientAddress::new(&accepted.peer);
+        let deadline = worker.context.timers.deadline();
         Self {
             carrier: Carrier::Socket(accepted.stream),
             tls: None,
             certificate_lines: Rc::default(),
-            client: ClientAddress::new(&accepted.peer),
+            seat: connections::enter(&worker, &client, accepted.listener, None, &deadline),
+            client,
             listener: accepted.listener,
-            deadline: worker.context.timers.deadline(),
+            canary: worker.canary_for_new(),
+            deadline,
             opened: Cell::new(Opened::now(&worker)),
             worker,
             guard: Some(accepted.guard),
@@ -83,7 +92,19 @@ impl Connection {
 
     /// What is known of every request that comes in by it.
     pub fn record(&self) -> Record<'_> {
-        record(&self.worker, &self.client, self.listener, self.tls.as_deref())
+        let (client, tls) = (&self.client, self.tls.as_deref());
+        record(&self.worker, client, (self.listener, self.canary), tls)
+    }
+
+    /// The snapshot that its next request is served by.
+    pub fn snapshot(&self) -> LocalSnapshot {
+        self.worker.serving.of(self.listener, self.tls.is_some(), self.canary)
+    }
+
+    /// It is to end as soon as it is between two requests: the worker ends, or the listener that it came
+    /// in by is gone or speaks something else, or an operator says so.
+    pub fn ends(&self) -> bool {
+        ends(&self.worker, self.listener, self.tls.is_some()) || self.seat.is_closing()
     }
 
     /// Says of the first request of the connection, whose head was there at `now`, how long it took to
@@ -99,7 +120,7 @@ impl Connection {
 
     /// The port it came in by; 0 on a Unix socket.
     pub fn port(&self) -> u16 {
-        self.worker.ports.get(self.listener).copied().unwrap_or(0)
+        self.worker.serving.port_of(self.listener)
     }
 }
 
@@ -107,20 +128,36 @@ impl Connection {
 pub(crate) struct Known {
     pub(crate) client: ClientAddress,
     pub(crate) listener: usize,
+    pub(crate) canary: u32,
     pub(crate) tls: Option<Rc<Facts>>,
+    pub(crate) seat: Rc<Seat>,
 }
 
 impl Known {
+    /// The snapshot that its next request is served by.
+    pub(crate) fn snapshot(&self, worker: &Worker) -> LocalSnapshot {
+        worker.serving.of(self.listener, self.tls.is_some(), self.canary)
+    }
+
+    /// It is to have no more requests.
+    pub(crate) fn ends(&self, worker: &Worker) -> bool {
+        ends(worker, self.listener, self.tls.is_some()) || self.seat.is_closing()
+    }
+
     /// What is known of every request that comes in by it.
     pub(crate) fn record(&self, worker: &Worker) -> Record<'_> {
-        record(worker, &self.client, self.listener, self.tls.as_deref())
+        record(worker, &self.client, (self.listener, self.canary), self.tls.as_deref())
     }
+}
+
+fn ends(worker: &Worker, listener: usize, is_secure: bool) -> bool {
+    worker.context.stopping() || !worker.serving.listens(listener, is_secure)
 }
 
 fn record<'a>(
     worker: &Worker,
     client: &ClientAddress,
-    listener: usize,
+    (listener, canary): (usize, u32),
     tls: Option<&'a Facts>,
 ) -> Record<'a> {
     Record {
@@ -128,7 +165,8 @@ fn record<'a>(
         client_port: client.port(),
         tls,
         listener,
-        port: worker.ports.get(listener).copied().unwrap_or(0),
+        port: worker.serving.port_of(listener),
+        canary,
         cache: "-",
         ..Record::default()
     }

@@ -26,6 +26,7 @@ use wire::proxy_protocol::Addresses;
 use super::linger::linger;
 use super::{ClientAddress, Connection, Opened, h1, h2, preface, proxy_protocol};
 use crate::carrier::Carrier;
+use crate::connections;
 use crate::filters::client_certificate_lines;
 use crate::local::{self, Refusal};
 use crate::metrics::{Handshake, Unshaken};
@@ -47,7 +48,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
 
 /// Serves a connection without TLS, where the client may begin with HTTP/2.
 async fn serve_plain(connection: Connection) {
-    let snapshot = connection.worker.snapshot();
+    let snapshot = connection.snapshot();
     let listener = snapshot.listeners.get(connection.listener);
     let is_http2 = match listener.is_some_and(|listener| listener.http2) {
         true => preface::is_http2(&connection).await,
@@ -63,7 +64,8 @@ async fn serve_plain(connection: Connection) {
 
 async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
     let mut opened = Opened::now(&worker);
-    let snapshot = worker.snapshot();
+    let canary = worker.canary_for_new();
+    let snapshot = worker.serving.at(accepted.listener, canary);
     let listener = snapshot.listeners.get(accepted.listener)?;
     let deadline = worker.context.timers.deadline();
     deadline.set(snapshot.limits.handshake_timeout);
@@ -93,11 +95,13 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
                 count(Handshake::Failed(Unshaken::PlainHttp));
                 let PlainHttp { stream, received } = *plain;
                 let connection = Connection {
+                    seat: connections::enter(&worker, &client, accepted.listener, None, &deadline),
                     tls: None,
                     certificate_lines: Rc::default(),
                     carrier: Carrier::Socket(stream),
                     client,
                     listener: accepted.listener,
+                    canary,
                     deadline,
                     worker: Rc::clone(&worker),
                     opened: Cell::new(opened),
@@ -125,12 +129,16 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
     }
     let tls = stream.tls().map(|facts| Rc::new(facts.clone()));
     let certificate_lines = tls.as_ref().map(|facts| client_certificate_lines(facts).into());
+    let seat =
+        connections::enter(&worker, &client, accepted.listener, tls.clone(), &deadline);
     Some(Connection {
+        seat,
         tls,
         certificate_lines: certificate_lines.unwrap_or_default(),
         carrier: Carrier::Socket(stream),
         client,
         listener: accepted.listener,
+        canary,
         deadline,
         worker,
         opened: Cell::new(opened),

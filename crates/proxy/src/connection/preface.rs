@@ -16,7 +16,7 @@ use super::h2::PREFACE;
 pub(super) async fn is_http2(connection: &Connection) -> Option<bool> {
     let Some(stream) = connection.carrier.plain() else { return Some(false) };
     let deadline = &connection.deadline;
-    deadline.set(connection.worker.snapshot().limits.head_timeout);
+    deadline.set(connection.snapshot().limits.head_timeout);
     poll_fn(|cx| {
         while stream.poll_read_ready(cx).is_ready() {
             let mut seen = [0; PREFACE.len()];
@@ -27,6 +27,9 @@ pub(super) async fn is_http2(connection: &Connection) -> Option<bool> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Poll::Ready(None),
             }
+        }
+        if connection.seat.is_closing() {
+            return Poll::Ready(None);
         }
         // A connection that has not had its first request is owed an answer to it, also by a worker
         // that is stopping.

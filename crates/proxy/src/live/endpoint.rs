@@ -21,7 +21,7 @@ use crate::pool::PoolState;
 /// One upstream address, what is spoken there, and what is known of it.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Dense number, fit to index a per-worker table. Never reused.
+    /// Dense number, fit to index a per-worker table; no other endpoint has it at the same time.
     pub id: usize,
     /// Where it is. The port of a name with SRV records means nothing.
     pub address: UpstreamAddress,
@@ -36,6 +36,8 @@ pub struct Endpoint {
     pub slot: usize,
     /// What the host name resolved to; nothing until it does. Unused for Unix sockets.
     found: ArcSwap<Found>,
+    /// No connections to it are kept: no snapshot in force uses it. Another flag each time.
+    over: ArcSwap<AtomicBool>,
     /// Told when it has other addresses.
     moved: Notify,
     /// How often it was another one than before.
@@ -57,24 +59,31 @@ pub enum Lookup {
     Services,
 }
 
-/// Leave to use a connection to an address, until the address is no longer the endpoint's.
+/// Leave to use a connection to an address, until the address is no longer the endpoint's, or nobody uses
+/// the endpoint any more.
 #[derive(Debug, Clone, Default)]
-pub struct Lease(Option<Arc<AtomicBool>>);
+pub struct Lease {
+    address: Option<Arc<AtomicBool>>,
+    /// As long as a snapshot uses the endpoint.
+    endpoint: Option<Arc<AtomicBool>>,
+}
 
 impl Lease {
     fn new() -> Self {
-        Self(Some(Arc::default()))
+        Self { address: Some(Arc::default()), endpoint: None }
     }
 
     fn end(&self) {
-        if let Some(over) = &self.0 {
+        if let Some(over) = &self.address {
             over.store(true, Ordering::Relaxed);
         }
     }
 
-    /// The address is not the endpoint's any more. Never so for what has no address.
+    /// The address is not the endpoint's any more, or no snapshot uses the endpoint. Never so for what has
+    /// neither.
     pub fn is_over(&self) -> bool {
-        self.0.as_ref().is_some_and(|over| over.load(Ordering::Relaxed))
+        let over = [&self.address, &self.endpoint];
+        over.into_iter().flatten().any(|over| over.load(Ordering::Relaxed))
     }
 }
 
@@ -152,6 +161,7 @@ impl Endpoint {
             label,
             slot,
             found: ArcSwap::from_pointee(found),
+            over: ArcSwap::default(),
             moved: Notify::new(),
             generation: AtomicU64::new(0),
             members: Mutex::default(),
@@ -252,10 +262,38 @@ impl Endpoint {
         Arc::clone(&self.found.load().addresses)
     }
 
+    /// The lease of connections that go by no address.
+    pub fn lease(&self) -> Lease {
+        Lease { address: None, endpoint: Some(self.over.load_full()) }
+    }
+
+    /// No more connections to it are kept. False if that was so already.
+    pub(super) fn let_go(&self) -> bool {
+        !self.over.load().swap(true, Ordering::Relaxed)
+    }
+
+    /// Connections to it may be kept: new ones, if it was let go of.
+    pub(super) fn keep(&self) {
+        if self.over.load().load(Ordering::Relaxed) {
+            self.over.store(Arc::default());
+        }
+    }
+
+    /// It is used by some pool.
+    pub(super) fn has_members(&self) -> bool {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.retain(|member| member.strong_count() > 0);
+        !members.is_empty()
+    }
+
     /// The addresses, each with the lease that connections to it need.
     pub fn leased(&self) -> Vec<(SocketAddr, Lease)> {
         let found = self.found.load();
-        let lease = |index| found.leases.get(index).cloned().unwrap_or_default();
+        let endpoint = Some(self.over.load_full());
+        let lease = |index| {
+            let known = found.leases.get(index).cloned().unwrap_or_default();
+            Lease { endpoint: endpoint.clone(), ..known }
+        };
         found.addresses.iter().enumerate().map(|(index, &one)| (one, lease(index))).collect()
     }
 

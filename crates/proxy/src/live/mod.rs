@@ -9,16 +9,18 @@ mod endpoint;
 
 pub use endpoint::{Endpoint, InFlight, Lease, Lookup, Share};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use config::model::{Transport, UpstreamAddress};
 
+use crate::auth::Sources;
 use crate::balance::MemberState;
 use crate::guards::rate_limit::{Counts, CountsId};
 use crate::metrics::{Kind, Known, Registry, Series};
 use crate::pool::PoolState;
+use crate::snapshot::Snapshot;
 use crate::websocket::OpenSockets;
 
 /// The registry of everything that survives a reload.
@@ -31,10 +33,14 @@ pub struct Live {
 #[derive(Debug, Default)]
 struct State {
     endpoints: HashMap<(UpstreamAddress, Transport, Lookup, usize), Arc<Endpoint>>,
+    /// How often an endpoint came or went.
+    changes: usize,
+    ids: Ids,
     pools: HashMap<(String, String), Arc<PoolState>>,
     members: HashMap<MemberKey, Arc<MemberState>>,
     counts: HashMap<CountsId, Arc<Counts>>,
     sockets: HashMap<(String, String), Arc<OpenSockets>>,
+    credentials: Sources,
     series: Registry,
 }
 
@@ -54,12 +60,17 @@ impl Live {
         slot: usize,
     ) -> Arc<Endpoint> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = state.endpoints.len();
         let key = (address.clone(), transport.clone(), lookup, slot);
+        if let Some(known) = state.endpoints.get(&key) {
+            return Arc::clone(known);
+        }
+        let id = state.ids.take();
         let (address, transport) = (address.clone(), transport.clone());
         let epoch = Arc::clone(&self.epoch);
-        let made = || Arc::new(Endpoint::new(id, address, transport, lookup, slot, epoch));
-        Arc::clone(state.endpoints.entry(key).or_insert_with(made))
+        let made = Arc::new(Endpoint::new(id, address, transport, lookup, slot, epoch));
+        state.endpoints.insert(key, Arc::clone(&made));
+        state.changes = state.changes.wrapping_add(1);
+        made
     }
 
     /// What is known of an entry of a pool at its endpoint, made if it is new. It is forgotten when
@@ -108,15 +119,81 @@ impl Live {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).series.known(kind)
     }
 
-    /// How many endpoints are known; there are never less than before.
-    pub fn endpoint_count(&self) -> usize {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).endpoints.len()
+    /// Another number whenever endpoints have come or gone.
+    pub fn endpoint_changes(&self) -> usize {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).changes
     }
 
     /// Every endpoint known, in no particular order.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.endpoints.values().cloned().collect()
+    }
+
+    /// From now on connections are kept to endpoints of these snapshots only. The ids of the others,
+    /// whose kept connections are to be closed.
+    pub fn keep<'s>(&self, snapshots: impl IntoIterator<Item = &'s Snapshot>) -> Vec<usize> {
+        let used: HashSet<usize> = snapshots.into_iter().flat_map(Snapshot::endpoint_ids).collect();
+        let endpoints = self.endpoints();
+        let (kept, others): (Vec<_>, Vec<_>) =
+            endpoints.into_iter().partition(|endpoint| used.contains(&endpoint.id));
+        kept.iter().for_each(|endpoint| endpoint.keep());
+        let over = others.iter().filter(|endpoint| endpoint.let_go());
+        over.map(|endpoint| endpoint.id).collect()
+    }
+
+    /// Forgets what no snapshot uses any more. The ids of forgotten endpoints are given to others after
+    /// [`Live::free`] only: first whoever keeps something by them has to let go of it.
+    pub fn sweep(&self) -> Vec<usize> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { endpoints, pools, members, counts, sockets, credentials, .. } = &mut *state;
+        members.retain(|_, member| Arc::strong_count(member) > 1);
+        pools.retain(|_, pool| Arc::strong_count(pool) > 1);
+        counts.retain(|_, counts| Arc::strong_count(counts) > 1);
+        sockets.retain(|_, sockets| Arc::strong_count(sockets) > 1);
+        credentials.sweep();
+        let mut gone = Vec::new();
+        endpoints.retain(|_, endpoint| {
+            // Whoever looks after all endpoints has them too; only members are of a snapshot.
+            let is_used = endpoint.has_members();
+            gone.extend((!is_used).then_some(endpoint.id));
+            is_used
+        });
+        state.changes = state.changes.wrapping_add(gone.len());
+        gone
+    }
+
+    /// Endpoints that are made from now on may have these ids, which [`Live::sweep`] returned.
+    pub fn free(&self, ids: Vec<usize>) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).ids.free.extend(ids);
+    }
+
+    /// What credentials are checked with in snapshots that are still used.
+    pub fn credentials(&self) -> Sources {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).credentials.clone()
+    }
+
+    /// A snapshot checks credentials with these.
+    pub fn remember(&self, credentials: &Sources) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.credentials.remember(credentials);
+    }
+}
+
+/// Gives out small numbers.
+#[derive(Debug, Default)]
+struct Ids {
+    /// The first that was never given out.
+    next: usize,
+    free: Vec<usize>,
+}
+
+impl Ids {
+    fn take(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.next += 1;
+            self.next - 1
+        })
     }
 }
 

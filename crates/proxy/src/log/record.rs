@@ -1,9 +1,11 @@
-//! One request as the access log sees it, and who ended it.
+//! One exchange as those see it who look at traffic.
 
 use std::net::IpAddr;
 
 use net::tls::Facts;
+use wire::head::RequestHead;
 
+use super::Ended;
 use crate::balance::Member;
 use crate::pool::Pool;
 use crate::routes::Route;
@@ -67,12 +69,30 @@ pub struct Record<'a> {
     pub listener: usize,
     /// The port of that listener; 0 on a Unix socket.
     pub port: u16,
+    /// Number of the canary that the connection belongs to; 0: of none.
+    pub canary: u32,
     /// What a cache had to do with the response: `-` for nothing.
     pub cache: &'a str,
+    /// Index over the request's head, and its bytes.
+    pub head: Option<(&'a RequestHead, &'a [u8])>,
+    /// Values of the response's fields that the access log wants, in its order.
+    pub response_fields: &'a [Vec<u8>],
     /// How long each step took.
     pub times: Times,
     /// Who ended the request, and how.
     pub ended: Ended,
+}
+
+impl<'a> Record<'a> {
+    /// The value of the first field with this name, which is in lower case.
+    #[must_use]
+    pub fn request_field(&self, name: &str) -> &'a [u8] {
+        let Some((head, bytes)) = self.head else { return &[] };
+        let is_it = |found: &[u8]| found.eq_ignore_ascii_case(name.as_bytes());
+        let mut fields = head.fields.iter();
+        let found = fields.find(|field| is_it(field.name.of(bytes)));
+        found.map_or(&[], |field| field.value.of(bytes))
+    }
 }
 
 /// How long the steps of a request took, in microseconds. `None`: the step was not reached, or not
@@ -109,176 +129,11 @@ impl Times {
     }
 }
 
-/// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Ended {
-    /// The response was delivered whole (a tunnel: both sides closed in order).
-    #[default]
-    Complete,
-    /// Somebody broke it off or it could not be served.
-    Failed {
-        /// Who is to blame: whoever acted, or whoever was waited for in vain.
-        by: Party,
-        /// What was being done.
-        phase: Phase,
-        /// What went wrong.
-        cause: Cause,
-    },
-}
-
-/// A side of a proxied request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Party {
-    /// Who sent the request.
-    Client,
-    /// The endpoint it was, or was to be, forwarded to.
-    Upstream,
-    /// Ravelin itself: its limits, its configuration, its shutdown.
-    Proxy,
-}
-
-/// The steps of a request, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// The connection is new or idle; no byte of a request has come.
-    Accept,
-    /// Reading the request head.
-    Head,
-    /// Finding the site, the route and what its rules say.
-    Decide,
-    /// Finding or waiting for an endpoint that may take the request.
-    Queue,
-    /// Opening an upstream connection.
-    Connect,
-    /// Sending the request to the upstream (its body included).
-    Send,
-    /// Waiting for the response head.
-    FirstByte,
-    /// Passing on the response body.
-    Transfer,
-    /// Passing on bytes both ways after an upgrade.
-    Tunnel,
-}
-
-/// What went wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// The other side closed the connection in order, but too early.
-    Closed,
-    /// The connection was reset.
-    Reset,
-    /// Nothing happened for too long.
-    Timeout,
-    /// The connection was refused.
-    Refused,
-    /// There is no way to the address.
-    Unreachable,
-    /// The endpoint's host name has no address.
-    Unresolved,
-    /// No TLS connection could be agreed upon, a certificate is no good, or one side broke TLS.
-    Tls,
-    /// What was received breaks the protocol.
-    Malformed,
-    /// Right, but not something that Ravelin offers.
-    Unsupported,
-    /// No endpoint could take the request.
-    NoEndpoint,
-    /// The circuit breaker of the pool keeps requests away from it.
-    CircuitOpen,
-    /// A limit of the configuration was exceeded.
-    Limit,
-    /// More requests came than a rate limit takes.
-    RateLimit,
-    /// Refused by a rule of the configuration.
-    Denied,
-    /// Given up on purpose, as at shutdown.
-    Aborted,
-    /// A fault inside Ravelin or the machine.
-    Internal,
-}
-
-impl Party {
-    /// The word in the log.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Upstream => "upstream",
-            Self::Proxy => "proxy",
-        }
-    }
-}
-
-impl Phase {
-    /// The word in the log.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Accept => "accept",
-            Self::Head => "head",
-            Self::Decide => "decide",
-            Self::Queue => "queue",
-            Self::Connect => "connect",
-            Self::Send => "send",
-            Self::FirstByte => "first_byte",
-            Self::Transfer => "transfer",
-            Self::Tunnel => "tunnel",
-        }
-    }
-}
-
-impl Cause {
-    /// The word in the log.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Reset => "reset",
-            Self::Timeout => "timeout",
-            Self::Refused => "refused",
-            Self::Unreachable => "unreachable",
-            Self::Unresolved => "unresolved",
-            Self::Tls => "tls",
-            Self::Malformed => "malformed",
-            Self::Unsupported => "unsupported",
-            Self::NoEndpoint => "no_endpoint",
-            Self::CircuitOpen => "circuit_open",
-            Self::Limit => "limit",
-            Self::RateLimit => "rate_limit",
-            Self::Denied => "denied",
-            Self::Aborted => "aborted",
-            Self::Internal => "internal",
-        }
-    }
-
-    /// The cause an operating-system error stands for.
-    #[must_use]
-    pub fn of(error: &std::io::Error) -> Self {
-        use std::io::ErrorKind as Kind;
-        if error.get_ref().is_some_and(|inner| inner.is::<net::tls::TlsFault>()) {
-            return Self::Tls;
-        }
-        match error.kind() {
-            Kind::ConnectionRefused => Self::Refused,
-            Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => Self::Reset,
-            Kind::TimedOut => Self::Timeout,
-            Kind::UnexpectedEof | Kind::NotConnected => Self::Closed,
-            Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown => {
-                Self::Unreachable
-            }
-            // A Unix socket's path that is not there.
-            Kind::NotFound => Self::Unresolved,
-            Kind::InvalidData => Self::Malformed,
-            Kind::Unsupported => Self::Unsupported,
-            _ => Self::Internal,
-        }
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     //! Sample records for the format tests.
 
+    use super::super::{Cause, Party, Phase};
     use super::*;
 
     /// A request answered from a file.
@@ -317,14 +172,5 @@ pub(super) mod tests {
     /// A proxied request that went wrong.
     pub(crate) fn failed(status: u16, by: Party, phase: Phase, cause: Cause) -> Record<'static> {
         Record { status, ended: Ended::Failed { by, phase, cause }, ..proxied() }
-    }
-
-    #[test]
-    fn operating_system_errors_have_a_cause() {
-        use std::io::{Error, ErrorKind};
-        assert_eq!(Cause::of(&Error::from(ErrorKind::ConnectionRefused)), Cause::Refused);
-        assert_eq!(Cause::of(&Error::from(ErrorKind::BrokenPipe)), Cause::Reset);
-        assert_eq!(Cause::of(&Error::from(ErrorKind::UnexpectedEof)), Cause::Closed);
-        assert_eq!(Cause::of(&Error::from(ErrorKind::OutOfMemory)), Cause::Internal);
     }
 }

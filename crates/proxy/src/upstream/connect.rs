@@ -51,7 +51,7 @@ pub async fn connect(member: &Member, greeting: &[u8]) -> Result<Opened, Connect
 /// Opens a socket to `endpoint`, trying the addresses its name has in turn.
 async fn reach(endpoint: &Endpoint) -> Result<(Stream, Lease), ConnectError> {
     if let UpstreamAddress::Unix(path) = &endpoint.address {
-        return Ok((Stream::connect_unix(path).await?, Lease::default()));
+        return Ok((Stream::connect_unix(path).await?, endpoint.lease()));
     }
     let mut last = ConnectError {
         cause: Cause::Unresolved,
@@ -78,6 +78,10 @@ impl From<io::Error> for ConnectError {
 
 impl From<HandshakeError> for ConnectError {
     fn from(error: HandshakeError) -> Self {
-        Self { cause: Cause::Tls, detail: error.explain_upstream() }
+        let cause = match error.is_certificate() {
+            true => Cause::Certificate,
+            false => Cause::Tls,
+        };
+        Self { cause, detail: error.explain_upstream() }
     }
 }

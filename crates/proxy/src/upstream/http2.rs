@@ -138,6 +138,14 @@ impl Http2Pool {
         }
     }
 
+    /// Gives no more places on the connections to endpoint `id`; each is closed when those are done that
+    /// it has.
+    pub fn let_go(&self, id: usize) {
+        if let Some(slot) = self.endpoints.borrow_mut().get_mut(id) {
+            *slot = None;
+        }
+    }
+
     fn links(&self, id: usize) -> Rc<Links> {
         let mut endpoints = self.endpoints.borrow_mut();
         if endpoints.len() <= id {

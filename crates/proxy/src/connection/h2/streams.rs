@@ -8,7 +8,9 @@ use std::future::poll_fn;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
+use config::model::Limits;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::Method;
@@ -24,7 +26,7 @@ use crate::connection::{Connection, Known};
 use crate::exchange::exchange;
 use crate::local::{self, Refusal};
 use crate::log::Cause;
-use crate::worker::{Scratch, Worker};
+use crate::worker::{LocalSnapshot, Scratch, Worker};
 
 /// Bytes of request heads that one connection may have under way; streams beyond are refused, and can
 /// be tried again. Each is held for as long as its request lasts, so a client that unpacks the same
@@ -65,7 +67,7 @@ impl Streams {
         known: Known,
         connection: impl Fn(Carrier) -> Connection + 'static,
     ) -> Self {
-        let snapshot = worker.snapshot();
+        let snapshot = known.snapshot(worker);
         let limits = &snapshot.limits;
         Self {
             worker: Rc::clone(worker),
@@ -109,9 +111,25 @@ impl Streams {
         .await;
     }
 
-    /// The worker is to end.
+    /// The worker is to end, or the listener that the connection came in by is gone.
     pub(super) fn stopping(&self) -> bool {
-        self.worker.context.stopping()
+        self.known.ends(&self.worker)
+    }
+
+    /// The connection is to end at once.
+    pub(super) fn is_cut(&self) -> bool {
+        self.known.seat.is_cut()
+    }
+
+    /// What the next stream is served by.
+    pub(super) fn snapshot(&self) -> LocalSnapshot {
+        self.known.snapshot(&self.worker)
+    }
+
+    /// Its bounds, and how long there may be no stream.
+    pub(super) fn limits_now(&self) -> (Limits, Duration) {
+        let snapshot = self.snapshot();
+        (snapshot.limits, snapshot.keep_alive_timeout(self.known.listener))
     }
 
     /// Serves a stream that the client opened.
@@ -178,7 +196,7 @@ impl Streams {
         scratch.head_micros = 0;
         scratch.request_id.clear();
         let why = "too many requests at once on its connection";
-        let refusal = Refusal { status: 503, cause: Cause::Limit, why };
+        let refusal = Refusal { status: 503, cause: Cause::Streams, why };
         let record = self.known.record(&self.worker);
         let client = &self.known.client;
         local::log_refusal(&self.worker, client, &mut scratch, &line, &refusal, record);
