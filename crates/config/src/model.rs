@@ -18,7 +18,9 @@ use crate::places::Places;
 mod auth;
 mod expectation;
 mod guards;
+mod logging;
 mod management;
+mod observing;
 mod pool;
 mod process;
 mod route;
@@ -27,7 +29,9 @@ mod websocket;
 pub use auth::*;
 pub use expectation::*;
 pub use guards::*;
+pub use logging::*;
 pub use management::*;
+pub use observing::*;
 pub use pool::*;
 pub use process::*;
 pub use route::*;
@@ -54,6 +58,12 @@ pub struct Model {
     pub management: Management,
     /// As whom the process runs, and how it gives way to another.
     pub process: Process,
+    /// When a changed configuration is taken.
+    pub reload: Reload,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// How requests are traced.
+    pub tracing: Tracing,
     /// What is expected to become of requests.
     pub expectations: Vec<Expectation>,
     /// What the linter says nothing about: codes and names of its rules, and codes of warnings.
@@ -547,56 +557,6 @@ impl Default for IdleConnections {
     }
 }
 
-/// Logs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Logging {
-    /// Least severe line in the error log.
-    pub level: Level,
-    /// A line for each request. Default true.
-    pub log_requests: bool,
-    /// Where they go. Default standard output.
-    pub access_log: LogTarget,
-    /// Where the error log goes. Default standard error.
-    pub error_log: LogTarget,
-    /// Shape of an access-log line. Default combined.
-    pub format: LogFormat,
-}
-
-/// Severity, most severe first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Requests fail or the process cannot go on.
-    Error,
-    /// Something needs an operator's eye.
-    Warn,
-    /// Normal life.
-    Info,
-    /// For those who look for a fault.
-    Debug,
-}
-
-/// Where log lines go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogTarget {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-    /// Appended to a file.
-    File(PathBuf),
-}
-
-/// Shape of an access-log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Apache's combined, followed by Ravelin's own fields.
-    Combined,
-    /// Method, path, status, bytes and duration only.
-    Compact,
-    /// One JSON object a line.
-    Json,
-}
-
 /// Workers and connections.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Performance {
@@ -606,6 +566,13 @@ pub struct Performance {
     pub max_connections: Option<usize>,
     /// A client connection idle between requests is closed after this. Default 60 s.
     pub keep_alive_timeout: Duration,
+}
+
+/// When a changed configuration is taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reload {
+    /// As soon as the files have changed and are at rest. Default false.
+    pub watch: bool,
 }
 
 /// How host names of upstreams are looked up.

@@ -198,9 +198,11 @@ impl History {
     /// The one that was in force before the one that is: what a rollback leads to. Going back twice is
     /// going back to where it was.
     pub fn before(&self) -> Option<u64> {
-        let served = |entry: &&Entry| entry.outcome == Outcome::Applied;
-        let mut numbers = self.entries.iter().rev().filter(served).filter_map(|it| it.generation);
-        numbers.find(|number| *number != self.in_force)
+        let in_force = self.get(self.in_force)?;
+        let mut before = self.entries.iter().rev().filter(|entry| {
+            entry.outcome == Outcome::Applied && !entry.texts.same_as(&in_force.texts)
+        });
+        before.next()?.generation
     }
 
     /// What is different between what is in force and these texts.

@@ -6,11 +6,18 @@
 //! endpoints.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod auth;
+pub mod canary;
 pub mod certificates;
 pub mod endpoints;
 pub mod health;
 pub mod history;
+pub mod metrics;
 pub mod orders;
 pub mod resolve;
+mod stats_page;
+pub mod stream;
+pub mod text_commands;
+pub mod watch_config;
 pub mod writer;

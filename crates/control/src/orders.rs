@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use config::model::Level;
+use config::{Diagnostic, Loaded};
 use tokio::sync::{mpsc, oneshot};
 
 /// Orders that wait; whoever has more is told that there are too many.
@@ -125,6 +126,28 @@ impl fmt::Display for Author {
 }
 
 impl Refused {
+    /// With the findings about a configuration, worst first if there are errors; the reason says how many.
+    pub fn of_findings(loaded: &Loaded) -> Self {
+        let json = loaded.render_json();
+        let json = json.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let mut one = Loaded {
+            model: None,
+            diagnostics: Vec::new(),
+            sources: loaded.sources.clone(),
+        };
+        let mut rendered = |finding: &Diagnostic| {
+            one.diagnostics = vec![finding.clone()];
+            one.render(false)
+        };
+        let errors = loaded.errors();
+        let plural = if errors == 1 { "" } else { "s" };
+        Self {
+            diagnostics: loaded.diagnostics.iter().map(&mut rendered).collect(),
+            json,
+            reason: format!("the configuration has {errors} error{plural}"),
+        }
+    }
+
     /// For this reason, without findings.
     pub fn because(reason: impl fmt::Display) -> Self {
         Self { reason: reason.to_string(), ..Self::default() }

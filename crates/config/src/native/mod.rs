@@ -31,14 +31,17 @@ mod later;
 mod limits;
 mod lint;
 mod listeners;
+mod log_format;
 mod logging;
 mod management;
+mod observing;
 mod outlier;
 mod performance;
 mod pools;
 mod process;
 mod proxy;
 mod rate_limit;
+mod reload;
 mod retry;
 mod routes;
 mod security;
@@ -46,6 +49,7 @@ mod server;
 mod site;
 mod split;
 mod ssl;
+mod stats_page;
 mod sticky;
 mod upstreams;
 mod websocket;
@@ -74,6 +78,9 @@ pub static ROOT: Section = Section {
             "",
             "As whom the process runs, and how it gives way to another.",
         ),
+        now("reload", Kind::Table(&reload::RELOAD), "", "When a changed configuration is taken."),
+        now("metrics", Kind::Table(&observing::METRICS), "", "What is counted."),
+        now("tracing", Kind::Table(&observing::TRACING), "", "How requests are traced."),
         now("lint", Kind::Table(&lint::LINT), "", "What `check --strict` says nothing about."),
         now(
             "tests",
@@ -107,6 +114,9 @@ pub(crate) fn decode<'n>(context: &'n Context<'n>, roots: &'n [Node]) -> Option<
         limits: limits::decode(once(&tables, "limits")),
         management: management::decode(once(&tables, "management")),
         process: process::decode(once(&tables, "process")),
+        reload: reload::decode(once(&tables, "reload")),
+        metrics: observing::metrics(once(&tables, "metrics")),
+        tracing: observing::tracing(once(&tables, "tracing")),
         expectations: tables
             .iter()
             .flat_map(|table| table.tables("tests"))

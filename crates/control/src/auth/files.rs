@@ -1,7 +1,7 @@
 //! Files of users and of keys, read again when they have changed and are at rest.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proxy::auth::{KeyRing, UserFile};
 use proxy::log::ErrorLog;
@@ -69,6 +69,15 @@ impl Watched {
         Self { read: content.signature(), changing: None, told: None, content }
     }
 
+    /// Both are about the same object.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (&self.content, &other.content) {
+            (Content::Users(one), Content::Users(other)) => Arc::ptr_eq(one, other),
+            (Content::Keys(one), Content::Keys(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
     /// Looks whether the file has changed, and reads it if it has and is at rest; with `at_once` it
     /// need not be at rest. True: it is changing, look again soon.
     fn look(&mut self, at_once: bool, log: &ErrorLog) -> bool {
@@ -105,8 +114,17 @@ impl Watched {
     }
 }
 
+/// A panic while one is looked at leaves it as it was.
+pub(super) fn lock(watched: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
+    watched.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Looks at all files again and again. Reading them may block, so it is done on a thread for that.
-pub(super) async fn watch(mut watched: Vec<Watched>, log: ErrorLog, mut wake: Receiver<u64>) {
+pub(super) async fn watch(
+    watched: Vec<Arc<Mutex<Watched>>>,
+    log: ErrorLog,
+    mut wake: Receiver<u64>,
+) {
     let mut pause = INTERVAL;
     loop {
         let at_once = match timeout(pause, wake.changed()).await {
@@ -114,15 +132,13 @@ pub(super) async fn watch(mut watched: Vec<Watched>, log: ErrorLog, mut wake: Re
             Ok(Err(_)) => return,
             Err(_) => false,
         };
-        let log = log.clone();
+        let (watched, log) = (watched.clone(), log.clone());
         let looked = spawn_blocking(move || {
-            let changing =
-                watched.iter_mut().filter_map(|one| one.look(at_once, &log).then_some(()));
-            let changing = changing.count() > 0;
-            (watched, changing)
+            let looks: Vec<bool> =
+                watched.iter().map(|one| lock(one).look(at_once, &log)).collect();
+            looks.contains(&true)
         });
-        let Ok((back, changing)) = looked.await else { return };
-        watched = back;
+        let Ok(changing) = looked.await else { return };
         pause = if changing { SETTLE } else { INTERVAL };
     }
 }

@@ -8,15 +8,16 @@
 
 mod acme;
 mod files;
+mod report;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod watch;
 
 use std::fmt;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use config::Model;
@@ -25,7 +26,7 @@ use net::tls::{Identity, IdentitySlot};
 use proxy::challenges::Challenges;
 use proxy::log::ErrorLog;
 use tokio::sync::watch::{Receiver, Sender, channel};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
 use self::acme::Orders;
@@ -33,15 +34,37 @@ pub(crate) use self::acme::Trust;
 use self::acme::schedule::unix_now;
 pub(crate) use self::files::Signature;
 use self::files::{Fault, Paths, Shown};
+pub use self::report::{Next, Report, Said, Source};
 pub(crate) use self::watch::{INTERVAL, SETTLE};
 use self::watch::{Look, Watched};
 
 /// The certificates of a configuration.
 pub struct Certificates {
     slots: Vec<Option<Arc<IdentitySlot>>>,
+    /// Those in files that are new.
     watched: Vec<Watched>,
+    /// Those that are watched already, with the sites that show them from now on.
+    kept: Vec<(Arc<Mutex<Watched>>, Vec<Shown>)>,
+    texts: Vec<Texts>,
     orders: Orders,
+    /// What is kept already.
+    before: Known,
     log: ErrorLog,
+}
+
+/// What is kept up to date, to be found again.
+#[derive(Default, Clone)]
+struct Known {
+    watched: Vec<Arc<Mutex<Watched>>>,
+    texts: Vec<Texts>,
+    orders: acme::Tasks,
+}
+
+/// Certificates that stand in the configuration.
+#[derive(Clone)]
+struct Texts {
+    pairs: Vec<PemPair>,
+    slot: Arc<IdentitySlot>,
 }
 
 impl Certificates {
@@ -53,10 +76,35 @@ impl Certificates {
     /// Every site whose certificate cannot be had, with the reason. Nothing may be served then: a
     /// site that should have TLS is never served without.
     pub fn load(model: &Model, log: &ErrorLog) -> Result<Self, Vec<CertificateError>> {
+        Self::load_with(model, log, Known::default())
+    }
+
+    /// The same beside those that are kept up to date already: a certificate that some site shows now goes
+    /// on from the same slot, as it was read or ordered. [`Upkeep::replace`] then takes what this
+    /// returns.
+    ///
+    /// # Errors
+    /// As for [`Self::load`]; nothing is changed by it.
+    pub fn load_beside(
+        model: &Model,
+        log: &ErrorLog,
+        upkeep: &Upkeep,
+    ) -> Result<Self, Vec<CertificateError>> {
+        Self::load_with(model, log, upkeep.known.clone())
+    }
+
+    fn load_with(
+        model: &Model,
+        log: &ErrorLog,
+        before: Known,
+    ) -> Result<Self, Vec<CertificateError>> {
         let mut certificates = Self {
             slots: Vec::with_capacity(model.sites.len()),
             watched: Vec::new(),
-            orders: Orders::default(),
+            kept: Vec::new(),
+            texts: Vec::new(),
+            orders: Orders::beside(&before.orders),
+            before,
             log: log.clone(),
         };
         let mut errors = Vec::new();
@@ -76,6 +124,25 @@ impl Certificates {
         self.slots.get(site)?.as_ref()
     }
 
+    /// What there is to know of each certificate of this model, also later.
+    #[must_use]
+    pub fn reports(&self, model: &Model) -> Vec<Report> {
+        let mut reports: Vec<Report> = Vec::new();
+        for (index, site) in model.sites.iter().enumerate() {
+            let (Some(tls), Some(slot)) = (&site.tls, self.slot(index)) else { continue };
+            match reports.iter_mut().find(|report| Arc::ptr_eq(&report.slot, slot)) {
+                Some(same) => same.sites.push(site.name.clone()),
+                None => reports.push(Report {
+                    sites: vec![site.name.clone()],
+                    source: Source::of(&tls.certificate),
+                    slot: Arc::clone(slot),
+                    renewal: self.orders.renewal(slot),
+                }),
+            }
+        }
+        reports
+    }
+
     /// Ports at which HTTP-01 challenges have to be answered, each once: a plain listener has to be
     /// opened where there is none. Empty if no certificate comes from an authority.
     #[must_use]
@@ -92,13 +159,11 @@ impl Certificates {
     /// Starts watching files and ordering certificates on the current runtime, until what this
     /// returns is dropped. Call it when the listeners answer `challenges`.
     pub fn start(self, challenges: &Arc<Challenges>) -> Upkeep {
-        let (wake, woken) = channel(0);
-        let mut tasks = JoinSet::new();
-        if !self.watched.is_empty() {
-            tasks.spawn(watch(self.watched, self.log.clone(), woken.clone()));
-        }
-        self.orders.start(&mut tasks, challenges, &self.log, &woken);
-        Upkeep { wake, _tasks: tasks }
+        let (wake, _) = channel(0);
+        let known = Known::default();
+        let mut upkeep = Upkeep { wake, known, watching: None, tasks: JoinSet::new() };
+        upkeep.replace(self, challenges);
+        upkeep
     }
 
     fn add(&mut self, site: &Site, tls: &Tls) -> Result<Arc<IdentitySlot>, CertificateError> {
@@ -117,6 +182,12 @@ impl Certificates {
                 self.add_files(&site.into(), paths)
             }
             CertificateSource::Texts(pairs) => {
+                let known = self.texts.iter().chain(&self.before.texts);
+                if let Some(same) = known.into_iter().find(|known| known.pairs == *pairs).cloned() {
+                    let slot = Arc::clone(&same.slot);
+                    self.texts.push(same);
+                    return Ok(slot);
+                }
                 let identities = texts(site, pairs)?;
                 for doubt in doubts_of_texts(site, &identities) {
                     self.log.warn(format_args!("certificates: site {}: {doubt}", site.name));
@@ -124,7 +195,9 @@ impl Certificates {
                 let mut identities = identities.into_iter();
                 let first =
                     identities.next().ok_or_else(|| of_text(site, "is missing".to_owned()))?;
-                Ok(IdentitySlot::with(first, identities.collect()))
+                let slot = IdentitySlot::with(first, identities.collect());
+                self.texts.push(Texts { pairs: pairs.clone(), slot: Arc::clone(&slot) });
+                Ok(slot)
             }
         }
     }
@@ -138,6 +211,22 @@ impl Certificates {
         if let Some(same) = self.watched.iter_mut().find(|watched| *watched.paths() == paths) {
             same.add(site, unix_now(), &self.log);
             return Ok(Arc::clone(same.slot()));
+        }
+        for (kept, sites) in &mut self.kept {
+            let kept = lock(kept);
+            if *kept.paths() == paths {
+                sites.push(site.clone());
+                return Ok(Arc::clone(kept.slot()));
+            }
+        }
+        for known in &self.before.watched {
+            let watched = lock(known);
+            if *watched.paths() == paths {
+                let slot = Arc::clone(watched.slot());
+                drop(watched);
+                self.kept.push((Arc::clone(known), vec![site.clone()]));
+                return Ok(slot);
+            }
         }
         let loaded = Watched::load(paths, site, unix_now(), &self.log);
         let watched = loaded.map_err(|fault| CertificateError::new(site.site.clone(), fault))?;
@@ -244,14 +333,40 @@ pub fn forbidden(file: &Path) -> Option<String> {
 }
 
 /// The tasks that keep certificates up to date; they end when this is dropped.
-#[derive(Debug)]
 #[must_use = "dropping it ends watching and renewing"]
 pub struct Upkeep {
     wake: Sender<u64>,
-    _tasks: JoinSet<()>,
+    known: Known,
+    /// Looks at the files.
+    watching: Option<AbortHandle>,
+    tasks: JoinSet<()>,
 }
 
 impl Upkeep {
+    /// From now on these certificates are kept up to date and no others. Those that were already go on
+    /// undisturbed, with orders that are under way.
+    pub fn replace(&mut self, certificates: Certificates, challenges: &Arc<Challenges>) {
+        let Certificates { watched, kept, texts, orders, log, .. } = certificates;
+        let mut all = Vec::with_capacity(watched.len() + kept.len());
+        for (kept, sites) in kept {
+            lock(&kept).set_sites(sites, unix_now(), &log);
+            all.push(kept);
+        }
+        all.extend(watched.into_iter().map(|watched| Arc::new(Mutex::new(watched))));
+        let woken = self.wake.subscribe();
+        if let Some(watching) = self.watching.take() {
+            watching.abort();
+        }
+        if !all.is_empty() {
+            let watching = watch(all.clone(), log.clone(), woken.clone());
+            self.watching = Some(self.tasks.spawn(watching));
+        }
+        let orders = orders.start(&mut self.tasks, challenges, &log, &woken);
+        self.known = Known { watched: all, texts, orders };
+        // Those that have ended are of no use to anybody.
+        while self.tasks.try_join_next().is_some() {}
+    }
+
     /// Looks at the files at once, and tries at once what failed before: for SIGHUP.
     pub fn look_now(&self) {
         self.wake.send_modify(|count| *count = count.wrapping_add(1));
@@ -291,7 +406,7 @@ impl fmt::Display for CertificateError {
 impl std::error::Error for CertificateError {}
 
 /// Looks at all files again and again. Reading them may block, so it is done on a thread for that.
-async fn watch(mut watched: Vec<Watched>, log: ErrorLog, mut wake: Receiver<u64>) {
+async fn watch(watched: Vec<Arc<Mutex<Watched>>>, log: ErrorLog, mut wake: Receiver<u64>) {
     let mut pause = INTERVAL;
     loop {
         let at_once = match timeout(pause, wake.changed()).await {
@@ -299,17 +414,21 @@ async fn watch(mut watched: Vec<Watched>, log: ErrorLog, mut wake: Receiver<u64>
             Ok(Err(_)) => return,
             Err(_) => false,
         };
-        let log = log.clone();
+        let (watched, log) = (watched.clone(), log.clone());
         let looked = spawn_blocking(move || {
             let now = unix_now();
             let looks: Vec<Look> =
-                watched.iter_mut().map(|one| one.look(at_once, now, &log)).collect();
-            (watched, looks.contains(&Look::Changing))
+                watched.iter().map(|one| lock(one).look(at_once, now, &log)).collect();
+            looks.contains(&Look::Changing)
         });
-        let Ok((back, changing)) = looked.await else { return };
-        watched = back;
+        let Ok(changing) = looked.await else { return };
         pause = if changing { SETTLE } else { INTERVAL };
     }
+}
+
+/// A panic while one is looked at leaves it as it was.
+fn lock(watched: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
+    watched.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A date for people, from Unix seconds.

@@ -8,10 +8,10 @@ use proxy::log::{ErrorLog, Order, Source, sink};
 use rcgen::{CertificateParams, KeyPair};
 
 /// A directory of its own for a test, removed at its end.
-pub(super) struct Directory(PathBuf);
+pub(crate) struct Directory(PathBuf);
 
 impl Directory {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("ravelin-certificates-{}-{number}", std::process::id());
@@ -20,7 +20,7 @@ impl Directory {
         Self(path)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }

@@ -88,6 +88,14 @@ impl Watched {
         self.doubt(std::slice::from_ref(site), now, log);
     }
 
+    /// From now on these sites show this certificate.
+    pub(super) fn set_sites(&mut self, sites: Vec<Shown>, now: i64, log: &ErrorLog) {
+        let new: Vec<Shown> =
+            sites.iter().filter(|site| !self.sites.contains(site)).cloned().collect();
+        self.sites = sites;
+        self.doubt(&new, now, log);
+    }
+
     /// Looks whether the files have changed, and reads them if they have and are at rest. With `at
     /// once` they need not be at rest: somebody has said that they are complete.
     pub(super) fn look(&mut self, at_once: bool, now: i64, log: &ErrorLog) -> Look {

@@ -18,17 +18,18 @@ mod places;
 mod tests;
 
 use std::collections::HashMap;
-use std::future::{Future, pending};
+use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use config::model::Dns;
 use proxy::live::{Endpoint, Live, Lookup, Share};
 use proxy::log::ErrorLog;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -56,21 +57,68 @@ const LOOKUPS_MAX: usize = 32;
 /// New endpoints are noticed after this at the latest.
 const NOTICE: Duration = Duration::from_secs(1);
 
+/// Wishes that wait to be looked at.
+const WISHES_MAX: usize = 4;
+
 /// Changes of addresses are told no more often than this for each name: some have others in every
 /// answer.
 const TOLD_APART: Duration = Duration::from_secs(10);
 
 /// Starts looking names up on the current runtime, for as long as it lives. Returns when each name
 /// has been looked up once, or after two seconds.
-pub async fn start(live: Arc<Live>, dns: &Dns, log: ErrorLog) {
-    let names = Arc::new(Names::new(dns.servers.clone(), log.clone()));
-    let lookup: Lookups = Arc::new(move |question| {
-        let names = Arc::clone(&names);
-        Box::pin(async move { names.answer(question).await })
-    });
-    let (mut resolver, first_round) = Resolver::new(live, dns.clone(), log, lookup);
+pub async fn start(live: Arc<Live>, dns: &Dns, log: ErrorLog) -> Resolving {
+    let lookup = lookup(dns, &log);
+    let (mut resolver, first_round) = Resolver::new(live, dns.clone(), log.clone(), lookup);
+    let resolving = Resolving { wishes: resolver.wisher.clone(), dns: dns.clone(), log };
     tokio::spawn(async move { resolver.run().await });
     let _late = timeout(FIRST_ROUND_MAX, first_round).await;
+    resolving
+}
+
+/// Name resolution at work.
+#[derive(Debug)]
+pub struct Resolving {
+    wishes: mpsc::Sender<Wish>,
+    dns: Dns,
+    log: ErrorLog,
+}
+
+impl Resolving {
+    /// From now on names are looked up so.
+    pub async fn set(&mut self, dns: &Dns) {
+        if self.dns == *dns {
+            return;
+        }
+        self.dns = dns.clone();
+        // Fails only when the runtime ends.
+        let _ = self.wishes.send(Wish::LookUp(dns.clone(), lookup(dns, &self.log))).await;
+    }
+
+    /// Notices endpoints that are new now. Returns when each name has been looked up once, or after two
+    /// seconds.
+    pub async fn settle(&self) {
+        let (done, all) = oneshot::channel();
+        if self.wishes.send(Wish::Settle(done)).await.is_ok() {
+            let _late = timeout(FIRST_ROUND_MAX, all).await;
+        }
+    }
+}
+
+/// Something that the resolver is to do.
+enum Wish {
+    /// Look names up in another way.
+    LookUp(Dns, Lookups),
+    /// Say when each name has been looked up once.
+    Settle(oneshot::Sender<()>),
+}
+
+/// Asks whom the configuration says.
+fn lookup(dns: &Dns, log: &ErrorLog) -> Lookups {
+    let names = Arc::new(Names::new(dns.servers.clone(), log.clone()));
+    Arc::new(move |question| {
+        let names = Arc::clone(&names);
+        Box::pin(async move { names.answer(question).await })
+    })
 }
 
 /// Looks a name up.
@@ -83,12 +131,14 @@ struct Resolver {
     dns: Dns,
     log: ErrorLog,
     lookup: Lookups,
-    /// Endpoints that were looked at.
+    /// The state of the endpoints that were looked at.
     seen: usize,
     names: HashMap<Question, Name>,
     under_way: JoinSet<(Question, Result<Answer, Failure>)>,
     /// Told when each name has been looked up once.
-    first_round: Option<oneshot::Sender<()>>,
+    waiting: Vec<oneshot::Sender<()>>,
+    wishes: mpsc::Receiver<Wish>,
+    wisher: mpsc::Sender<Wish>,
 }
 
 /// What is known of one name.
@@ -130,6 +180,7 @@ impl Resolver {
         lookup: Lookups,
     ) -> (Self, oneshot::Receiver<()>) {
         let (done, first_round) = oneshot::channel();
+        let (wisher, wishes) = mpsc::channel(WISHES_MAX);
         let resolver = Self {
             live,
             dns,
@@ -138,7 +189,9 @@ impl Resolver {
             seen: 0,
             names: HashMap::new(),
             under_way: JoinSet::new(),
-            first_round: Some(done),
+            waiting: vec![done],
+            wishes,
+            wisher,
         };
         (resolver, first_round)
     }
@@ -153,34 +206,42 @@ impl Resolver {
     async fn step(&mut self) {
         self.notice();
         self.begin();
-        if self.names.values().all(|name| name.state != State::New)
-            && let Some(done) = self.first_round.take()
-        {
-            let _nobody_waits = done.send(());
+        if self.names.values().all(|name| name.state != State::New) {
+            for done in self.waiting.drain(..) {
+                let _nobody_waits = done.send(());
+            }
         }
         let until = self.next_due();
-        if let Ok((question, answer)) = timeout_at(until, self.answered()).await {
-            self.settle(&question, answer);
+        match timeout_at(until, self.next()).await {
+            Ok(Event::Answered(question, answer)) => self.settle(&question, answer),
+            Ok(Event::Wished(Wish::Settle(done))) => self.waiting.push(done),
+            Ok(Event::Wished(Wish::LookUp(dns, lookup))) => {
+                (self.dns, self.lookup) = (dns, lookup);
+                // What other servers say may be something else.
+                let idle = self.names.values_mut().filter(|name| name.due.is_some());
+                idle.for_each(|name| name.due = Some(Instant::now()));
+            }
+            Err(_) => {}
         }
     }
 
-    /// Looks at endpoints that are new.
+    /// Looks at endpoints that have come or gone.
     fn notice(&mut self) {
-        if self.live.endpoint_count() == self.seen {
+        let seen = self.live.endpoint_changes();
+        if seen == self.seen {
             return;
         }
+        self.seen = seen;
         let mut slots: HashMap<Question, Vec<Arc<Endpoint>>> = HashMap::new();
-        let endpoints = self.live.endpoints();
-        self.seen = endpoints.len();
-        for endpoint in endpoints {
+        for endpoint in self.live.endpoints() {
             if let Some(question) = Question::of(&endpoint) {
                 slots.entry(question).or_default().push(endpoint);
             }
         }
+        self.names.retain(|question, _| slots.contains_key(question));
         for (question, endpoints) in slots {
             let name = self.names.entry(question).or_insert_with(Name::new);
-            let before: usize = name.slots.iter().map(Vec::len).sum();
-            if before != endpoints.len() {
+            if !name.has(&endpoints) {
                 name.slots = places::slots(endpoints);
                 name.publish();
             }
@@ -206,16 +267,25 @@ impl Resolver {
         }
     }
 
-    /// The next answer.
-    async fn answered(&mut self) -> (Question, Result<Answer, Failure>) {
-        loop {
-            match self.under_way.join_next().await {
-                Some(Ok(answered)) => return answered,
-                // One that panicked is not tried again; nothing here does.
-                Some(Err(_)) => {}
-                None => pending().await,
+    /// The next thing to happen.
+    async fn next(&mut self) -> Event {
+        poll_fn(|cx| {
+            // There is a sender here too, so there is no end of them.
+            if let Poll::Ready(Some(wish)) = self.wishes.poll_recv(cx) {
+                return Poll::Ready(Event::Wished(wish));
             }
-        }
+            loop {
+                match self.under_way.poll_join_next(cx) {
+                    Poll::Ready(Some(Ok((question, answer)))) => {
+                        return Poll::Ready(Event::Answered(question, answer));
+                    }
+                    // One that panicked is not tried again; nothing here does.
+                    Poll::Ready(Some(Err(_))) => {}
+                    Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await
     }
 
     fn next_due(&self) -> Instant {
@@ -271,6 +341,12 @@ impl Resolver {
     }
 }
 
+/// What a resolver waits for.
+enum Event {
+    Answered(Question, Result<Answer, Failure>),
+    Wished(Wish),
+}
+
 /// What came of an answer.
 struct Settled {
     /// For how long it is good, if it says so.
@@ -292,6 +368,13 @@ impl Name {
             told: None,
             told_more: false,
         }
+    }
+
+    /// Its slots are these endpoints.
+    fn has(&self, endpoints: &[Arc<Endpoint>]) -> bool {
+        let known = || self.slots.iter().flatten();
+        known().count() == endpoints.len()
+            && endpoints.iter().all(|one| known().any(|other| Arc::ptr_eq(one, other)))
     }
 
     /// Takes the addresses of a host.

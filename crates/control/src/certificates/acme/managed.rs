@@ -2,7 +2,7 @@
 //! suits, renewed in time, tried again when that fails.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use config::model::Acme;
@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::super::files::{self, Signature};
+use super::super::report::Renewal;
 use super::account::Authority;
 use super::failure::{Failure, Remedy};
 use super::order::{self, Issued, Method, Request};
@@ -43,10 +44,12 @@ const WINDOW_RETRY: Duration = Duration::from_secs(6 * 3600);
 pub(super) struct Managed {
     pub(super) acme: Acme,
     /// The sites that show it, for the log.
-    pub(super) sites: Vec<String>,
+    pub(super) sites: Sites,
     pub(super) authority: Arc<Authority>,
     pub(super) place: Place,
     pub(super) slot: Arc<IdentitySlot>,
+    /// What others may know of its renewal.
+    pub(super) renewal: Arc<Renewal>,
     /// What is shown was issued by the authority; else it is a stand-in.
     issued: bool,
     /// State of the stored files when they were last read.
@@ -66,6 +69,29 @@ pub(super) struct Managed {
     first: Method,
     /// Names whose proof by that failed and is tried by the other method.
     otherwise: HashSet<String>,
+}
+
+/// The names of the sites that show a certificate. They may be others after a reload, which the task that
+/// keeps the certificate does not notice otherwise.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sites(Arc<Mutex<Vec<String>>>);
+
+impl Sites {
+    fn new(site: &str) -> Self {
+        Self(Arc::new(Mutex::new(vec![site.to_owned()])))
+    }
+
+    pub(super) fn add(&self, site: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(site.to_owned());
+    }
+
+    pub(super) fn set(&self, sites: Vec<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = sites;
+    }
+
+    fn listed(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).join(", ")
+    }
 }
 
 /// Who orders: of the processes that share a state directory, the one that holds its lock.
@@ -89,10 +115,11 @@ impl Managed {
             .map_err(|error| Failure::new(format!("no self-signed stand-in: {error}"), ""))?;
         let mut managed = Self {
             acme: acme.clone(),
-            sites: vec![site.to_owned()],
+            sites: Sites::new(site),
             authority,
             place,
             slot: IdentitySlot::new(stand_in),
+            renewal: Arc::default(),
             issued: false,
             read: Signature::default(),
             role: Role::Unknown,
@@ -107,6 +134,7 @@ impl Managed {
             otherwise: HashSet::new(),
         };
         managed.show_stored(log);
+        managed.renewal.looked(!managed.issued, None);
         Ok(managed)
     }
 
@@ -141,6 +169,7 @@ impl Managed {
             if self.place.signature() != self.read {
                 self.show_stored(log);
             }
+            self.renewal.looked(!self.issued, None);
             return Instant::now() + FOLLOW;
         }
         if self.issued && self.window_due <= Instant::now() {
@@ -156,7 +185,10 @@ impl Managed {
                 }
             }
         }
-        let next = Instant::now() + self.due_in(unix_now()).min(SLEEP_MAX);
+        let (now, due_in) = (unix_now(), self.due_in(unix_now()));
+        let due = now.saturating_add(i64::try_from(due_in.as_secs()).unwrap_or(i64::MAX));
+        self.renewal.looked(!self.issued, Some(due));
+        let next = Instant::now() + due_in.min(SLEEP_MAX);
         if self.issued { next.min(self.window_due) } else { next }
     }
 
@@ -377,6 +409,7 @@ impl Managed {
     }
 
     fn told_success(&self, log: &ErrorLog) {
+        self.renewal.ordered(None);
         let (identity, now) = (self.slot.load(), unix_now());
         let (from, until) = (identity.not_before(), identity.not_after());
         log.info(format_args!(
@@ -394,6 +427,7 @@ impl Managed {
         self.failures = self.failures.saturating_add(1);
         let delay = retry_delay(self.failures, failure.retry_after, dice());
         self.retry_at = Some(Instant::now() + delay);
+        self.renewal.ordered(Some(failure.what.clone()));
         // The next try begins with the first method again: what was in its way may be gone.
         self.otherwise.clear();
         let advice = match failure.advice.as_str() {
@@ -413,7 +447,7 @@ impl Managed {
     }
 
     fn meanwhile(&self, now: i64) -> String {
-        let sites = self.sites.join(", ");
+        let sites = self.sites.listed();
         let until = self.slot.load().not_after();
         if !self.issued {
             return format!(
