@@ -205,6 +205,25 @@ impl<'a> Context<'a> {
         None
     }
 
+    /// A share, in parts of a million.
+    pub(crate) fn share(&self, name: &str, node: &Node) -> Option<u32> {
+        const WHOLE: f64 = 1_000_000.0;
+        let share = match &node.value {
+            Value::Integer(share) => *share as f64,
+            Value::Float(share) => *share,
+            Value::String(text) => match text.strip_suffix('%').map(|text| text.trim().parse::<f64>()) {
+                Some(Ok(percent)) => percent / 100.0,
+                _ => return self.wrong_type(name, node, &Kind::Share),
+            },
+            _ => return self.wrong_type(name, node, &Kind::Share),
+        };
+        if (0.0..=1.0).contains(&share) {
+            return Some((share * WHOLE).round() as u32);
+        }
+        self.bad_value(name, node, &format!("expected {}", Kind::Share.expected()));
+        None
+    }
+
     /// A whole number from 1 to `max`, or a duration as a string with units.
     pub(crate) fn count_or_duration(&self, name: &str, node: &Node, max: i64) -> Option<Amount> {
         match node.value {
@@ -300,6 +319,7 @@ impl<'a> Context<'a> {
             Kind::ChoicesOrStatuses(words, aliases) => {
                 _ = self.reasons(name, node, words, aliases);
             }
+            Kind::Share => _ = self.share(name, node),
             Kind::CountOrDuration(max) => _ = self.count_or_duration(name, node, max),
             Kind::Match => _ = self.text_match(name, node, TextMatch::Contains),
             Kind::MatchMap => _ = self.text_matches(name, node, TextMatch::Exact),
@@ -453,6 +473,11 @@ impl<'n> Table<'n> {
         let entry = self.take(name)?;
         let Some(Kind::Duration(zero)) = self.kind(name) else { return None };
         self.context.duration(name, &entry.node, zero)
+    }
+
+    /// In parts of a million.
+    pub(crate) fn share(&self, name: &'static str) -> Option<u32> {
+        self.take(name).and_then(|entry| self.context.share(name, &entry.node))
     }
 
     pub(crate) fn size(&self, name: &'static str) -> Option<u64> {

@@ -74,6 +74,8 @@ pub enum Kind {
     /// A list of statuses and of the first strings, or of the second, which are other names for some
     /// of the first.
     ChoicesOrStatuses(&'static [&'static str], &'static [&'static str]),
+    /// A number from 0 to 1, or a string such as "10%".
+    Share,
     /// Between one and this many of something, or a duration.
     CountOrDuration(i64),
     /// A string, or a table with `exact`, `contains` or `regex`.
@@ -177,6 +179,7 @@ impl Kind {
                 "a status, or a list such as `[200, \"300-399\", \"5xx\"]`".to_owned()
             }
             Kind::ChoicesOrStatuses(..) => "a list of strings and of statuses".to_owned(),
+            Kind::Share => "a number from 0 to 1, or a string such as \"10%\"".to_owned(),
             Kind::CountOrDuration(max) => {
                 format!("an integer from 1 to {max}, or a duration such as \"60s\"")
             }

@@ -116,6 +116,7 @@ fn sample(section: &Section, key: &Key) -> Option<String> {
         (_, "url") => Some("\"https://127.0.0.1:1\""),
         (_, "email") => Some("\"a@a.example\""),
         (_, "directory_url") => Some("\"https://ca.example\""),
+        ("tracing", "endpoint") => Some("\"http://127.0.0.1:4318\""),
         (_, "path" | "rewrite_target") => Some("\"/x\""),
         (_, "users") => Some("{ a = \"plain:x\" }"),
         (_, "upstream") => Some("\"x\""),
@@ -162,6 +163,7 @@ fn sample(section: &Section, key: &Key) -> Option<String> {
         Kind::Choices(names) => format!("{names:?}"),
         Kind::Map | Kind::ValueMap | Kind::FieldMap => "{ \"X-A\" = \"1\" }".to_owned(),
         Kind::Statuses | Kind::ChoicesOrStatuses(..) => "[404, \"5xx\"]".to_owned(),
+        Kind::Share => "0.1".to_owned(),
         Kind::CountOrDuration(max) => max.min(100).to_string(),
         Kind::Match => "{ regex = \"^x\" }".to_owned(),
         Kind::MatchMap => "{ \"X-A\" = \"1\", \"X-B\" = { contains = \"1\" } }".to_owned(),
@@ -250,6 +252,7 @@ fn kind(kind: &Kind) -> String {
             let names: Vec<String> = names.iter().map(|name| format!("`\"{name}\"`")).collect();
             format!("list of {} and of statuses", names.join(", "))
         }
+        Kind::Share => "number from 0 to 1, or percentage".to_owned(),
         Kind::CountOrDuration(max) => format!("integer, 1 to {max}, or duration"),
         Kind::Match => "string, or table with `exact`, `contains` or `regex`".to_owned(),
         Kind::MatchMap => {

@@ -5,6 +5,12 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerInco
 use super::HandshakeError;
 
 impl HandshakeError {
+    /// The certificate of the other side is no good.
+    #[must_use]
+    pub fn is_certificate(&self) -> bool {
+        matches!(self, Self::Refused(Error::InvalidCertificate(_)))
+    }
+
     /// What an operator should know of a handshake with an upstream that failed.
     #[must_use]
     pub fn explain_upstream(&self) -> String {

@@ -67,8 +67,11 @@ pub(super) async fn await_response(
                     Ok(Parse::Complete) => return Poll::Ready(Ok(())),
                     Ok(Parse::Partial) => scanned = bytes.len(),
                     Err(error) => {
-                        let mut broken =
-                            Broken::new(Party::Upstream, Phase::FirstByte, Cause::Malformed);
+                        let cause = match error.is_too_large() {
+                            true => Cause::HeadTooLarge,
+                            false => Cause::Malformed,
+                        };
+                        let mut broken = Broken::new(Party::Upstream, Phase::FirstByte, cause);
                         broken.detail = error.to_string();
                         return Poll::Ready(Err(Awaited::final_(broken)));
                     }
@@ -98,7 +101,7 @@ pub(super) async fn await_response(
         let moved = received + sending.progress();
         let is_down = sending.over && received == 0 && !reached.member.state.is_up();
         if is_down && attempts.leaves(inbound, patience, sending.is_repeatable(inbound)) {
-            let mut broken = Broken::new(by, phase, Cause::Timeout);
+            let mut broken = Broken::new(by, phase, Cause::Down);
             broken.detail = "found down by active checks meanwhile".to_owned();
             return Poll::Ready(Err(Awaited::final_(broken)));
         }

@@ -1,31 +1,50 @@
 //! One worker's access log: a buffer that is handed over when it is full, or when it is time.
+//!
+//! What it is like can be changed while it is written ([`AccessLog::set`]); lines that were recorded
+//! before go where they were meant to go.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-use config::model::LogFormat;
+use config::model::{LogFormat, Sampling};
 
+use super::sampling::Chance;
 use super::stamp::Stamp;
-use super::{Record, Sink, format, json};
+use super::{Record, Sink, format, json, own};
 
 /// A worker's buffer is handed over when it holds this much: big enough that a write(2) a block
 /// costs nothing per line.
 pub const BLOCK_BYTES: usize = 64 * 1024;
 
+/// What an access log is like.
+#[derive(Debug, Clone)]
+pub struct AccessSettings {
+    /// Where blocks of lines go.
+    pub sink: Sink,
+    /// Shape of a line.
+    pub format: LogFormat,
+    /// Which requests have one.
+    pub sampling: Sampling,
+    /// So have connections that ended before they had a request.
+    pub failed_connections: bool,
+}
+
 /// Formats requests into one worker's buffer. Belongs to its worker's thread.
 #[derive(Debug)]
 pub struct AccessLog {
-    output: Option<Output>,
+    on: Cell<bool>,
+    /// Names of response fields that lines show.
+    response_fields: RefCell<Rc<[String]>>,
+    output: RefCell<Option<Output>>,
     /// One worker, one log: nothing here is shared between threads.
     not_send: PhantomData<Rc<()>>,
 }
 
 #[derive(Debug)]
 struct Output {
-    format: LogFormat,
-    sink: Sink,
-    pending: RefCell<Pending>,
+    settings: AccessSettings,
+    pending: Pending,
 }
 
 #[derive(Debug, Default)]
@@ -36,43 +55,75 @@ struct Pending {
 }
 
 impl AccessLog {
-    /// A log in `format` whose blocks go to `sink`; without a sink nothing is logged.
+    /// A log like this; nothing is logged without settings.
     #[must_use]
-    pub fn new(format: LogFormat, sink: Option<Sink>) -> Self {
-        let output =
-            sink.map(|sink| Output { format, sink, pending: RefCell::new(Pending::default()) });
-        Self { output, not_send: PhantomData }
+    pub fn new(settings: Option<AccessSettings>) -> Self {
+        let log = Self {
+            on: Cell::new(false),
+            response_fields: RefCell::new(Rc::new([])),
+            output: RefCell::new(None),
+            not_send: PhantomData,
+        };
+        log.set(settings);
+        log
+    }
+
+    /// From the next record on the log is like this. What was recorded before is handed over.
+    pub fn set(&self, settings: Option<AccessSettings>) {
+        self.flush();
+        self.on.set(settings.is_some());
+        let fields = match settings.as_ref().map(|settings| &settings.format) {
+            Some(LogFormat::Own(own)) => own.response_fields.as_slice().into(),
+            _ => Rc::new([]) as Rc<[String]>,
+        };
+        self.response_fields.replace(fields);
+        let pending = Pending::default();
+        self.output.replace(settings.map(|settings| Output { settings, pending }));
     }
 
     /// Whether records are wanted at all: when not, a caller need not build one.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.output.is_some()
+        self.on.get()
     }
 
-    /// Adds one line.
+    /// Names of response fields, in lower case, that a record should have, in this order.
+    #[must_use]
+    pub fn response_fields(&self) -> Rc<[String]> {
+        Rc::clone(&self.response_fields.borrow())
+    }
+
+    /// Adds one line, unless chance has it that there is none for this request.
     pub fn record(&self, record: &Record<'_>) {
-        let Some(output) = &self.output else { return };
-        let pending = &mut *output.pending.borrow_mut();
-        let Pending { block, lines, stamp } = pending;
-        match output.format {
-            LogFormat::Combined => format::combined(block, stamp, record),
-            LogFormat::Compact => format::compact(block, stamp, record),
-            LogFormat::Json => json::line(block, stamp, record),
-        }
-        *lines += 1;
-        if block.len() >= BLOCK_BYTES {
-            hand_over(&output.sink, pending);
+        // What fails while it writes a line has nothing more to say.
+        let Ok(mut output) = self.output.try_borrow_mut() else { return };
+        let Some(Output { settings, pending }) = &mut *output else { return };
+        let chance = match settings.sampling.is_all() {
+            true => Chance::ALL,
+            false => match Chance::of(&settings.sampling, record) {
+                Some(chance) => chance,
+                None => return,
+            },
+        };
+        pending.add(settings, record, chance);
+    }
+
+    /// Adds a line for a connection that ended before it had a request, if those are wanted.
+    pub fn failed_connection(&self, record: &Record<'_>) {
+        let Ok(mut output) = self.output.try_borrow_mut() else { return };
+        let Some(Output { settings, pending }) = &mut *output else { return };
+        if settings.failed_connections {
+            pending.add(settings, record, Chance::ALL);
         }
     }
 
     /// Hands over what there is. To be called about once a second, when the worker is idle and
     /// before it ends, so that no line is held back for long.
     pub fn flush(&self) {
-        let Some(output) = &self.output else { return };
-        let pending = &mut *output.pending.borrow_mut();
+        let Ok(mut output) = self.output.try_borrow_mut() else { return };
+        let Some(Output { settings, pending }) = &mut *output else { return };
         if !pending.block.is_empty() {
-            hand_over(&output.sink, pending);
+            pending.hand_over(&settings.sink);
         }
     }
 }
@@ -83,15 +134,36 @@ impl Drop for AccessLog {
     }
 }
 
-fn hand_over(sink: &Sink, pending: &mut Pending) {
-    let full = std::mem::replace(&mut pending.block, sink.block());
-    sink.write(full, std::mem::take(&mut pending.lines));
+impl Pending {
+    fn add(&mut self, settings: &AccessSettings, record: &Record<'_>, chance: Chance) {
+        let Self { block, lines, stamp } = self;
+        match &settings.format {
+            LogFormat::Combined => format::combined(block, stamp, record, chance),
+            LogFormat::Compact => format::compact(block, stamp, record, chance),
+            LogFormat::Json => json::line(block, stamp, record, chance),
+            LogFormat::Own(own) => own::line(block, stamp, record, chance, own),
+        }
+        *lines += 1;
+        if block.len() >= BLOCK_BYTES {
+            self.hand_over(&settings.sink);
+        }
+    }
+
+    fn hand_over(&mut self, sink: &Sink) {
+        let full = std::mem::replace(&mut self.block, sink.block());
+        sink.write(full, std::mem::take(&mut self.lines));
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Order, sink};
+    use super::super::record::tests::{failed, local};
+    use super::super::{Cause, Order, Party, Phase, sink};
     use super::*;
+
+    fn settings(format: LogFormat, sink: Sink) -> AccessSettings {
+        AccessSettings { sink, format, sampling: Sampling::default(), failed_connections: false }
+    }
 
     fn block(source: &super::super::Source) -> Option<(Vec<u8>, u64)> {
         match source.orders.try_recv() {
@@ -103,7 +175,7 @@ mod tests {
     #[test]
     fn lines_wait_for_a_flush_and_are_never_split_between_blocks() {
         let (sink, source) = sink(16);
-        let log = AccessLog::new(LogFormat::Compact, Some(sink));
+        let log = AccessLog::new(Some(settings(LogFormat::Compact, sink)));
         log.record(&Record { status: 200, ..Record::default() });
         assert!(block(&source).is_none());
         log.flush();
@@ -126,10 +198,49 @@ mod tests {
     }
 
     #[test]
-    fn a_log_without_a_sink_is_off() {
-        let log = AccessLog::new(LogFormat::Json, None);
+    fn a_log_without_settings_is_off() {
+        let log = AccessLog::new(None);
         assert!(!log.is_on());
         log.record(&Record::default());
         log.flush();
+    }
+
+    #[test]
+    fn a_log_that_is_changed_loses_nothing() {
+        let (old, old_source) = sink(4);
+        let (new, new_source) = sink(4);
+        let log = AccessLog::new(Some(settings(LogFormat::Compact, old)));
+        log.record(&local());
+        log.set(Some(settings(LogFormat::Json, new)));
+        assert!(block(&old_source).unwrap().0.starts_with(b"2026-"));
+        log.record(&local());
+        log.set(None);
+        assert!(block(&new_source).unwrap().0.starts_with(b"{\"time\""));
+        assert!(!log.is_on());
+    }
+
+    #[test]
+    fn what_is_sampled_says_so_and_what_failed_is_always_there() {
+        let (sink, source) = sink(4);
+        let sampling = Sampling { of_million: 100_000, ..Sampling::default() };
+        let log =
+            AccessLog::new(Some(AccessSettings { sampling, ..settings(LogFormat::Compact, sink) }));
+        let ids: Vec<String> = (0..10_000).map(|number| format!("id-{number}")).collect();
+        for id in &ids {
+            log.record(&Record { request_id: id.as_bytes(), ..local() });
+        }
+        for _ in 0..100 {
+            log.record(&failed(502, Party::Upstream, Phase::Connect, Cause::Refused));
+        }
+        log.flush();
+        let mut text = Vec::new();
+        while let Some((block, _)) = block(&source) {
+            text.extend(block);
+        }
+        let text = String::from_utf8(text).unwrap();
+        let sampled = text.lines().filter(|line| line.contains(" sample=0.1")).count();
+        let always = text.lines().filter(|line| line.contains(" sample=1 ")).count();
+        assert!((800..1200).contains(&sampled), "{sampled}");
+        assert_eq!(always, 100, "{text}");
     }
 }

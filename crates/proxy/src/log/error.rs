@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -23,7 +24,7 @@ const RECENT_BYTES: usize = 512;
 #[derive(Debug, Clone)]
 pub struct ErrorLog {
     sink: Sink,
-    level: Level,
+    level: Arc<AtomicU8>,
     recent: Arc<Mutex<VecDeque<Message>>>,
 }
 
@@ -42,7 +43,7 @@ impl ErrorLog {
     /// Lines of `level` and more severe ones go to `sink`.
     #[must_use]
     pub fn new(sink: Sink, level: Level) -> Self {
-        Self { sink, level, recent: Arc::default() }
+        Self { sink, level: Arc::new(AtomicU8::new(level as u8)), recent: Arc::default() }
     }
 
     /// Lines that were dropped since the start.
@@ -54,7 +55,12 @@ impl ErrorLog {
     /// Whether a line of this level would be written.
     #[must_use]
     pub fn enabled(&self, level: Level) -> bool {
-        level <= self.level
+        level as u8 <= self.level.load(Ordering::Relaxed)
+    }
+
+    /// From now on lines of `level` and more severe ones are written, whoever writes them.
+    pub fn set_level(&self, level: Level) {
+        self.level.store(level as u8, Ordering::Relaxed);
     }
 
     /// Writes one line, such as `log.write(Level::Info, format_args!("listening on {addr}"))`.

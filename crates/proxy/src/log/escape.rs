@@ -39,6 +39,12 @@ pub(super) fn word(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Appends `bytes` as a JSON string with its quotes; what is not UTF-8 becomes U+FFFD.
 pub(super) fn json_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
+    json_text(out, bytes);
+    out.push(b'"');
+}
+
+/// Appends `bytes` as they may stand within a JSON string.
+pub(super) fn json_text(out: &mut Vec<u8>, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
         let mut rest = chunk.valid().as_bytes();
         while let Some(at) = rest.iter().position(|&b| b < 0x20 || b == b'"' || b == b'\\') {
@@ -54,7 +60,6 @@ pub(super) fn json_string(out: &mut Vec<u8>, bytes: &[u8]) {
             out.extend_from_slice("\u{fffd}".as_bytes());
         }
     }
-    out.push(b'"');
 }
 
 /// Appends a decimal number.

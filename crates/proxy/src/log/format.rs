@@ -5,6 +5,7 @@
 //! why: `ended=upstream phase=connect cause=refused`.
 
 use super::escape::{address, number, quoted, seconds, word};
+use super::sampling::{Chance, share};
 use super::stamp::Stamp;
 use super::{Ended, Record};
 
@@ -13,7 +14,7 @@ use super::{Ended, Record};
 /// ```text
 /// 127.0.0.1 - - [21/Nov/2026:03:48:01 +0000] "GET /api/x HTTP/1.1" 200 612 "-" "curl/8.5.0" host=example.com site=main proxy=/api/ upstream=http://10.0.0.2:80 try=1 conn=reused id=7 rt=0.001204 ut=0.001100
 /// ```
-pub(super) fn combined(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>) {
+pub(super) fn combined(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>, chance: Chance) {
     client(out, record);
     out.extend_from_slice(b" - ");
     word(out, record.user);
@@ -42,6 +43,7 @@ pub(super) fn combined(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>
         number(out, record.request_bytes);
     }
     times(out, record);
+    sampled(out, chance);
     ended(out, record.ended);
     out.push(b'\n');
 }
@@ -51,7 +53,7 @@ pub(super) fn combined(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>
 /// ```text
 /// 2026-11-21T03:48:01.045Z GET /api/x 200 612 0.001204 proxy=/api/ upstream=http://10.0.0.2:80
 /// ```
-pub(super) fn compact(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>) {
+pub(super) fn compact(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>, chance: Chance) {
     stamp.rfc3339(out, record.wall_us);
     out.push(b' ');
     word(out, record.method);
@@ -67,6 +69,7 @@ pub(super) fn compact(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>)
         key(out, " proxy=", route.as_bytes());
         key(out, " upstream=", record.endpoint.as_bytes());
     }
+    sampled(out, chance);
     ended(out, record.ended);
     out.push(b'\n');
 }
@@ -118,6 +121,14 @@ fn times(out: &mut Vec<u8>, record: &Record<'_>) {
     }
 }
 
+/// The share of requests like this one that have a line, if not all of them have.
+fn sampled(out: &mut Vec<u8>, chance: Chance) {
+    if let Some(of_million) = chance.share() {
+        out.extend_from_slice(b" sample=");
+        share(out, of_million);
+    }
+}
+
 fn ended(out: &mut Vec<u8>, ended: Ended) {
     if let Ended::Failed { by, phase, cause } = ended {
         for (name, value) in
@@ -140,9 +151,11 @@ mod tests {
     use super::super::{Cause, Party, Phase};
     use super::*;
 
-    fn line(format: fn(&mut Vec<u8>, &mut Stamp, &Record<'_>), record: &Record<'_>) -> String {
+    type Format = fn(&mut Vec<u8>, &mut Stamp, &Record<'_>, Chance);
+
+    fn line(format: Format, record: &Record<'_>) -> String {
         let mut out = Vec::new();
-        format(&mut out, &mut Stamp::default(), record);
+        format(&mut out, &mut Stamp::default(), record, Chance::ALL);
         String::from_utf8(out).unwrap()
     }
 

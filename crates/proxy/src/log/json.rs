@@ -1,11 +1,12 @@
 //! One JSON object a line, valid for any bytes a client may send. Times are whole microseconds.
 
 use super::escape::{address, json_string, number};
+use super::sampling::{Chance, share};
 use super::stamp::Stamp;
-use super::{Ended, Record};
+use super::{Ended, Record, reasons};
 
 /// Appends the line; fields that are not known are left out.
-pub(super) fn line(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>) {
+pub(super) fn line(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>, chance: Chance) {
     out.extend_from_slice(b"{\"time\":\"");
     stamp.rfc3339(out, record.wall_us);
     out.push(b'"');
@@ -28,7 +29,12 @@ pub(super) fn line(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>) {
     string(out, "site", record.site.as_bytes());
     proxied(out, record);
     string(out, "id", record.request_id);
+    tls(out, record);
     times(out, record);
+    if let Some(of_million) = chance.share() {
+        key(out, "sample");
+        share(out, of_million);
+    }
     ended(out, record.ended);
     out.extend_from_slice(b"}\n");
 }
@@ -37,6 +43,10 @@ fn proxied(out: &mut Vec<u8>, record: &Record<'_>) {
     let Some(route) = record.route else { return };
     string(out, "proxy", route.as_bytes());
     string(out, "upstream", record.endpoint.as_bytes());
+    string(out, "pool", record.pool.map_or(&[], |pool| pool.name.as_bytes()));
+    if record.cache != "-" {
+        string(out, "cache", record.cache.as_bytes());
+    }
     count(out, "attempts", u64::from(record.attempts));
     if record.attempts > 0 {
         key(out, "reused");
@@ -44,12 +54,30 @@ fn proxied(out: &mut Vec<u8>, record: &Record<'_>) {
     }
 }
 
+fn tls(out: &mut Vec<u8>, record: &Record<'_>) {
+    let Some(tls) = record.tls else { return };
+    string(out, "tls", tls.version.as_bytes());
+    string(out, "cipher", tls.cipher.as_bytes());
+    string(out, "sni", tls.server_name.as_deref().unwrap_or_default().as_bytes());
+    key(out, "resumed");
+    out.extend_from_slice(if tls.resumed { b"true" } else { b"false" });
+    if let Some(client) = &tls.client {
+        string(out, "client_subject", client.subject.as_bytes());
+    }
+}
+
 fn times(out: &mut Vec<u8>, record: &Record<'_>) {
     count(out, "total_us", record.times.total);
+    let times = &record.times;
     for (name, time) in [
-        ("head_us", record.times.head),
-        ("connect_us", record.times.connect),
-        ("first_byte_us", record.times.first_byte),
+        ("accept_us", times.accept),
+        ("tls_us", times.tls),
+        ("head_us", times.head),
+        ("held_us", times.held),
+        ("queue_us", times.queue),
+        ("connect_us", times.connect),
+        ("first_byte_us", times.first_byte),
+        ("transfer_us", times.transfer),
     ] {
         if let Some(us) = time {
             count(out, name, us);
@@ -64,6 +92,7 @@ fn ended(out: &mut Vec<u8>, ended: Ended) {
             string(out, "ended", by.as_str().as_bytes());
             string(out, "phase", phase.as_str().as_bytes());
             string(out, "cause", cause.as_str().as_bytes());
+            string(out, "reason", reasons::of(by, phase, cause).name.as_bytes());
         }
     }
 }
@@ -94,7 +123,7 @@ mod tests {
 
     fn text(record: &Record<'_>) -> String {
         let mut out = Vec::new();
-        line(&mut out, &mut Stamp::default(), record);
+        line(&mut out, &mut Stamp::default(), record, Chance::ALL);
         String::from_utf8(out).unwrap()
     }
 
@@ -117,7 +146,8 @@ mod tests {
         let line = text(&failed(504, Party::Upstream, Phase::FirstByte, Cause::Timeout));
         assert!(
             line.ends_with(
-                ",\"ended\":\"upstream\",\"phase\":\"first_byte\",\"cause\":\"timeout\"}\n"
+                ",\"ended\":\"upstream\",\"phase\":\"first_byte\",\"cause\":\"timeout\",\
+                 \"reason\":\"response_timeout\"}\n"
             ),
             "{line}"
         );

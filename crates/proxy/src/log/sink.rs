@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,10 @@ pub struct Sink {
     orders: SyncSender<Order>,
     shared: Arc<Shared>,
 }
+
+/// Lines that a sink has lost, for those who watch its writer. It keeps neither alive.
+#[derive(Debug, Clone)]
+pub struct Losses(Weak<Shared>);
 
 /// The writer's end.
 #[derive(Debug)]
@@ -85,6 +89,12 @@ impl Sink {
         self.shared.all_dropped.load(Ordering::Relaxed)
     }
 
+    /// What is lost on the way, to be watched by somebody else.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        Losses(Arc::downgrade(&self.shared))
+    }
+
     /// An empty block, used before if there is one.
     #[must_use]
     pub fn block(&self) -> Vec<u8> {
@@ -111,6 +121,26 @@ impl Sink {
             }
             thread::sleep(ORDER_PAUSE);
         }
+    }
+}
+
+impl Losses {
+    /// There is still somebody who writes, or wants to.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    /// How many lines have been lost that nobody has told of.
+    #[must_use]
+    pub fn untold(&self) -> u64 {
+        self.0.upgrade().map_or(0, |shared| shared.dropped.load(Ordering::Relaxed))
+    }
+
+    /// The same, to be told by whoever takes it.
+    #[must_use]
+    pub fn take(&self) -> u64 {
+        self.0.upgrade().map_or(0, |shared| shared.dropped.swap(0, Ordering::Relaxed))
     }
 }
 

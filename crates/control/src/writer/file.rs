@@ -1,0 +1,142 @@
+//! A log in a file, which may begin anew when it has become large.
+//!
+//! What always holds: a line is in one file only and whole; a file is renamed, never copied or cut, so
+//! that whoever reads it goes on reading; if nothing can be renamed, the log goes on where it is.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use config::model::Rotation;
+use rustix::fs::OFlags;
+
+use super::output::Lines;
+
+/// Rights of a log file: what clients ask for is not for everybody to read.
+pub(super) const FILE_MODE: u32 = 0o640;
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    path: PathBuf,
+    to: Lines,
+    rotation: Rotation,
+    /// Bytes in it, as far as this process wrote them or found them.
+    len: u64,
+    /// It is not tried to begin anew before it has so many, because that did not work before.
+    not_before: u64,
+}
+
+impl LogFile {
+    pub(super) fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
+        let (file, len) = open(path)?;
+        let (path, to) = (path.to_owned(), Lines::to(file));
+        Ok(Self { path, to, rotation, len, not_before: 0 })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens it again by its name.
+    pub(super) fn reopen(&mut self) -> io::Result<()> {
+        let (file, len) = open(&self.path)?;
+        (self.to, self.len, self.not_before) = (Lines::to(file), len, 0);
+        Ok(())
+    }
+
+    /// Writes whole lines; before that the file begins anew if they would make it too large.
+    pub(super) fn write(&mut self, block: &[u8]) -> io::Result<()> {
+        let added = u64::try_from(block.len()).unwrap_or(u64::MAX);
+        let after = self.len.saturating_add(added);
+        let rotated = match self.rotation.size {
+            Some(size) if self.len > 0 && after > size && after > self.not_before => {
+                let rotated = self.rotate();
+                if rotated.is_err() {
+                    self.not_before = after.saturating_add(size);
+                }
+                rotated
+            }
+            _ => Ok(()),
+        };
+        let written = self.to.write(block);
+        if written.is_ok() {
+            self.len = self.len.saturating_add(added);
+        }
+        written.and(rotated)
+    }
+
+    /// Gives the file the name of an older one, and begins a new one.
+    fn rotate(&mut self) -> io::Result<()> {
+        // Somebody else may have done so, as logrotate does, or another process of this Ravelin while
+        // one takes over from the other.
+        if !self.is_ours()? {
+            return self.reopen();
+        }
+        match self.rotation.keep {
+            0 => fs::remove_file(&self.path)?,
+            keep => {
+                for number in (1..keep).rev() {
+                    match fs::rename(self.older(number), self.older(number + 1)) {
+                        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                        _ => {}
+                    }
+                }
+                fs::rename(&self.path, self.older(1))?;
+            }
+        }
+        self.reopen()
+    }
+
+    /// The file with this name is the one that is open, and one that can be renamed.
+    fn is_ours(&self) -> io::Result<bool> {
+        let open = self.to.file.metadata()?;
+        if !open.is_file() {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "no file that could begin anew"));
+        }
+        Ok(match fs::metadata(&self.path) {
+            Ok(named) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        })
+    }
+
+    fn older(&self, number: u32) -> PathBuf {
+        let mut name = OsString::from(&self.path);
+        name.push(format!(".{number}"));
+        name.into()
+    }
+}
+
+/// Opens a file to append to, and says how long it is; it and the directories above it are made if they
+/// are not there.
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(FILE_MODE);
+    if fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo()) {
+        // One that nobody reads yet, or any more, must hold up neither this nor a write: a pipe that
+        // is open for reading too has a reader, and what does not block can be counted as lost.
+        options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    }
+    let open = || options.open(path);
+    let opened = match (open(), path.parent()) {
+        (Err(error), Some(directory)) if error.kind() == ErrorKind::NotFound => {
+            fs::create_dir_all(directory).and_then(|()| open())
+        }
+        (opened, _) => opened,
+    };
+    let opened = opened.and_then(|file| {
+        let len = file.metadata()?.len();
+        Ok((file, len))
+    });
+    opened.map_err(|error| {
+        let hint = match error.kind() {
+            ErrorKind::PermissionDenied => "; choose a file this user may write",
+            _ => "",
+        };
+        let path = path.display();
+        io::Error::new(error.kind(), format!("cannot open the log file {path}: {error}{hint}"))
+    })
+}

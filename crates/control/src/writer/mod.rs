@@ -1,0 +1,387 @@
+//! The threads that write the logs.
+//!
+//! One thread for each distinct target, so that a pipe nobody reads holds up its own log only and
+//! two logs with one target do not mix within a line. What always holds: writing never stops the
+//! process and never makes a worker wait; what cannot be written is counted, and the count is told
+//! in the error log at most once an interval. Where logs go can be changed while they are written.
+
+mod file;
+mod output;
+mod syslog;
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use config::model::{LogTarget, Logging, Rotation, SyslogLabel};
+use proxy::log::{AccessSettings, ErrorLog, Losses, Order, QUEUE_BLOCKS, Sink, Source, sink};
+
+use self::output::{Kind, Output};
+
+/// Lost lines are reported at most this often.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often a writer looks up when nothing comes.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the end of the process waits for lines to be written to a target that is stuck.
+const FINISH_MAX: Duration = Duration::from_secs(2);
+
+/// The running writers of both logs.
+#[derive(Debug)]
+pub struct LogWriters {
+    logging: Logging,
+    error: Running,
+    error_log: ErrorLog,
+    /// Of its own, unless the access log has the target of the error log, or is off.
+    access: Option<Running>,
+    /// They end when they have written what was handed to them.
+    retired: Vec<Receiver<()>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    sink: Sink,
+    place: Place,
+    /// Where it writes to from the next [`Order::Reopen`] on.
+    outputs: Sender<Output>,
+    /// Whom it tells of others that are stuck.
+    others: Sender<Losses>,
+    /// Disconnected when the thread has ended.
+    ended: Receiver<()>,
+}
+
+/// A target and what else makes a difference to who writes there.
+#[derive(Debug, Clone, PartialEq)]
+struct Place {
+    target: LogTarget,
+    rotation: Rotation,
+    label: SyslogLabel,
+}
+
+impl LogWriters {
+    /// Opens what `logging` names and starts writing.
+    ///
+    /// # Errors
+    /// A file cannot be opened or a thread cannot be started; the message names the file.
+    pub fn start(logging: &Logging) -> io::Result<Self> {
+        let place = Place::of(&logging.error_log, logging);
+        let output = Output::open(&place.target, logging, Kind::Error)?;
+        let access = match own_access(logging) {
+            Some(place) => Some((Output::open(&place.target, logging, Kind::Access)?, place)),
+            None => None,
+        };
+        let (sink, source) = sink(QUEUE_BLOCKS);
+        let error_log = ErrorLog::new(sink.clone(), logging.level);
+        let error = Running::start("log-error", place, (sink, source), output, &error_log)?;
+        let access = match access {
+            Some((output, place)) => Some(error.beside(place, output, &error_log)?),
+            None => None,
+        };
+        let logging = logging.clone();
+        Ok(Self { logging, error, error_log, access, retired: Vec::new() })
+    }
+
+    /// What the access logs of workers are like; `None` when requests are not logged.
+    #[must_use]
+    pub fn access(&self) -> Option<AccessSettings> {
+        let sink = self.access.as_ref().unwrap_or(&self.error).sink.clone();
+        self.logging.log_requests.then(|| AccessSettings {
+            sink,
+            format: self.logging.format.clone(),
+            sampling: self.logging.sampling.clone(),
+            failed_connections: self.logging.failed_connections,
+        })
+    }
+
+    /// The error log.
+    #[must_use]
+    pub fn error_log(&self) -> ErrorLog {
+        self.error_log.clone()
+    }
+
+    /// Opens what is new in `logging`, so that nothing can go wrong when it is [taken](Self::set).
+    ///
+    /// # Errors
+    /// A file cannot be opened; the message names it. Nothing has changed.
+    pub fn prepare(&self, logging: &Logging) -> io::Result<Change> {
+        let error = Place::of(&logging.error_log, logging);
+        let error = match error == self.error.place {
+            true => None,
+            false => Some((Output::open(&error.target, logging, Kind::Error)?, error)),
+        };
+        let place = own_access(logging);
+        let access = match place == self.access.as_ref().map(|access| access.place.clone()) {
+            true => AccessChange::None,
+            false => match place {
+                Some(place) => {
+                    let output = Output::open(&place.target, logging, Kind::Access)?;
+                    AccessChange::To(Box::new((output, place)))
+                }
+                None => AccessChange::Ends,
+            },
+        };
+        Ok(Change { logging: logging.clone(), error, access })
+    }
+
+    /// Writes as `change` says from now on. The access logs of workers have to be told: with
+    /// [`Self::access`], right after this. A writer that is needed no more ends when it has written
+    /// what workers handed to it until then.
+    ///
+    /// # Errors
+    /// A thread cannot be started; the access log goes on as before.
+    pub fn set(&mut self, change: Change) -> io::Result<()> {
+        let Change { logging, error, access } = change;
+        if let Some((output, place)) = error {
+            // The thread lives as long as the process, so it listens.
+            let _listens = self.error.outputs.send(output);
+            self.error.place = place;
+            self.order_reopen(&self.error);
+        }
+        self.error_log.set_level(logging.level);
+        let started = match access {
+            AccessChange::None => Ok(()),
+            AccessChange::Ends => {
+                self.retire();
+                Ok(())
+            }
+            AccessChange::To(to) => {
+                let (output, place) = *to;
+                self.error.beside(place, output, &self.error_log).map(|running| {
+                    self.retire();
+                    self.access = Some(running);
+                })
+            }
+        };
+        if started.is_ok() {
+            self.logging = logging;
+        }
+        started
+    }
+
+    /// Opens log files anew by their names, as after a rotation.
+    pub fn reopen(&self) {
+        for writer in self.access.iter().chain([&self.error]) {
+            self.order_reopen(writer);
+        }
+    }
+
+    /// Lines that were lost since the start, of both logs.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        let access = self.access.as_ref().map_or(0, |access| access.sink.dropped());
+        self.error.sink.dropped() + access
+    }
+
+    /// Writes what was handed over so far and ends. Waits for a stuck target, but not for long.
+    pub fn finish(self) {
+        // The error log is ended last: the others report to it.
+        for writer in self.access.iter().chain([&self.error]) {
+            if writer.sink.order_within(Order::Stop, FINISH_MAX) {
+                let _ended_or_stuck = writer.ended.recv_timeout(FINISH_MAX);
+            }
+        }
+    }
+
+    fn order_reopen(&self, writer: &Running) {
+        if !writer.sink.order_within(Order::Reopen, FINISH_MAX) {
+            self.error_log.warn(format_args!("log: a log target is stuck, not reopened"));
+        }
+    }
+
+    fn retire(&mut self) {
+        self.retired.retain(|ended| ended.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty));
+        self.retired.extend(self.access.take().map(|access| access.ended));
+    }
+}
+
+/// What [`LogWriters::set`] takes: targets that are open already.
+#[derive(Debug)]
+pub struct Change {
+    logging: Logging,
+    error: Option<(Output, Place)>,
+    access: AccessChange,
+}
+
+#[derive(Debug)]
+enum AccessChange {
+    None,
+    Ends,
+    To(Box<(Output, Place)>),
+}
+
+/// Where the access log goes, if that is not where the error log goes.
+fn own_access(logging: &Logging) -> Option<Place> {
+    // To a syslog the two are not the same.
+    let same = logging.access_log == logging.error_log
+        && !matches!(logging.access_log, LogTarget::Syslog(_));
+    (logging.log_requests && !same).then(|| Place::of(&logging.access_log, logging))
+}
+
+impl Place {
+    fn of(target: &LogTarget, logging: &Logging) -> Self {
+        Self { target: target.clone(), rotation: logging.rotation, label: logging.syslog.clone() }
+    }
+}
+
+impl Running {
+    fn start(
+        name: &str,
+        place: Place,
+        (sink, source): (Sink, Source),
+        output: Output,
+        reports: &ErrorLog,
+    ) -> io::Result<Self> {
+        let (alive, ended) = channel();
+        let (outputs, new_outputs) = channel();
+        let (others, new_others) = channel();
+        let writer = Writer::new(output, source, reports.clone(), new_outputs, new_others);
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _alive = alive;
+            writer.run();
+        })?;
+        Ok(Self { sink, place, outputs, others, ended })
+    }
+
+    /// A writer of the access log, of which this one, of the error log, knows.
+    fn beside(&self, place: Place, output: Output, reports: &ErrorLog) -> io::Result<Self> {
+        let (sink, source) = sink(QUEUE_BLOCKS);
+        let _listens = self.others.send(sink.losses());
+        Self::start("log-access", place, (sink, source), output, reports)
+    }
+}
+
+/// One thread's state.
+struct Writer {
+    output: Output,
+    source: Source,
+    reports: ErrorLog,
+    /// When losses were last reported.
+    reported: Option<Instant>,
+    /// Why a line could last not be written.
+    failure: Option<String>,
+    outputs: Receiver<Output>,
+    others: Receiver<Losses>,
+    /// Writers that this one reports on when they cannot do so themselves.
+    watched: Vec<Watched>,
+}
+
+/// A writer seen by another.
+struct Watched {
+    losses: Losses,
+    /// How many lines it had lost, without telling, at the last look.
+    untold: u64,
+}
+
+impl Writer {
+    fn new(
+        output: Output,
+        source: Source,
+        reports: ErrorLog,
+        outputs: Receiver<Output>,
+        others: Receiver<Losses>,
+    ) -> Self {
+        let (reported, failure, watched) = (None, None, Vec::new());
+        Self { output, source, reports, reported, failure, outputs, others, watched }
+    }
+
+    fn run(mut self) {
+        loop {
+            match self.source.orders.recv_timeout(LOOK_INTERVAL) {
+                Ok(Order::Write { block, lines }) => self.write(block, lines),
+                Ok(Order::Reopen) => self.reopen(),
+                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    let lost = self.output.look();
+                    self.count(lost);
+                    self.watch();
+                }
+            }
+            if self.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+                self.report();
+            }
+        }
+        let lost = self.output.finish();
+        self.count(lost);
+        self.report();
+    }
+
+    fn write(&mut self, block: Vec<u8>, lines: u64) {
+        let lost = self.output.write(&block, lines);
+        self.count(lost);
+        self.source.recycle(block);
+    }
+
+    fn count(&mut self, lost: Lost) {
+        if lost.lines > 0 {
+            self.source.count_dropped(lost.lines);
+        }
+        if lost.why.is_some() {
+            self.failure = lost.why;
+        }
+    }
+
+    fn reopen(&mut self) {
+        if let Some(output) = self.outputs.try_iter().last() {
+            let mut before = std::mem::replace(&mut self.output, output);
+            let lost = before.finish();
+            return self.count(lost);
+        }
+        if let Err(error) = self.output.reopen() {
+            self.reports.error(format_args!(
+                "log: {error}; going on with the file as it was opened before"
+            ));
+        }
+    }
+
+    fn report(&mut self) {
+        let dropped = self.source.take_dropped();
+        if dropped == 0 {
+            return;
+        }
+        self.reported = Some(Instant::now());
+        let target = self.output.name();
+        match self.failure.take() {
+            Some(error) => self.reports.error(format_args!(
+                "log: {dropped} lines lost, cannot write to {target}: {error}"
+            )),
+            None => self.reports.warn(format_args!(
+                "log: {dropped} lines dropped, {target} does not take them fast enough"
+            )),
+        }
+    }
+
+    /// Tells of others that have lost lines and cannot say so, because they are stuck.
+    fn watch(&mut self) {
+        let new = self.others.try_iter().map(|losses| Watched { losses, untold: 0 });
+        self.watched.extend(new);
+        self.watched.retain(|one| one.losses.is_alive());
+        for one in &mut self.watched {
+            let before = std::mem::replace(&mut one.untold, one.losses.untold());
+            if before > 0 && one.untold > before {
+                let dropped = one.losses.take();
+                one.untold = 0;
+                self.reports.warn(format_args!(
+                    "log: {dropped} lines dropped, the access log is stuck: nobody reads it"
+                ));
+            }
+        }
+    }
+}
+
+/// Lines that could not be written.
+#[derive(Debug, Default)]
+struct Lost {
+    lines: u64,
+    why: Option<String>,
+}
+
+impl Lost {
+    fn because(lines: u64, why: impl ToString) -> Self {
+        Self { lines, why: Some(why.to_string()) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

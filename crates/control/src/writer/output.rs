@@ -1,0 +1,159 @@
+//! What a writer writes to.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::Duration;
+
+use config::model::{LogTarget, Logging};
+
+use super::Lost;
+use super::file::LogFile;
+use super::syslog::Syslog;
+
+/// How long one block may wait for a non-blocking target to take more.
+const WOULD_BLOCK_MAX: Duration = Duration::from_secs(5);
+const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Which log it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Access,
+    Error,
+}
+
+/// An open target.
+#[derive(Debug)]
+pub(super) enum Output {
+    /// Standard output or error, and its name.
+    Stream(Lines, &'static str),
+    File(LogFile),
+    Syslog(Box<Syslog>),
+}
+
+impl Output {
+    /// Opens a target.
+    ///
+    /// # Errors
+    /// It cannot be opened; the message names it. A syslog that is not there is none: it is looked for
+    /// again.
+    pub(super) fn open(target: &LogTarget, logging: &Logging, kind: Kind) -> io::Result<Self> {
+        Ok(match target {
+            // Not through `io::stdout()`, which would split blocks at line ends.
+            LogTarget::Stdout => {
+                let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+                Self::Stream(Lines::to(file), "standard output")
+            }
+            LogTarget::Stderr => {
+                let file = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+                Self::Stream(Lines::to(file), "standard error")
+            }
+            LogTarget::File(path) => Self::File(LogFile::open(path, logging.rotation)?),
+            LogTarget::Syslog(address) => {
+                Self::Syslog(Box::new(Syslog::new(address.clone(), &logging.syslog, kind)))
+            }
+        })
+    }
+
+    /// For messages.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Stream(_, name) => (*name).to_owned(),
+            Self::File(file) => file.path().display().to_string(),
+            Self::Syslog(syslog) => syslog.name(),
+        }
+    }
+
+    /// Opens a file again by its name, or a connection.
+    ///
+    /// # Errors
+    /// It cannot be opened; what was open goes on.
+    pub(super) fn reopen(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stream(..) => Ok(()),
+            Self::File(file) => file.reopen(),
+            Self::Syslog(syslog) => {
+                syslog.hang_up();
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes whole lines.
+    pub(super) fn write(&mut self, block: &[u8], lines: u64) -> Lost {
+        let written = match self {
+            Self::Stream(to, _) => to.write(block),
+            Self::File(file) => file.write(block),
+            Self::Syslog(syslog) => return syslog.write(block, lines),
+        };
+        match written {
+            Ok(()) => Lost::default(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                Lost::because(lines, "nobody reads it")
+            }
+            Err(error) => Lost::because(lines, error),
+        }
+    }
+
+    /// Sees to what has to be done from time to time.
+    pub(super) fn look(&mut self) -> Lost {
+        match self {
+            Self::Syslog(syslog) => syslog.look(),
+            _ => Lost::default(),
+        }
+    }
+
+    /// Writes what is left.
+    pub(super) fn finish(&mut self) -> Lost {
+        match self {
+            Self::Syslog(syslog) => syslog.finish(),
+            _ => Lost::default(),
+        }
+    }
+}
+
+/// Lines one after the other, whatever fails in between.
+#[derive(Debug)]
+pub(super) struct Lines {
+    pub(super) file: File,
+    /// It ends in the middle of a line.
+    torn: bool,
+}
+
+impl Lines {
+    pub(super) fn to(file: File) -> Self {
+        Self { file, torn: false }
+    }
+
+    /// Writes the whole block. A line that an earlier failure cut is ended first, so that the next one
+    /// stands alone.
+    pub(super) fn write(&mut self, block: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.write_all(b"\n")?;
+        }
+        self.write_all(block)
+    }
+
+    fn write_all(&mut self, mut block: &[u8]) -> io::Result<()> {
+        let mut waited = Duration::ZERO;
+        while !block.is_empty() {
+            match self.file.write(block) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    let (done, rest) = block.split_at(written.min(block.len()));
+                    self.torn = done.last() != Some(&b'\n');
+                    block = rest;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // A named pipe, or somebody we share the terminal with has made it non-blocking.
+                Err(error) if error.kind() == ErrorKind::WouldBlock && waited < WOULD_BLOCK_MAX => {
+                    thread::sleep(WOULD_BLOCK_PAUSE);
+                    waited += WOULD_BLOCK_PAUSE;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

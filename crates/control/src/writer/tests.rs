@@ -1,0 +1,277 @@
+//! Writers before files, pipes and sockets.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use config::model::{Level, LogFormat, SyslogAddress};
+
+use super::file::FILE_MODE;
+use super::*;
+
+/// A directory of its own, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ravelin-writer-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn logging(&self) -> Logging {
+        Logging {
+            access_log: LogTarget::File(self.0.join("access.log")),
+            error_log: LogTarget::File(self.0.join("error.log")),
+            ..Logging::default()
+        }
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.join(name)).unwrap()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn both_logs_are_written_by_the_time_they_are_finished() {
+    let scratch = Scratch::new();
+    let writers = LogWriters::start(&scratch.logging()).unwrap();
+    writers.access().unwrap().sink.write(b"one\ntwo\n".to_vec(), 2);
+    writers.error_log().warn(format_args!("look here"));
+    writers.finish();
+    assert_eq!(scratch.read("access.log"), "one\ntwo\n");
+    assert!(scratch.read("error.log").ends_with(" warn look here\n"));
+    let mode = std::fs::metadata(scratch.0.join("access.log")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777 & !FILE_MODE, 0);
+}
+
+#[test]
+fn logs_with_one_target_share_one_writer() {
+    let scratch = Scratch::new();
+    let logging = scratch.logging();
+    let logging = Logging { access_log: logging.error_log.clone(), ..logging };
+    let writers = LogWriters::start(&logging).unwrap();
+    writers.access().unwrap().sink.write(b"one\n".to_vec(), 1);
+    writers.error_log().warn(format_args!("two"));
+    writers.finish();
+    let text = scratch.read("error.log");
+    assert!(text.starts_with("one\n") && text.ends_with(" warn two\n"), "{text}");
+}
+
+#[test]
+fn a_rotated_file_is_made_anew() {
+    let scratch = Scratch::new();
+    let writers = LogWriters::start(&scratch.logging()).unwrap();
+    let sink = writers.access().unwrap().sink;
+    sink.write(b"old\n".to_vec(), 1);
+    std::fs::rename(scratch.0.join("access.log"), scratch.0.join("access.log.1")).unwrap();
+    writers.reopen();
+    sink.write(b"new\n".to_vec(), 1);
+    writers.finish();
+    assert_eq!(scratch.read("access.log.1"), "old\n");
+    assert_eq!(scratch.read("access.log"), "new\n");
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_named_with_what_to_do() {
+    let scratch = Scratch::new();
+    // A directory that is not there is made; one cannot be made of a file.
+    std::fs::write(scratch.0.join("none"), "").unwrap();
+    let missing = LogTarget::File(scratch.0.join("none").join("x.log"));
+    let logging = Logging { access_log: missing, ..scratch.logging() };
+    let message = LogWriters::start(&logging).unwrap_err().to_string();
+    assert!(message.contains("x.log") && message.contains("directory"), "{message}");
+}
+
+#[test]
+fn a_full_disk_loses_lines_is_reported_and_does_not_end_the_writer() {
+    let scratch = Scratch::new();
+    let full = LogTarget::File("/dev/full".into());
+    let logging = Logging { access_log: full, ..scratch.logging() };
+    let writers = LogWriters::start(&logging).unwrap();
+    let sink = writers.access().unwrap().sink;
+    sink.write(b"one\n".to_vec(), 1);
+    sink.write(b"two\nthree\n".to_vec(), 2);
+    writers.finish();
+    let text = scratch.read("error.log");
+    assert!(text.contains(" error log: 3 lines lost, cannot write to /dev/full: "), "{text}");
+}
+
+#[test]
+fn a_target_that_is_stuck_does_not_hold_up_the_end() {
+    let scratch = Scratch::new();
+    let fifo = scratch.0.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    // Opened for reading and writing: open does not wait, and nobody ever reads.
+    let _held = OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    let logging = Logging { access_log: LogTarget::File(fifo), ..scratch.logging() };
+    let writers = LogWriters::start(&logging).unwrap();
+    let sink = writers.access().unwrap().sink;
+    for _ in 0..QUEUE_BLOCKS + 10 {
+        sink.write(vec![b'x'; 64 * 1024], 1);
+    }
+    let started = Instant::now();
+    writers.finish();
+    assert!(started.elapsed() < FINISH_MAX * 4);
+}
+
+#[test]
+fn a_file_that_is_large_enough_begins_anew_and_no_line_is_lost_or_torn() {
+    let scratch = Scratch::new();
+    let rotation = Rotation { size: Some(10_000), keep: 3 };
+    let logging = Logging { rotation, ..scratch.logging() };
+    let writers = LogWriters::start(&logging).unwrap();
+    let sink = writers.access().unwrap().sink;
+    let line = |number: usize| format!("line {number} {}\n", "x".repeat(90));
+    for number in 0..300 {
+        let block = line(number);
+        while !sink
+            .order_within(Order::Write { block: block.clone().into_bytes(), lines: 1 }, FINISH_MAX)
+        {
+        }
+    }
+    writers.finish();
+    let names = ["access.log.3", "access.log.2", "access.log.1", "access.log"];
+    let mut all = String::new();
+    for name in names {
+        let text = scratch.read(name);
+        assert!(text.len() <= 10_000 && text.ends_with('\n'), "{name}: {}", text.len());
+        all.push_str(&text);
+    }
+    assert!(!scratch.0.join("access.log.4").exists());
+    let first = all.lines().next().unwrap();
+    let first: usize = first.split(' ').nth(1).unwrap().parse().unwrap();
+    let expected: String = (first..300).map(line).collect();
+    assert_eq!(all, expected, "lines in order, up to the last");
+    assert!(first > 0, "older ones are gone");
+}
+
+#[test]
+fn a_file_that_somebody_else_has_renamed_is_not_renamed_again() {
+    let scratch = Scratch::new();
+    let rotation = Rotation { size: Some(1_000), keep: 3 };
+    let mut file = file::LogFile::open(&scratch.0.join("access.log"), rotation).unwrap();
+    file.write(&[b'a'; 999]).unwrap();
+    std::fs::rename(scratch.0.join("access.log"), scratch.0.join("moved")).unwrap();
+    file.write(b"new\n").unwrap();
+    assert_eq!(scratch.read("access.log"), "new\n");
+    assert!(!scratch.0.join("access.log.1").exists());
+}
+
+#[test]
+fn a_log_goes_on_where_it_is_when_nothing_can_be_renamed() {
+    let scratch = Scratch::new();
+    let rotation = Rotation { size: Some(1_000), keep: 1 };
+    let path = scratch.0.join("access.log");
+    let mut file = file::LogFile::open(&path, rotation).unwrap();
+    // A directory that is not empty cannot be replaced by a file.
+    std::fs::create_dir_all(scratch.0.join("access.log.1").join("x")).unwrap();
+    file.write(&[b'a'; 999]).unwrap();
+    assert!(file.write(b"on\n").is_err(), "the operator learns of it");
+    file.write(b"and on\n").unwrap();
+    assert!(scratch.read("access.log").ends_with("on\nand on\n"));
+}
+
+#[test]
+fn logs_follow_a_change_of_where_they_go() {
+    let scratch = Scratch::new();
+    let file = |name: &str| LogTarget::File(scratch.0.join(name));
+    let first = scratch.logging();
+    let mut writers = LogWriters::start(&first).unwrap();
+    let old = writers.access().unwrap();
+    old.sink.write(b"one\n".to_vec(), 1);
+    writers.error_log().warn(format_args!("first"));
+
+    let second = Logging {
+        access_log: file("a2.log"),
+        error_log: file("e2.log"),
+        format: LogFormat::Json,
+        level: Level::Warn,
+        ..first.clone()
+    };
+    let change = writers.prepare(&second).unwrap();
+    writers.set(change).unwrap();
+    let new = writers.access().unwrap();
+    assert_eq!(new.format, LogFormat::Json);
+    old.sink.write(b"late\n".to_vec(), 1);
+    new.sink.write(b"two\n".to_vec(), 1);
+    drop(old);
+    writers.error_log().info(format_args!("nobody wants this"));
+    writers.error_log().warn(format_args!("second"));
+
+    // To one file, and then none.
+    let third = Logging { access_log: file("e2.log"), ..second.clone() };
+    writers.set(writers.prepare(&third).unwrap()).unwrap();
+    writers.access().unwrap().sink.write(b"three\n".to_vec(), 1);
+    let none = Logging { log_requests: false, ..third };
+    writers.set(writers.prepare(&none).unwrap()).unwrap();
+    assert!(writers.access().is_none());
+    for ended in &writers.retired {
+        let _ = ended.recv_timeout(Duration::from_secs(5));
+    }
+    writers.finish();
+    assert_eq!(scratch.read("access.log"), "one\nlate\n");
+    assert_eq!(scratch.read("a2.log"), "two\n");
+    assert!(scratch.read("error.log").ends_with(" warn first\n"));
+    let text = scratch.read("e2.log");
+    assert!(text.contains(" warn second\n") && text.ends_with("three\n"), "{text}");
+    assert!(!text.contains("nobody wants"), "{text}");
+}
+
+#[test]
+fn a_change_to_what_cannot_be_opened_changes_nothing() {
+    let scratch = Scratch::new();
+    let first = scratch.logging();
+    let writers = LogWriters::start(&first).unwrap();
+    std::fs::write(scratch.0.join("none"), "").unwrap();
+    let missing = LogTarget::File(scratch.0.join("none").join("x.log"));
+    let second = Logging { access_log: missing, ..first };
+    assert!(writers.prepare(&second).unwrap_err().to_string().contains("x.log"));
+    writers.access().unwrap().sink.write(b"one\n".to_vec(), 1);
+    writers.finish();
+    assert_eq!(scratch.read("access.log"), "one\n");
+}
+
+#[test]
+fn a_pipe_that_nobody_has_open_holds_up_nothing() {
+    let scratch = Scratch::new();
+    let fifo = scratch.0.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let logging = Logging { access_log: LogTarget::File(fifo), ..scratch.logging() };
+    let started = Instant::now();
+    let writers = LogWriters::start(&logging).unwrap();
+    writers.access().unwrap().sink.write(b"one\n".to_vec(), 1);
+    writers.finish();
+    assert!(started.elapsed() < FINISH_MAX * 2);
+}
+
+#[test]
+fn a_syslog_that_is_not_there_is_reported_and_found_later() {
+    let scratch = Scratch::new();
+    let path = scratch.0.join("log.sock");
+    let address = SyslogAddress::Unix(path.clone());
+    let logging = Logging { access_log: LogTarget::Syslog(address), ..scratch.logging() };
+    let writers = LogWriters::start(&logging).unwrap();
+    let sink = writers.access().unwrap().sink;
+    sink.write(b"one\n".to_vec(), 1);
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    sink.write(b"two\n".to_vec(), 1);
+    let mut buffer = [0; 1024];
+    for expected in ["one", "two"] {
+        let length = socket.recv(&mut buffer).unwrap();
+        let text = std::str::from_utf8(&buffer[..length]).unwrap();
+        assert!(text.starts_with("<134>1 20") && text.ends_with(&format!(" access - {expected}")));
+    }
+    writers.finish();
+}
