@@ -15,16 +15,17 @@ mod tests;
 mod tunnels;
 
 use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use net::stream::Peer;
 use net::timer::{Deadline, unix_millis};
 
 pub use id::Id;
-pub use open::{Doing, Open, OpenView, Seat};
-pub use tunnels::{Tunnel, TunnelSeat, TunnelView};
+pub use open::{Doing, Open, OpenView, Seat, UnderWay};
+pub use tunnels::{Moved, Tunnel, TunnelSeat, TunnelView};
 
 use self::slab::Slab;
+use crate::connection::ClientAddress;
 use crate::recorder::{Exchange, Filter};
 use crate::worker::Worker;
 
@@ -61,7 +62,7 @@ pub struct Wanted {
     /// At most so many.
     pub limit: usize,
     /// Only of this client.
-    pub client: Option<std::net::IpAddr>,
+    pub client: Option<IpAddr>,
     /// Only those that do this.
     pub doing: Option<Doing>,
 }
@@ -152,16 +153,17 @@ impl Connections {
     }
 }
 
-/// Enters a connection with `peer` that came in by `listener` into its worker's list, for as long as the
+/// Enters a connection of `client` that came in by `listener` into its worker's list, for as long as the
 /// seat is kept; `deadline` is that which wakes its task.
 pub fn enter(
     worker: &Rc<Worker>,
-    peer: Peer,
+    client: &ClientAddress,
     listener: usize,
     tls: Option<Rc<net::tls::Facts>>,
     deadline: &Deadline,
 ) -> Seat {
     let nudge = deadline.nudge();
+    let peer = client.ip().map(|ip| SocketAddr::new(ip, client.port()));
     let mut all = worker.connections.open.borrow_mut();
     let open = all.add(|number, slot| {
         let place = open::Place { number, slot, peer, listener, since_ms: unix_millis() };

@@ -7,7 +7,6 @@ use std::ptr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use net::stream::Peer;
 use net::timer::{Nudge, Tick};
 use net::tls::Facts;
 
@@ -73,7 +72,7 @@ pub struct Open {
 pub(super) struct Place {
     pub(super) number: u64,
     pub(super) slot: usize,
-    pub(super) peer: Peer,
+    pub(super) peer: Option<SocketAddr>,
     pub(super) listener: usize,
     /// When it was opened, in milliseconds since 1970.
     pub(super) since_ms: u64,
@@ -149,7 +148,7 @@ impl Open {
     }
 
     pub(super) fn ip(&self) -> Option<IpAddr> {
-        self.place.peer.ip().map(|ip| ip.to_canonical())
+        self.place.peer.map(|peer| peer.ip())
     }
 
     /// It is to end between two requests at the latest.
@@ -192,10 +191,7 @@ impl Open {
         let met = snapshot.as_ref().map(|snapshot| self.met.get().names(snapshot));
         OpenView {
             id: Id { worker, number },
-            peer: match peer {
-                Peer::Ip(address) => Some(address),
-                Peer::Unix => None,
-            },
+            peer,
             listener,
             protocol: if self.http2.get() { "HTTP/2" } else { "HTTP/1" },
             tls: self.tls.as_ref().map(|tls| (tls.version, tls.cipher, tls.server_name.clone())),
@@ -264,23 +260,30 @@ impl Seat {
         self.set(Doing::Head);
     }
 
-    /// A request is served by `snapshot` from now on.
-    pub fn begins(&self, snapshot: &LocalSnapshot) {
+    /// A request is served by `snapshot` for as long as what is returned is kept.
+    pub fn begins(&self, snapshot: &LocalSnapshot) -> UnderWay<'_> {
         self.open.requests.set(self.open.requests.get().saturating_add(1));
         if !self.is_stream {
             self.open.set(Doing::Exchange);
             self.open.snapshot.replace(Some(Rc::clone(snapshot)));
         }
+        UnderWay(self)
     }
 
     /// It has met this site, and perhaps a route of it.
     pub fn met(&self, site: &Site, route: Option<&Route>) {
+        if self.is_stream {
+            return;
+        }
         let met = Met { site: address(Some(site)), route: address(route), ..Met::default() };
         self.open.met.set(met);
     }
 
     /// It goes to a member of this pool.
     pub fn tries(&self, pool: &Pool, member: &Member) {
+        if self.is_stream {
+            return;
+        }
         let met = self.open.met.get();
         let (pool, member) = (address(Some(pool)), address(Some(member)));
         self.open.met.set(Met { pool, member, ..met });
@@ -291,16 +294,11 @@ impl Seat {
         self.set(Doing::Tunnel);
     }
 
-    /// The request is over; so many bytes of content came and were sent.
-    pub fn ends(&self, received: u64, sent: u64) {
+    /// A request is over for which so many bytes of content came and were sent.
+    pub fn passed(&self, received: u64, sent: u64) {
         let open = &self.open;
         open.received.set(open.received.get().saturating_add(received));
         open.sent.set(open.sent.get().saturating_add(sent));
-        if !self.is_stream {
-            open.set(Doing::Idle);
-            open.met.set(Met::default());
-            open.snapshot.replace(None);
-        }
     }
 
     fn set(&self, doing: Doing) {
@@ -327,6 +325,21 @@ impl Drop for Seat {
         self.open.streams.set(streams);
         if streams == 0 {
             self.open.since.set(Tick::now());
+        }
+    }
+}
+
+/// A request of a connection that is being served.
+pub struct UnderWay<'s>(&'s Seat);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let Self(Seat { open, is_stream, .. }) = self;
+        if !is_stream {
+            open.set(Doing::Idle);
+            open.met.set(Met::default());
+            let done = open.snapshot.replace(None);
+            drop(done); // it may be the last that keeps the snapshot
         }
     }
 }
