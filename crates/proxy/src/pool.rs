@@ -103,6 +103,12 @@ impl Pool {
         }
     }
 
+    /// The same, counted there.
+    #[must_use]
+    pub fn counted_in(self, series: Series) -> Self {
+        Self { series, ..self }
+    }
+
     /// The member that keeps clients with this mark, if it can be used and was not tried yet.
     pub fn keeper(&self, mark: Mark, tried: &Tried, now: Tick) -> Option<(&Member, Trial)> {
         match mark {
@@ -265,7 +271,7 @@ impl Pool {
         micros: Option<u64>,
         now: Tick,
     ) {
-        if let (Some(limit), Cause::Timeout) = (&self.limit, cause) {
+        if let (Some(limit), Cause::Timeout) = (&self.limit, cause.class()) {
             limit.timed_out(self.state.in_flight(), now);
         }
         // First counted: a member that is left out now is no reason to eject another one.

@@ -27,6 +27,7 @@ use crate::health::breaker::Permit;
 use crate::health::outlier::Failure;
 use crate::live::InFlight;
 use crate::log::{Cause, Party, Phase};
+use crate::metrics::Why;
 use crate::pool::{InPool, Pool, Queue};
 use crate::sticky::Found;
 use crate::worker::Heads;
@@ -90,7 +91,7 @@ pub(super) enum Reason {
 impl Reason {
     /// Of a response that did not come.
     pub(super) fn of(cause: Cause) -> Self {
-        match cause {
+        match cause.class() {
             Cause::Timeout => Self::Timeout,
             Cause::Malformed | Cause::Limit | Cause::Unsupported => Self::Invalid,
             _ => Self::Reset,
@@ -106,6 +107,18 @@ impl Reason {
             Self::Reset => on.reset,
             Self::Invalid => on.invalid,
             Self::Status(status) => on.statuses.contains(&status),
+        }
+    }
+
+    /// What it is counted as.
+    fn why(self) -> Why {
+        match self {
+            Self::Connect => Why::Connect,
+            Self::Refused => Why::Refused,
+            Self::Timeout | Self::Expired => Why::Timeout,
+            Self::Reset => Why::Reset,
+            Self::Invalid => Why::Invalid,
+            Self::Status(_) => Why::Status,
         }
     }
 
@@ -257,8 +270,8 @@ impl<'a> Attempts<'a> {
         let queue = &self.pool.state.queue;
         let mut overtakes = !queue.is_in_order();
         let Some(place) = queue.enter(settings.max, !self.tried.borrow().is_empty()) else {
-            let what = format!("{} requests wait for an endpoint already", settings.max);
-            return Err(Broken { detail: what, ..no_endpoint() });
+            let detail = format!("{} requests wait for an endpoint already", settings.max);
+            return Err(Broken { cause: Cause::QueueFull, detail, ..no_endpoint() });
         };
         let deadline = &inbound.connection.deadline;
         deadline.set(patience.within(settings.timeout));
@@ -289,7 +302,7 @@ impl<'a> Attempts<'a> {
             }
             if expired {
                 let detail = format!("no endpoint had room within {:?}", settings.timeout);
-                return Err(Broken { detail, ..no_endpoint() });
+                return Err(Broken { cause: Cause::QueueTimeout, detail, ..no_endpoint() });
             }
             room.as_mut().again(self.pool.look_again(Tick::now()).since(Tick::now()));
         }
@@ -303,15 +316,19 @@ impl<'a> Attempts<'a> {
         status: u16,
         micros: Option<u64>,
     ) {
-        let log = &inbound.connection.worker.error_log;
-        self.pool.answered(log, member, status, micros, Tick::now());
+        let worker = &inbound.connection.worker;
+        worker.metrics.answered(&member.series, status);
+        self.pool.answered(&worker.error_log, member, status, micros, Tick::now());
     }
 
     /// The attempt was lost.
     pub(super) fn lost(&self, inbound: &Inbound<'_>, lost: &Lost<'_>) {
         match lost.failed {
             // One that says in order that it takes no more (GOAWAY) has not failed.
-            None | Some((_, Reason::Refused | Reason::Expired)) => {}
+            None | Some((_, Reason::Expired)) => {}
+            Some((member, Reason::Refused)) => {
+                inbound.connection.worker.metrics.failed(&member.series, Why::Refused);
+            }
             Some(_) if lost.broken.by != Party::Upstream => {}
             Some((member, reason)) => {
                 self.failed(inbound, member, reason, lost.broken.cause, lost.micros);
@@ -335,8 +352,9 @@ impl<'a> Attempts<'a> {
             Reason::Invalid => Failure::Invalid,
             Reason::Status(_) => Failure::Status,
         };
-        let log = &inbound.connection.worker.error_log;
-        self.pool.failed(log, member, failure, cause, micros, Tick::now());
+        let worker = &inbound.connection.worker;
+        worker.metrics.failed(&member.series, reason.why());
+        self.pool.failed(&worker.error_log, member, failure, cause, micros, Tick::now());
     }
 
     /// Another attempt was answered first: this one took at least as long as it had.
@@ -401,6 +419,9 @@ impl<'a> Attempts<'a> {
             && patience.within(pause) == pause
             // What nobody has seen yet is not more load than it was.
             && self.may_make_more(pause, reason.is_harmless());
+        if allowed {
+            inbound.connection.worker.metrics.retried(&self.pool.series, reason.why());
+        }
         allowed.then_some(pause)
     }
 
