@@ -18,7 +18,7 @@ use crate::connections::Connections;
 use crate::files::FileCache;
 use crate::log::{AccessLog, ErrorLog, Record};
 use crate::metrics::Metrics;
-use crate::recorder::{self, Recorder};
+use crate::recorder::Recorder;
 use crate::serving::Serving;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Http2Pool, IdlePool};
@@ -140,7 +140,7 @@ impl Worker {
             files: RefCell::default(),
             access_log,
             metrics: Metrics::new(true),
-            recorder: Recorder::new(recorder::DEFAULT_BYTES),
+            recorder: Recorder::new(snapshot.recorder),
             error_log,
             serving: Serving::new(snapshot),
             scratch: RefCell::default(),
@@ -160,6 +160,7 @@ impl Worker {
     /// From the next request on this snapshot is in force; a canary ends.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         self.handshakes.set_max(snapshot.limits.handshakes);
+        self.recorder.resize(snapshot.recorder);
         if self.serving.publish(snapshot) {
             // Idle connections whose listener is gone are to end.
             self.context.timers.wake_all();

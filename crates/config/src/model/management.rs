@@ -27,6 +27,8 @@ pub struct Management {
     pub metrics: Option<SocketAddr>,
     /// The stats page.
     pub stats: Option<StatsPage>,
+    /// Bytes of each worker's memory of the last requests; 0: there is none. Default 1 MiB.
+    pub recorder: usize,
 }
 
 /// A page with the numbers of all sites, pools and endpoints, as HAProxy has one.
@@ -89,6 +91,7 @@ impl Default for Management {
             allowed_origins: Vec::new(),
             metrics: None,
             stats: None,
+            recorder: 1024 * 1024,
         }
     }
 }

@@ -14,6 +14,9 @@ use crate::syntax::host_name;
 /// Where the seeds' own server listens.
 const PORT: u16 = 7654;
 
+/// Most memory of a worker's recorder, in bytes: looking through it must not take long.
+const RECORDER_MAX: u64 = 64 * 1024 * 1024;
+
 pub(super) static MANAGEMENT: Section = Section {
     path: "management",
     list: false,
@@ -59,6 +62,12 @@ pub(super) static MANAGEMENT: Section = Section {
             "none",
             "Address and port at which there is `/metrics` and nothing else, for everybody who gets there: `\"127.0.0.1:9100\"`.",
         ),
+        now(
+            "recorder",
+            Kind::Size(0, RECORDER_MAX),
+            "\"1MB\"",
+            "Memory in which each worker keeps its last requests, those that failed and the slowest, for `ravelin tail --last` and the dashboard: about 3 KB for eight of them. 0: none are kept.",
+        ),
         now("stats", Kind::Table(&stats_page::STATS_PAGE), "", "A stats page as HAProxy's."),
     ],
 };
@@ -85,6 +94,9 @@ pub(super) fn decode(table: Option<Table<'_>>) -> Management {
     management.allowed_hosts = hosts(&table);
     management.allowed_origins = origins(&table);
     management.metrics = metrics(&table);
+    if let Some(bytes) = table.size("recorder") {
+        management.recorder = usize::try_from(bytes).unwrap_or(usize::MAX);
+    }
     management.stats = table.table("stats").and_then(stats_page::decode);
     table.finish();
     management
