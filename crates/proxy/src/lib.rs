@@ -17,6 +17,7 @@ pub mod connections;
 pub mod decide;
 mod drain;
 pub mod exchange;
+pub mod explain;
 pub mod files;
 pub mod filters;
 pub mod forward;
@@ -39,3 +40,5 @@ pub mod sticky;
 pub mod upstream;
 pub mod websocket;
 pub mod worker;
+
+pub use explain::explain;

@@ -1,5 +1,6 @@
 //! Requests that Ravelin answers itself: files, health, redirects, errors.
 
+use std::cell::RefCell;
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -7,13 +8,14 @@ use config::model::Level;
 use net::buffer::Buffer;
 use net::timer::unix_millis;
 use wire::field::FieldId;
-use wire::head::HeadError;
+use wire::head::{HeadError, RequestHead};
+use wire::target::Target;
 
 use crate::connection::{ClientAddress, Connection};
 use crate::decide::Action;
 use crate::drain::{Left, drain};
 use crate::exchange::{After, Done, Inbound, failed};
-use crate::files::{Answer, Body, FileRequest};
+use crate::files::{Answer, Body, ClockMs, FileCache, FileRequest};
 use crate::filters::{ConnectionSays, Edits};
 use crate::forward::{Patience, no_upstream_timeouts};
 use crate::log::{Cause, Party, Phase, Record};
@@ -21,11 +23,65 @@ use crate::redirect;
 use crate::respond;
 use crate::routes::{LocalAction, Route};
 use crate::send::{Manner, send_answer};
-use crate::snapshot::Site;
+use crate::snapshot::{Site, Snapshot};
 use crate::worker::{Scratch, Worker};
 
 /// Bytes of a malformed request that are shown in the log.
 const SHOWN_MAX: usize = 200;
+
+/// What an answer of Ravelin's own depends on.
+pub(crate) struct Question<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    /// Index over the request's head.
+    pub(crate) head: &'a RequestHead,
+    /// The bytes it was parsed from.
+    pub(crate) bytes: &'a [u8],
+    pub(crate) target: &'a Target<'a>,
+    /// The client's connection has TLS.
+    pub(crate) tls: bool,
+    pub(crate) files: &'a RefCell<FileCache>,
+    pub(crate) now: ClockMs,
+}
+
+impl<'a> Question<'a> {
+    fn of(inbound: &'a Inbound<'a>) -> Self {
+        let worker = &inbound.connection.worker;
+        Self {
+            snapshot: inbound.snapshot,
+            head: inbound.head,
+            bytes: inbound.bytes,
+            target: &inbound.target,
+            tls: inbound.connection.tls.is_some(),
+            files: &worker.files,
+            now: worker.context.now().as_millis(),
+        }
+    }
+
+    /// The host and port as the client named them.
+    pub(crate) fn authority(&self) -> &'a [u8] {
+        self.head.host.map(|host| host.of(self.bytes)).unwrap_or_default()
+    }
+
+    fn find(&self, id: FieldId) -> Option<&'a [u8]> {
+        self.head.get(id).map(|field| field.value.of(self.bytes))
+    }
+
+    fn file_request(&self) -> FileRequest<'a> {
+        FileRequest {
+            head_only: self.head.method.of(self.bytes) == b"HEAD",
+            path: &self.target.path,
+            query: self.target.query,
+            if_match: self.find(FieldId::IfMatch),
+            if_none_match: self.find(FieldId::IfNoneMatch),
+            if_modified_since: self.find(FieldId::IfModifiedSince),
+            if_unmodified_since: self.find(FieldId::IfUnmodifiedSince),
+            if_range: self.find(FieldId::IfRange),
+            range: self.find(FieldId::Range),
+            accept_encoding: self.find(FieldId::AcceptEncoding),
+            accept: self.find(FieldId::Accept),
+        }
+    }
+}
 
 /// The answer to a request that is not forwarded. `None` stands for a listener without sites.
 pub(crate) fn answer(
@@ -34,25 +90,34 @@ pub(crate) fn answer(
     site: Option<&Site>,
     host: &str,
 ) -> Answer {
+    answer_to(&Question::of(inbound), action, site, host)
+}
+
+/// The same, whoever asks.
+pub(crate) fn answer_to(
+    question: &Question<'_>,
+    action: Option<&Action<'_>>,
+    site: Option<&Site>,
+    host: &str,
+) -> Answer {
     match action {
         Some(Action::Files) => match site.and_then(|site| site.files.as_ref()) {
             Some(files) => {
-                let worker = &inbound.connection.worker;
-                let now = worker.context.now().as_millis();
-                files.answer(&mut worker.files.borrow_mut(), now, &file_request(inbound))
+                let cache = &mut question.files.borrow_mut();
+                files.answer(cache, question.now, &question.file_request())
             }
             None => Answer::error(404),
         },
-        Some(Action::Health(page)) => respond::health(*page, inbound.snapshot, started()),
+        Some(Action::Health(page)) => respond::health(*page, question.snapshot, started()),
         Some(Action::ToHttps(_)) if host.is_empty() => Answer::error(400),
         Some(Action::ToHttps(to)) => {
-            let port = inbound.snapshot.https_port(host, *to);
-            respond::redirect(to.status, &respond::https_location(host, port, &inbound.target))
+            let port = question.snapshot.https_port(host, *to);
+            respond::redirect(to.status, &respond::https_location(host, port, question.target))
         }
-        Some(Action::AddSlash) => respond::redirect(301, &respond::slash_location(&inbound.target)),
+        Some(Action::AddSlash) => respond::redirect(301, &respond::slash_location(question.target)),
         Some(Action::ServerOptions) => respond::server_options(),
         Some(Action::Redirect(_, location, status)) => respond::redirect(*status, location),
-        Some(Action::Local(route, action)) => local(inbound, route, action),
+        Some(Action::Local(route, action)) => local(question, route, action),
         Some(Action::NotAllowed(methods)) => respond::not_allowed(methods),
         Some(Action::Refuse(405)) if site.is_some_and(|site| site.proxy.is_none()) => {
             respond::not_allowed(&["GET", "HEAD"])
@@ -67,22 +132,20 @@ pub(crate) fn answer(
 }
 
 /// The answer of a route that answers itself.
-fn local(inbound: &Inbound<'_>, route: &Route, action: &LocalAction) -> Answer {
+fn local(question: &Question<'_>, route: &Route, action: &LocalAction) -> Answer {
     match action {
         LocalAction::Files(files) => {
-            let worker = &inbound.connection.worker;
-            let now = worker.context.now().as_millis();
             let mut path = Vec::new();
-            route.rewrite.write(&inbound.target.path, &mut path);
-            let request = FileRequest { path: &path, ..file_request(inbound) };
-            files.answer(&mut worker.files.borrow_mut(), now, &request)
+            route.rewrite.write(&question.target.path, &mut path);
+            let request = FileRequest { path: &path, ..question.file_request() };
+            files.answer(&mut question.files.borrow_mut(), question.now, &request)
         }
         LocalAction::Redirect { to, status } => {
             let parts = redirect::Parts {
-                scheme: if inbound.connection.tls.is_some() { "https" } else { "http" },
-                authority: inbound.authority(),
-                path: &inbound.target.path,
-                query: inbound.target.query,
+                scheme: if question.tls { "https" } else { "http" },
+                authority: question.authority(),
+                path: &question.target.path,
+                query: question.target.query,
             };
             match redirect::location(to, &route.path, &parts) {
                 Some(location) => respond::redirect(*status, &location),
@@ -305,19 +368,7 @@ fn error_page(inbound: &Inbound<'_>, site: Option<&Site>, bare: Answer, id: &[u8
 }
 
 fn file_request<'a>(inbound: &'a Inbound<'a>) -> FileRequest<'a> {
-    FileRequest {
-        head_only: inbound.is_head(),
-        path: &inbound.target.path,
-        query: inbound.target.query,
-        if_match: inbound.find(FieldId::IfMatch),
-        if_none_match: inbound.find(FieldId::IfNoneMatch),
-        if_modified_since: inbound.find(FieldId::IfModifiedSince),
-        if_unmodified_since: inbound.find(FieldId::IfUnmodifiedSince),
-        if_range: inbound.find(FieldId::IfRange),
-        range: inbound.find(FieldId::Range),
-        accept_encoding: inbound.find(FieldId::AcceptEncoding),
-        accept: inbound.find(FieldId::Accept),
-    }
+    Question::of(inbound).file_request()
 }
 
 /// When this process began to serve; asked for once at start.

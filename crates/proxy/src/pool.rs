@@ -120,6 +120,17 @@ impl Pool {
         }
     }
 
+    /// The member that clients with this mark would go to at `now`, by index. No member is tried.
+    pub fn would_keep(&self, mark: Mark, now: Tick) -> Option<usize> {
+        match mark {
+            Mark::Member(tag) => {
+                let index = self.tags()?.tags.iter().position(|known| *known == tag)?;
+                self.balancer.would_keep(index, now).then_some(index)
+            }
+            Mark::Hash(hash) => self.balancer.would_keep_by_hash(hash, now),
+        }
+    }
+
     /// The name of a member in cookies.
     pub fn tag_of(&self, member: &Member) -> Option<Tag> {
         self.tags()?.tags.get(self.balancer.index_of(member)?).copied()

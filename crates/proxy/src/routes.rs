@@ -12,11 +12,13 @@ mod conditions;
 mod rewrite;
 mod route;
 mod split;
+mod why;
 
 pub use conditions::{Conditions, Fields};
 pub use rewrite::{PathRewrite, replace_all};
 pub use route::{LocalAction, Path, Route, RouteAction};
 pub use split::Split;
+pub use why::Against;
 
 use std::collections::HashMap;
 

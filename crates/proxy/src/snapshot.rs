@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::model::{self, Connections, HostPattern, Listen, Model, StartState};
+use config::places::Places;
 use ipnet::IpNet;
 use net::timer::Tick;
 use net::tls::{PolicyId, ServerConfig};
@@ -55,8 +56,12 @@ pub struct Snapshot {
     pub server_line: Vec<u8>,
     /// Write access-log lines.
     pub log_requests: bool,
+    /// Bytes of each worker's recorder.
+    pub recorder: usize,
     /// What credentials are checked with, to be kept up to date.
     pub credentials: Sources,
+    /// Where all of it is written.
+    pub places: Places,
     /// What connections to each site agree to, by the site's index; `None` for a plain one.
     tls: Vec<Option<ServerConfig>>,
 }
@@ -68,7 +73,8 @@ pub struct Listener {
     pub number: usize,
     /// Where it listens.
     pub listen: Listen,
-    /// The port that is really bound; 0 on a Unix socket, and before there is one.
+    /// The port that is really bound, and before there is one that of the configuration; 0 on a Unix
+    /// socket.
     pub port: u16,
     /// It is there for ACME challenges only, and Ravelin can do without it.
     pub for_challenges: bool,
@@ -198,7 +204,9 @@ impl Snapshot {
                 false => format!("Server: {name}\r\n").into_bytes(),
             },
             log_requests: model.logging.log_requests,
+            recorder: model.management.recorder,
             credentials,
+            places: model.places.clone(),
             tls: Vec::new(),
         };
         Ok((snapshot, parts.warnings))
@@ -346,7 +354,7 @@ impl Listener {
 
     /// The same, and how well the name of that site fits: the longer the part of `host` that it names,
     /// the better.
-    fn found(&self, host: &str) -> (usize, Fit) {
+    pub(crate) fn found(&self, host: &str) -> (usize, Fit) {
         if let Some(&site) = self.hosts.exact.get(host) {
             return (site, Fit::Exact);
         }
@@ -368,7 +376,7 @@ impl Listener {
 
 /// How a site comes to answer for a host, the best last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Fit {
+pub(crate) enum Fit {
     /// For want of another.
     Default,
     /// It answers for any.
@@ -390,7 +398,7 @@ fn listeners(sites: &[model::Site], live: &Live) -> Vec<Listener> {
                 listeners.push(Listener {
                     number: 0,
                     listen: listen.clone(),
-                    port: 0,
+                    port: configured_port(listen),
                     for_challenges: false,
                     tls: false,
                     proxy_protocol: false,
@@ -424,6 +432,14 @@ fn listeners(sites: &[model::Site], live: &Live) -> Vec<Listener> {
         }
     }
     listeners
+}
+
+fn configured_port(listen: &Listen) -> u16 {
+    match listen {
+        Listen::Port(port) => *port,
+        Listen::Address(address) => address.port(),
+        Listen::Unix(_) => 0,
+    }
 }
 
 /// What a listener is called where it is counted.

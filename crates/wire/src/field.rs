@@ -158,6 +158,12 @@ impl FieldId {
         (self as usize).checked_sub(1).and_then(|at| NAMES.get(at)).map_or("", |(_, name)| name)
     }
 
+    /// The id with this number, in the order of declaration; `None` for [`FieldId::Other`] and numbers
+    /// without one.
+    pub fn from_number(number: u8) -> Option<Self> {
+        NAMES.get(usize::from(number).checked_sub(1)?).map(|(id, _)| *id)
+    }
+
     /// One bit an id, for sets of ids. `Other` has a bit as well.
     #[inline]
     pub(crate) const fn bit(self) -> u64 {

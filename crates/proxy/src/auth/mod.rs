@@ -16,6 +16,7 @@
 //! a token or a key gets into a log or a response; a field that tells the upstream what was proved is
 //! never the client's, and there is one line of it.
 
+mod asks;
 mod basic;
 mod fields;
 mod hashing;
@@ -28,6 +29,7 @@ mod sources;
 #[cfg(test)]
 mod testing;
 
+pub use asks::{Asks, Said};
 pub use hashing::{HASH_THREADS_MAX, HASHES_WAITING_MAX};
 pub use htpasswd::{USERS_MAX, UserFile};
 pub use keys::{JWKS_BYTES_MAX, KEYS_MAX, KeyFault, KeyRing, KeySource};

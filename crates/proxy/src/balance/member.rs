@@ -265,7 +265,7 @@ impl Member {
 
     /// The lowest tier with a usable member gets all requests. Priorities of SRV records divide the
     /// tier of their entry, so that a backup of them comes after all of them.
-    pub(super) fn tier(&self) -> (u8, u16) {
+    pub(crate) fn tier(&self) -> (u8, u16) {
         (self.priority, self.endpoint.share().priority)
     }
 

@@ -28,6 +28,7 @@ mod weighted;
 mod weighted_random;
 
 pub use member::{Member, MemberState, WEIGHT_MAX};
+pub use plan::{Chance, Weighed};
 
 use std::sync::Arc;
 
@@ -143,6 +144,36 @@ impl Balancer {
             Balance::Hash { key, .. } => Some(key),
             _ => None,
         }
+    }
+
+    /// How one is chosen.
+    pub fn method(&self) -> &Balance {
+        &self.method.balance
+    }
+
+    /// What the next request with this hash would find at `now`. Nothing is taken and no member tried.
+    pub fn weigh(&self, hash: u64, now: Tick) -> Weighed {
+        self.weigh_by(&self.method.balance, hash, now)
+    }
+
+    fn weigh_by(&self, balance: &Balance, hash: u64, now: Tick) -> Weighed {
+        let epoch = self.epoch.current();
+        let plan = Plan::new(balance, self.fail_open, &self.members, epoch, now, None);
+        let ask = Ask { hash, random: 0, turn: self.pool.turn.next(), now };
+        plan.weigh(balance, &self.members, &ask)
+    }
+
+    /// Whether a client that sticks to the member at this index would go there at `now`.
+    pub fn would_keep(&self, index: usize, now: Tick) -> bool {
+        let alone = !self.may_leave_out();
+        let member = self.members.get(index);
+        member.is_some_and(|member| member.may_keep_clients(alone, now) && !member.is_full())
+    }
+
+    /// The member that clients whose cookie has this hash would go to at `now`, where they are kept
+    /// that way.
+    pub fn would_keep_by_hash(&self, hash: u64, now: Tick) -> Option<usize> {
+        self.weigh_by(&self.ring.as_ref()?.balance, hash, now).next
     }
 
     /// Takes a turn for a request, where the method goes by turns.

@@ -4,6 +4,10 @@
 //! weight that grows) and is immutable: a request only looks things up. What changes with every
 //! request (members that are full, or were tried already) is asked of each candidate in turn.
 
+mod weigh;
+
+pub use weigh::{Chance, Weighed};
+
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;

@@ -98,6 +98,11 @@ pub struct FileServer {
 }
 
 impl FileServer {
+    /// The directory that files are looked up in.
+    pub fn root_path(&self) -> &std::path::Path {
+        self.root.path()
+    }
+
     /// Opens the root. One that is not there is a warning: every path is 404 until it is.
     pub fn open(files: &Files) -> (Self, Option<Warning>) {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);

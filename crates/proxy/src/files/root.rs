@@ -54,6 +54,11 @@ impl Root {
         (root, error)
     }
 
+    /// Its path, as configured.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The directory as of at most [`CHECK_MS`] ago; `None` while there is none.
     pub(super) fn directory(&self, now: ClockMs) -> Option<Arc<Directory>> {
         let open = self.open.load_full();

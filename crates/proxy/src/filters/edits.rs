@@ -105,6 +105,19 @@ impl Edits {
         self.drop_known
     }
 
+    /// Names of the fields that are dropped and not set.
+    pub fn dropped_names(&self) -> Vec<String> {
+        let known = (1..u64::BITS).filter_map(|bit| {
+            let id = FieldId::from_number(u8::try_from(bit).ok()?)?;
+            self.drop_known.contains(id).then(|| id.name().to_owned())
+        });
+        let all = known.chain(self.drop_other.iter().cloned());
+        let mut names: Vec<String> = all.filter(|name| !self.writes(name.as_bytes())).collect();
+        names.sort();
+        names.dedup_by(|one, other| one.eq_ignore_ascii_case(other));
+        names
+    }
+
     /// Fields whose values are made of what the request says: names and templates.
     pub fn templates(&self) -> &[(String, String)] {
         &self.templates

@@ -12,7 +12,10 @@
 
 pub mod access;
 pub mod cors;
+pub(crate) mod look;
 pub mod rate_limit;
+
+pub use look::{Says, Verdict};
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
@@ -281,7 +284,7 @@ fn answer_preflight<'s>(
     if !cors.preflight(request.fields, &mut fields) {
         trace.filter("access_control", "refused the preflight");
         inbound.lines.borrow_mut().cors = b"Vary: Origin\r\n".to_vec();
-        return Stop::Answered(refused(inbound, 403, Outcome::Preflight, Cause::Denied));
+        return Stop::Answered(refused(inbound, 403, Outcome::Preflight, Cause::Preflight));
     }
     trace.filter("access_control", "answered the preflight");
     let answer = respond::preflight(fields);
@@ -404,7 +407,11 @@ async fn prove(
         }
         Err(denied) => {
             trace.filter("auth", "refused");
-            let cause = if denied.status == 503 { Cause::Limit } else { Cause::Denied };
+            let cause = match denied.status {
+                403 => Cause::Forbidden,
+                503 => Cause::AuthBusy,
+                _ => Cause::Unauthorized,
+            };
             let answered = refused(inbound, denied.status, Outcome::Unauthorized, cause);
             let answer = answered.answer.with_fields(denied.fields);
             Some((Answered { answer, ..answered }, denied.why))

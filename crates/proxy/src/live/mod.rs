@@ -261,4 +261,9 @@ impl Turn {
     pub fn take(&self) -> usize {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
+
+    /// The turn that would be taken next.
+    pub fn next(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
 }

@@ -1,5 +1,7 @@
 //! What a request has to be like for a route, beyond its path.
 
+mod why;
+
 use config::model::{Condition, Expected, HostMatch, HostPattern, Property, When};
 use regex_automata::meta::Regex;
 use wire::field::{Field, FieldId};

@@ -21,6 +21,8 @@ use crate::websocket;
 pub struct Route {
     /// The path or regular expression as it is configured, for logs.
     pub name: String,
+    /// What `on_result` of other routes calls it.
+    pub called: Option<String>,
     /// The paths it takes.
     pub path: Path,
     /// If it has the longest prefix, regular expressions are not asked.
@@ -202,6 +204,7 @@ impl Route {
                 (PathMatch::Never, Some(name)) => name.clone(),
                 (path, _) => path.text().to_owned(),
             },
+            called: route.name.clone(),
             before_regex: route.before_regex,
             conditions: Conditions::compile(&route.hosts, &route.methods, &route.when),
             action,

@@ -34,6 +34,19 @@ impl Split {
         }
     }
 
+    /// How likely the request is one of those, from 0 to 1: something in between only where chance
+    /// decides.
+    pub fn odds(&self, request: &Request<'_>, address: Option<IpAddr>) -> f64 {
+        match (&self.by, self.share) {
+            (SplitBy::Random, Some(share)) => {
+                // Whatever is below every share.
+                let fits = self.takes(request, || address, || 0);
+                if fits { f64::from(share) / WHOLE as f64 } else { 0.0 }
+            }
+            _ => f64::from(u8::from(self.takes(request, || address, || 0))),
+        }
+    }
+
     /// The request is one of those. `chance` is any number, equally likely, where that decides; the
     /// client's `address` or field always says the same.
     pub fn takes(

@@ -9,10 +9,12 @@
 
 mod fields;
 mod hold;
+mod look;
 mod rate;
 mod table;
 
 pub use hold::Hold;
+pub use look::Look;
 pub use rate::{Rate, Verdict};
 pub use table::{Key, Table};
 
@@ -68,6 +70,7 @@ pub struct RateLimits {
 
 #[derive(Debug)]
 struct Limit {
+    name: String,
     rate: Rate,
     key: RateKey,
     /// Who is not counted.
@@ -196,6 +199,7 @@ impl Limit {
             _ => limit.keys as usize,
         };
         Self {
+            name: name.clone(),
             rate: Rate::new(limit.requests, limit.per, limit.burst),
             key: limit.key.clone(),
             whitelist: AccessList::of(&limit.whitelist),

@@ -1,0 +1,1 @@
+//! What explaining says, and that it changes nothing.
