@@ -95,17 +95,17 @@ pub async fn gather(workers: &Workers<Rc<Worker>>, live: &Live) -> Gathered {
 
 /// Asks all workers for what they know of the entries of pools.
 pub async fn members(workers: &Workers<Rc<Worker>>, live: &Live) -> Table<MemberCounts> {
-    table(workers, live, Kind::Member, Metrics::members, &mut Duration::ZERO).await
+    table(workers, live, Kind::Member, Metrics::members, &mut Duration::default()).await
 }
 
 /// Asks all workers for what they know of sites.
 pub async fn sites(workers: &Workers<Rc<Worker>>, live: &Live) -> Table<SiteCounts> {
-    table(workers, live, Kind::Site, Metrics::sites, &mut Duration::ZERO).await
+    table(workers, live, Kind::Site, Metrics::sites, &mut Duration::default()).await
 }
 
 /// Asks all workers for what they know of routes.
 pub async fn routes(workers: &Workers<Rc<Worker>>, live: &Live) -> Table<RouteCounts> {
-    table(workers, live, Kind::Route, Metrics::routes, &mut Duration::ZERO).await
+    table(workers, live, Kind::Route, Metrics::routes, &mut Duration::default()).await
 }
 
 async fn table<C: Counts + Send + 'static>(

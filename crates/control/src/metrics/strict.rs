@@ -86,7 +86,7 @@ pub(crate) fn parse(page: &str, format: Format) -> Parsed {
         let number: f64 = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
         assert!(of == "gauge" || number >= 0.0, "{line}");
         if let Some(le) = le {
-            let others: Vec<_> = labels.iter().filter(|(label, _)| *label != "le").collect();
+            let others: Vec<_> = labels.iter().filter(|(label, _)| **label != "le").collect();
             let bound = if le == "+Inf" { f64::INFINITY } else { le.parse().unwrap() };
             assert!(
                 !open || le == "+Inf" || le.contains('.'),
