@@ -4,8 +4,12 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use config::{Loaded, Model, Options};
+use config::model::Level;
+use config::{Dialect, Loaded, Model, Options};
+use control::orders::Orders;
+use control::watch_config::{self, Watch};
 
 use crate::cli::Common;
 use crate::terminal::{self, Failure};
@@ -13,6 +17,60 @@ use crate::terminal::{self, Failure};
 /// Longest configuration file read, in bytes: ample for ten thousand sites, and a mistaken
 /// `-c /dev/zero` ends.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Where a configuration comes from, to be read again.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    paths: Vec<PathBuf>,
+    dialect: Option<Dialect>,
+    level: Option<Level>,
+}
+
+impl Source {
+    /// The files at `paths`; none for a configuration that is in no file.
+    pub(crate) fn new(paths: &[PathBuf], common: &Common) -> Self {
+        let level = common.log_level.map(Level::from);
+        Self { paths: paths.to_vec(), dialect: common.dialect, level }
+    }
+
+    /// As they were given on the command line.
+    pub(crate) fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// The files with their texts.
+    pub(crate) fn texts(&self) -> Result<Vec<(PathBuf, Vec<u8>)>, Failure> {
+        match self.paths.is_empty() {
+            true => Err(Failure::new("this configuration is in no file", "")),
+            false => texts(&self.paths),
+        }
+    }
+
+    /// Reads texts as these files are read.
+    pub(crate) fn load<T: AsRef<[u8]>>(&self, files: &[(PathBuf, T)]) -> Loaded {
+        let options =
+            Options { dialect: self.dialect, exists: &may_exist, environment: &variable };
+        config::load(files, &options)
+    }
+
+    /// What the command line says beside the files.
+    pub(crate) fn settle(&self, model: &mut Model) {
+        if let Some(level) = self.level {
+            model.logging.level = level;
+        }
+    }
+
+    /// Watches the files, if `model` wants that. Call on the control runtime.
+    pub(crate) fn watch(&self, model: &Model, orders: &Orders) -> Option<Watch> {
+        let paths = self.paths.clone();
+        let files = move || {
+            let files = |path: &PathBuf| files_at(path).unwrap_or_else(|_| vec![path.clone()]);
+            paths.iter().flat_map(files).collect()
+        };
+        let is_wanted = model.reload.watch && !self.paths.is_empty();
+        is_wanted.then(|| watch_config::start(Arc::new(files), orders.clone()))
+    }
+}
 
 /// Reads the files at `paths` as one configuration.
 pub(crate) fn load(paths: &[PathBuf], common: &Common) -> Result<Loaded, Failure> {

@@ -10,12 +10,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use control::history::Texts;
 use net::listener::Local;
 use tokio::net::TcpListener;
 
 use crate::cli::{Common, DemoArguments};
-use crate::configuration::{load_texts, model_to_serve};
-use crate::service::{Service, control_runtime};
+use crate::configuration::{Source, load_texts, model_to_serve};
+use crate::service::{Configuration, Service, control_runtime};
 use crate::terminal::{self, Failure};
 
 mod assets;
@@ -74,14 +75,16 @@ async fn serve(listen: SocketAddr, files: &Path, common: &Common) -> Result<(), 
     tokio::spawn(connection::accept(second, |connection| origin::serve("origin-2", connection)));
     tokio::spawn(connection::accept(echo, echo::serve));
 
-    let service = Service::start(&model).await.map_err(|failure| match failure {
+    let source = Source::new(&[], common);
+    let configuration = Configuration { model, texts: Texts::default(), source };
+    let service = Service::start(configuration).await.map_err(|failure| match failure {
         Failure::Plain(what, advice) if !advice.is_empty() => {
             Failure::Plain(what, format!("{advice}; `ravelin demo --port 0` takes a free one"))
         }
         other => other,
     })?;
-    let bound = service.addresses().iter().find_map(|local| match local {
-        Local::Ip(address) => Some(*address),
+    let bound = service.addresses().into_iter().find_map(|local| match local {
+        Local::Ip(address) => Some(address),
         Local::Unix(_) => None,
     });
     terminal::print(io::stdout(), &what_to_try(bound.unwrap_or(listen)));

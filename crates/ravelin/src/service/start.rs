@@ -1,0 +1,241 @@
+//! Starting: log writers, compiled snapshot, listening sockets, name resolution, health checks, workers, in
+//! this order.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use config::Model;
+use config::model::{Listen, LogTarget};
+use control::auth;
+use control::certificates::{CertificateError, Certificates};
+use control::health::{HealthChecks, PROBES_MAX};
+use control::history::{Cause, Entry, History};
+use control::orders::{Author, Orders};
+use control::resolve;
+use control::writer::LogWriters;
+use net::descriptors::raise_limit;
+use net::listener::bind;
+use net::tls::Tickets;
+use net::worker::worker_count;
+use proxy::challenges::Challenges;
+use proxy::listener::{Addresses, BindError, Logs, serve};
+use proxy::live::Live;
+use proxy::log::ErrorLog;
+use proxy::snapshot::Snapshot;
+
+use super::{Configuration, Service};
+use crate::announce;
+use crate::health;
+use crate::secure;
+use crate::signals::Signals;
+use crate::terminal::{self, Failure};
+
+/// Descriptors left for files, logs, pipes, listening sockets and health checks when the number of
+/// client connections is derived from the limit.
+const DESCRIPTORS_KEPT: u64 = 128 + PROBES_MAX as u64;
+
+/// A proxied connection has a client side and an upstream side.
+const DESCRIPTORS_PER_CONNECTION: u64 = 2;
+
+impl Service {
+    /// Starts everything and says in the log what is served where. Call on the control runtime.
+    ///
+    /// # Errors
+    /// Something cannot be had (an address, a log file, descriptors): nothing is left running.
+    pub(crate) async fn start(configuration: Configuration) -> Result<Self, Failure> {
+        let signals = Signals::new().map_err(|error| no_resources("take signals", &error))?;
+        let descriptors = raise_limit();
+        let logging = &configuration.model.logging;
+        let writers = LogWriters::start(logging).map_err(|error| Failure::new(error, ""))?;
+        let log = writers.error_log();
+        let to_file = logs_to_file(&configuration.model);
+        match Self::start_with(configuration, &log, &writers, descriptors, signals).await {
+            Ok(parts) => Ok(parts(writers)),
+            Err(failure) => {
+                if let (Failure::Plain(what, _), true) = (&failure, to_file) {
+                    log.error(format_args!("{what}"));
+                }
+                writers.finish();
+                Err(failure)
+            }
+        }
+    }
+
+    async fn start_with(
+        configuration: Configuration,
+        log: &ErrorLog,
+        writers: &LogWriters,
+        descriptors: io::Result<Option<u64>>,
+        signals: Signals,
+    ) -> Result<impl FnOnce(LogWriters) -> Self + use<>, Failure> {
+        let Configuration { model, texts, source } = configuration;
+        let live = Arc::new(Live::default());
+        let (snapshot, warnings) =
+            Snapshot::compile(&model, &live).map_err(|error| Failure::new(error, ""))?;
+        for warning in warnings {
+            log.warn(format_args!("{warning}"));
+        }
+        net::tls::install();
+        let tickets = Tickets::new();
+        let mut certificates = Certificates::load(&model, log).map_err(no_certificates)?;
+        let configs = secure::configs(&model, &certificates, &tickets)?;
+        let mut snapshot =
+            snapshot.with_tls(configs).with_challenge_ports(certificates.http_ports());
+        let count = worker_count(model.performance.worker_threads);
+        let change = Addresses::default()
+            .prepare(&mut snapshot, count, &mut bind)
+            .map_err(|error| cannot_bind(&error))?;
+        tell_missing(&change.missing, &mut certificates, log);
+        let addresses = change.addresses;
+        let credentials =
+            auth::start(&snapshot.credentials, log).map_err(|error| Failure::new(error, ""))?;
+
+        let names = resolve::start(Arc::clone(&live), &model.dns, log.clone()).await;
+        let mut health = HealthChecks::new(log.clone());
+        health.set(health::targets(&snapshot));
+
+        let mut performance = model.performance.clone();
+        if performance.max_connections.is_none() {
+            performance.max_connections = connections_for(descriptors, log);
+        }
+        let logs = Logs {
+            access: writers.access(),
+            error: log.clone(),
+        };
+        let challenges = Arc::new(Challenges::default());
+        let snapshot = Arc::new(snapshot);
+        let bound = change.opened.into_iter().map(|(_, bound)| bound).collect();
+        let shared = (Arc::clone(&snapshot), Arc::clone(&challenges));
+        let workers = serve(shared.0, bound, count, &performance, shared.1, logs)
+            .map_err(|error| no_resources("start the workers", &error))?;
+        let certificates = certificates.start(&challenges);
+
+        let lines =
+            announce::start(&model, &addresses.locals(), count, performance.max_connections);
+        for line in &lines {
+            log.info(format_args!("{line}"));
+            if logs_to_file(&model) {
+                // Whoever starts it by hand should see that it serves.
+                terminal::print(io::stderr(), &format!("{line}\n"));
+            }
+        }
+        let mut history = History::default();
+        history.applied(Entry::new(Cause::Start, Author::new("start"), texts));
+        let (orders, inbox) = Orders::channel();
+        let watch = source.watch(&model, &orders);
+        let workers = Arc::new(workers);
+        let log = log.clone();
+        Ok(move |writers| Self {
+            writers,
+            log,
+            workers,
+            count,
+            live,
+            addresses,
+            snapshot: Rc::new(RefCell::new(snapshot)),
+            model: Rc::new(RefCell::new(Arc::new(model))),
+            history: Rc::new(RefCell::new(history)),
+            source,
+            watch,
+            tickets,
+            challenges,
+            certificates,
+            credentials,
+            names,
+            health,
+            trial: None,
+            trials: 0,
+            past: Vec::new(),
+            gone: Vec::new(),
+            ticks: super::ticks(),
+            signals,
+            orders,
+            inbox,
+            started: Instant::now(),
+        })
+    }
+}
+
+/// Tells of ports where challenges cannot be answered.
+pub(super) fn tell_missing(missing: &[BindError], certificates: &mut Certificates, log: &ErrorLog) {
+    for error in missing {
+        log.warn(format_args!(
+            "{error}; certificate authorities are asked to check by TLS-ALPN-01 first, unless a \
+             `challenge_dir` says that HTTP-01 is answered there"
+        ));
+        if let Listen::Port(port) = error.listen {
+            certificates.without_http(port);
+        }
+    }
+}
+
+/// Whether messages go where nobody who starts Ravelin by hand would see them.
+fn logs_to_file(model: &Model) -> bool {
+    matches!(model.logging.error_log, LogTarget::File(_))
+}
+
+/// How many client connections the descriptors suffice for.
+fn connections_for(descriptors: io::Result<Option<u64>>, log: &ErrorLog) -> Option<usize> {
+    match descriptors {
+        Ok(Some(limit)) => {
+            let each = limit.saturating_sub(DESCRIPTORS_KEPT) / DESCRIPTORS_PER_CONNECTION;
+            // With a tiny limit accepting still has to go on; it pauses when there are none left.
+            Some(usize::try_from(each).unwrap_or(usize::MAX).max(1))
+        }
+        Ok(None) => None,
+        Err(error) => {
+            log.warn(format_args!(
+                "cannot raise the limit on open files: {error}; `ulimit -n` shows what is left"
+            ));
+            None
+        }
+    }
+}
+
+pub(super) fn cannot_bind(error: &BindError) -> Failure {
+    let what = error.to_string();
+    let port = match &error.listen {
+        Listen::Port(port) => Some(*port),
+        Listen::Address(address) => Some(address.port()),
+        Listen::Unix(_) => None,
+    };
+    let advice = match (error.error.kind(), port) {
+        (ErrorKind::PermissionDenied, Some(port)) => {
+            let binary = std::env::current_exe().unwrap_or_else(|_| "ravelin".into());
+            format!(
+                "port {port} needs a privilege: give it to the binary with `sudo setcap \
+                 cap_net_bind_service=+ep {}`, or choose a port from 1024 up",
+                binary.display()
+            )
+        }
+        (ErrorKind::AddrInUse, Some(port)) => format!(
+            "another process listens there, `ss -ltnp 'sport = :{port}'` shows which; stop it or \
+             choose another port"
+        ),
+        (ErrorKind::AddrNotAvailable, _) => {
+            "this machine does not have that address, `ip address` shows those it has".to_owned()
+        }
+        (ErrorKind::NotFound, None) => "create the socket's directory first".to_owned(),
+        (ErrorKind::PermissionDenied, None) => {
+            "choose a directory that the user who runs Ravelin may write".to_owned()
+        }
+        _ => String::new(),
+    };
+    Failure::new(what, advice)
+}
+
+pub(super) fn no_certificates(errors: Vec<CertificateError>) -> Failure {
+    let what: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let advice = errors.into_iter().map(|error| error.advice).find(|advice| !advice.is_empty());
+    Failure::new(what.join("\n"), advice.unwrap_or_default())
+}
+
+pub(super) fn no_resources(what: &str, error: &io::Error) -> Failure {
+    Failure::new(
+        format!("cannot {what}: {error}"),
+        "look at the limits of this user and container: `ulimit -a`",
+    )
+}
