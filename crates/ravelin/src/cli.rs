@@ -9,6 +9,8 @@ use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use config::Dialect;
 use config::model::Level;
 
+use crate::operate::Operate;
+
 /// A reverse proxy that runs the configuration you already have
 #[derive(Debug, Parser)]
 #[command(
@@ -102,6 +104,9 @@ pub(crate) enum Command {
         after_long_help = DEMO_NOTES
     )]
     Demo(DemoArguments),
+
+    #[command(flatten)]
+    Operate(Operate),
 
     /// Write a JSON schema of native TOML, for editors
     #[command(after_help = SCHEMA_NOTES, after_long_help = SCHEMA_NOTES)]

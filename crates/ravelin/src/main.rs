@@ -3,6 +3,7 @@
 //! - [`cli`]: what may be written on the command line
 //! - [`configuration`]: reading configuration files and showing what is wrong with them
 //! - [`run`], [`check`], [`convert`], [`demo`]: one module a command
+//! - [`operate`]: commands that ask a running Ravelin, by [`client`]
 //! - [`schema`], [`shell`]: what editors, shells and `man` want to know
 //! - [`service`]: everything that runs while Ravelin serves, from log writers to workers
 //! - [`announce`]: what the log says at the start and at the end
@@ -20,10 +21,12 @@ use cli::{Cli, Command};
 mod announce;
 mod check;
 mod cli;
+mod client;
 mod configuration;
 mod convert;
 mod demo;
 mod health;
+mod operate;
 mod run;
 mod schema;
 mod secure;
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::check(arguments, &cli.common),
         Command::Convert(arguments) => convert::convert(arguments, &cli.common),
         Command::Demo(arguments) => demo::demo(arguments, &cli.common),
+        Command::Operate(command) => operate::operate(command, &cli.common),
         Command::Schema => schema::schema(),
         Command::Completions { shell } => shell::completions(*shell),
         Command::Man => shell::man(),

@@ -14,15 +14,3 @@ pub(super) static COMPRESSION: Section = Section {
         later("min_size", Kind::Size(0, u64::MAX), "1024", "Smaller bodies are not compressed."),
     ],
 };
-
-pub(super) static MANAGEMENT: Section = Section {
-    path: "management",
-    list: false,
-    about: "The admin API.",
-    keys: &[
-        later("enabled", Kind::Bool, "false", "Serve it."),
-        later("host", Kind::Text, "\"127.0.0.1\"", "Address to listen at."),
-        later("port", Kind::Integer(1, 65535), "7654", "Port to listen at."),
-        later("api_key", Kind::Text, "none", "Key that callers must send in `X-API-Key`."),
-    ],
-};

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use config::model::AdminLevel;
-use http::header::{CONTENT_TYPE, HeaderMap};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -96,6 +96,7 @@ async fn answer_to(
         level: pass.level.unwrap_or(AdminLevel::User),
         values,
         query,
+        accept: accept(&parts.headers),
         media_type,
         body,
         followers: state.followers.clone(),
@@ -163,6 +164,11 @@ fn check_body(route: &Route, media_type: &str, body: &Bytes) -> Result<(), Probl
             Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
         }
     }
+}
+
+fn accept(fields: &HeaderMap) -> String {
+    let all = fields.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    all.collect::<Vec<_>>().join(", ")
 }
 
 fn media_type(fields: &HeaderMap) -> String {

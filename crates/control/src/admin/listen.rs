@@ -1,10 +1,10 @@
 //! Where the admin API listens: a Unix socket, an address for those who have the key, an address for
-//! those who collect metrics.
+//! those who collect metrics, one for the stats page.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,8 @@ use tokio::time::{sleep, timeout};
 use super::gate::Caller;
 use super::patient::Patient;
 use super::{State, bounds, connection, socket};
+use crate::orders::Author;
+use crate::{stats_page, text_commands};
 
 /// Between two attempts to listen at an address that somebody else has.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -36,6 +38,7 @@ pub(super) struct Listeners {
     unix: Option<Unix>,
     tcp: Option<Tcp>,
     metrics: Option<Tcp>,
+    stats: Option<Tcp>,
 }
 
 struct Unix {
@@ -61,7 +64,13 @@ impl Drop for Accepting {
 
 impl Listeners {
     pub(super) fn new(configuration: &[PathBuf]) -> Self {
-        Self { configuration: configuration.to_vec(), unix: None, tcp: None, metrics: None }
+        Self {
+            configuration: configuration.to_vec(),
+            unix: None,
+            tcp: None,
+            metrics: None,
+            stats: None,
+        }
     }
 
     /// Listens where `management` says and nowhere else. Addresses that are the same stay open.
@@ -80,6 +89,16 @@ impl Listeners {
                     connection::serve(state, Caller::Metrics { local }, stream)
                 };
                 Tcp::listen(address, "metrics", state, serve)
+            });
+        }
+        let stats = management.stats.as_ref().map(|stats| stats.listen);
+        if self.stats.as_ref().map(|tcp| tcp.address) != stats {
+            self.stats = stats.map(|address| {
+                let serve = |stream, peer: SocketAddr, _, state: Rc<State>| {
+                    let stream = Patient::new(stream, Vec::new(), bounds::WRITE_TIME);
+                    stats_page::serve(state.running.clone(), peer.ip(), stream)
+                };
+                Tcp::listen(address, "stats page", state, serve)
             });
         }
         let (path, own) = match &management.socket {
@@ -137,6 +156,7 @@ impl Listeners {
     pub(super) fn close(&mut self) {
         self.tcp = None;
         self.metrics = None;
+        self.stats = None;
         if let Some(unix) = &self.unix {
             // The file may be another's by now; it is removed at the end if it is not.
             unix.accepting.0.abort();
@@ -210,6 +230,10 @@ async fn first_line(state: Rc<State>, mut stream: UnixStream) {
     let stream = Patient::new(stream, early, bounds::WRITE_TIME);
     if http {
         connection::serve(state, Caller::Unix(who), stream).await;
+    } else {
+        let level = state.gate.borrow().socket_level();
+        // That a client breaks off is its own affair.
+        let _ = text_commands::serve(&state.running, stream, &Author::new(who), level).await;
     }
 }
 
@@ -302,13 +326,6 @@ async fn bind(address: SocketAddr, what: &str, log: &ErrorLog) -> TcpListener {
 /// A place for a connection, when there is one.
 async fn place(places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     Arc::clone(places).acquire_owned().await.ok()
-}
-
-impl Listeners {
-    /// Where the Unix socket is, if there is one.
-    pub(super) fn socket(&self) -> Option<&Path> {
-        self.unix.as_ref().map(|unix| unix.path.as_path())
-    }
 }
 
 #[cfg(test)]

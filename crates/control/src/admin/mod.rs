@@ -18,7 +18,7 @@ mod gate;
 mod listen;
 mod openapi;
 mod patient;
-mod query;
+pub(crate) mod query;
 mod request;
 mod response;
 mod routes;
@@ -42,9 +42,11 @@ use tokio::sync::Semaphore;
 
 use self::gate::Gate;
 use self::listen::Listeners;
+use crate::certificates::Report;
 use crate::history::History;
 use crate::orders::Orders;
 
+pub use self::query::encode;
 pub use self::request::Request;
 pub use self::response::{Body, Problem, Response};
 pub use self::routes::{Answer, Handler, Route, documented};
@@ -62,6 +64,8 @@ pub struct Running {
     pub model: Rc<RefCell<Arc<Model>>>,
     /// What was served, and by whose order.
     pub history: Rc<RefCell<History>>,
+    /// The certificates that sites show.
+    pub certificates: Rc<RefCell<Vec<Report>>>,
     /// Where orders are given.
     pub orders: Orders,
     /// The error log.

@@ -35,7 +35,7 @@ pub(super) fn document() -> Value {
         let described = operation(route, &problem, &mut components);
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
         if let Some(methods) = path.as_object_mut() {
-            methods.insert(route.method.as_str().to_ascii_lowercase(), described);
+            methods.insert(route.method.to_ascii_lowercase(), described);
         }
     }
     json!({
@@ -125,7 +125,7 @@ fn content(content: &Content, components: &mut Map<String, Value>) -> Option<Val
 
 /// `getV1EndpointsId`: unique, as method and path are.
 fn id(route: &Route) -> String {
-    let mut id = route.method.as_str().to_ascii_lowercase();
+    let mut id = route.method.to_ascii_lowercase();
     for word in route.path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|it| !it.is_empty()) {
         let (first, rest) = word.split_at(1);
         id.push_str(&first.to_ascii_uppercase());

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// A stream with what was read of it already, and a limit on how long a write may make no progress.
 #[derive(Debug)]
-pub struct Patient<S> {
+pub(super) struct Patient<S> {
     stream: S,
     /// Read before, and not yet by whoever reads here.
     early: Vec<u8>,

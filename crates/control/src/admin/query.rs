@@ -1,7 +1,7 @@
 //! Names and values as they stand in paths and queries.
 
 /// The pairs of a query; `None` if something in it cannot be read.
-pub(super) fn pairs(query: &str) -> Option<Vec<(String, String)>> {
+pub(crate) fn pairs(query: &str) -> Option<Vec<(String, String)>> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let decoded = pairs.map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

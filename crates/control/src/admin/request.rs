@@ -25,6 +25,8 @@ pub struct Request {
     pub(super) query: Vec<(String, String)>,
     /// The media type of the body, without parameters, in lower case.
     pub media_type: String,
+    /// The `Accept` field, as it came.
+    pub accept: String,
     /// The body.
     pub body: Bytes,
     pub(super) followers: Arc<Semaphore>,

@@ -26,6 +26,8 @@ pub enum Shape {
     Map(&'static Shape),
     /// That, or `null`.
     Maybe(&'static Shape),
+    /// One that is described elsewhere.
+    Same(&'static Shape),
     /// An object of this name with these members.
     Object(&'static str, &'static [Field]),
 }
@@ -71,6 +73,7 @@ impl Shape {
             Self::Maybe(shape) => {
                 json!({ "anyOf": [shape.describe(components), { "type": "null" }] })
             }
+            Self::Same(shape) => shape.describe(components),
             Self::Object(name, fields) => {
                 if !components.contains_key(*name) {
                     // An object may have itself among its members.
@@ -96,6 +99,7 @@ impl Shape {
             Self::Maybe(shape) => {
                 return if value.is_null() { None } else { shape.mismatch(value) };
             }
+            Self::Same(shape) => return shape.mismatch(value),
             Self::List(item) => match value.as_array() {
                 Some(items) => {
                     let wrong = items.iter().enumerate().find_map(|(at, one)| {

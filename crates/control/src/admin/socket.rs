@@ -99,12 +99,6 @@ pub(super) struct File {
     inode: u64,
 }
 
-impl File {
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
 impl Drop for File {
     fn drop(&mut self) {
         let ours = fs::symlink_metadata(&self.path)

@@ -1,13 +1,16 @@
 //! `/v1/status`: what runs here, and since when.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use config::model::Listen;
+use proxy::snapshot::Listener;
 use serde_json::{Value, json};
 
 use super::super::routes::{Answer, Content, Route};
 use super::super::schema::{Shape, has};
 use super::super::{Request, Response, Running};
+use super::{seconds, time};
 
 pub(super) static ROUTES: &[Route] =
     &[Route::get("/v1/status", "What runs here, and since when.", status)
@@ -64,7 +67,7 @@ fn value(running: &Running) -> Value {
         "uptime": seconds(uptime),
         "generation": history.in_force(),
         "configuration": files.unwrap_or_default(),
-        "listeners": snapshot.listeners.iter().map(|it| listen(&it.listen)).collect::<Vec<_>>(),
+        "listeners": snapshot.listeners.iter().map(listen).collect::<Vec<_>>(),
         "sites": model.sites.iter().map(|site| site.name.as_str()).collect::<Vec<_>>(),
         "connections": sum(|one| one.connections as u64),
         "accepted": sum(|one| one.accepted),
@@ -79,28 +82,11 @@ fn value(running: &Running) -> Value {
     })
 }
 
-fn listen(listen: &Listen) -> String {
-    match listen {
-        Listen::Port(port) => format!("*:{port}"),
-        Listen::Address(address) => address.to_string(),
+/// An address as it is really listened at.
+fn listen(listener: &Listener) -> String {
+    match &listener.listen {
+        Listen::Port(_) => format!("*:{}", listener.port),
+        Listen::Address(address) => SocketAddr::new(address.ip(), listener.port).to_string(),
         Listen::Unix(path) => format!("unix:{}", path.display()),
     }
-}
-
-/// Seconds with three places.
-pub(super) fn seconds(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1000.0).round() / 1000.0
-}
-
-/// A time as RFC 3339 writes it.
-pub(super) fn time(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    unix_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
-}
-
-/// The same from microseconds since 1970.
-pub(super) fn unix_micros(micros: u64) -> String {
-    let mut text = Vec::new();
-    proxy::log::rfc3339(&mut text, micros);
-    String::from_utf8_lossy(&text).into_owned()
 }

@@ -1,0 +1,312 @@
+//! `/v1/config`: what is in force, what was, and what is to be.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use config::model::AdminLevel;
+use serde_json::{Value, json};
+
+use super::super::routes::{Answer, Content, Route};
+use super::super::schema::{Shape, has, may};
+use super::super::{Problem, Request, Response, Running, bounds};
+use super::unix_millis;
+use crate::history::{Cause, Entry, Outcome, Text};
+use crate::orders::Applied;
+
+/// Compiling thousands of sites, reading their certificates, and waiting for other orders may take time.
+pub(super) const ORDER_TIME: Duration = Duration::from_secs(120);
+
+pub(super) static ROUTES: &[Route] = &[
+    Route::get("/v1/config", "The configuration in force, without secrets.", current)
+        .level(Some(AdminLevel::Operator))
+        .answer(Content::Json(&CONFIG)),
+    Route::to(
+        "PUT",
+        "/v1/config",
+        "Serves another configuration, which is kept in memory: the files are as they were, and are served \
+         again by the next reload.",
+        apply,
+    )
+    .level(Some(AdminLevel::Admin))
+    .query(&[
+        may("dry_run", Shape::Bool, "Only says whether it could be served, and what would change."),
+        may("name", Shape::Text, "The name of the file, if the body is its text."),
+    ])
+    .body(Content::JsonOrText(&TEXTS), bounds::CONFIG_MAX)
+    .answer(Content::Json(&APPLIED))
+    .time(ORDER_TIME),
+    Route::to(
+        "POST",
+        "/v1/config/validate",
+        "Says whether a configuration could be served, and what would change.",
+        validate,
+    )
+    .query(&[may("name", Shape::Text, "The name of the file, if the body is its text.")])
+    .body(Content::JsonOrText(&TEXTS), bounds::CONFIG_MAX)
+    .answer(Content::Json(&APPLIED))
+    .time(ORDER_TIME),
+    Route::get("/v1/config/history", "What was served, and what was refused, the latest first.", list)
+        .answer(Content::Json(&HISTORY)),
+    Route::get("/v1/config/history/{generation}", "One of them with its texts and what was different.", one)
+        .level(Some(AdminLevel::Operator))
+        .answer(Content::Json(&PAST)),
+    Route::to(
+        "POST",
+        "/v1/config/rollback",
+        "Serves again what was served before.",
+        rollback,
+    )
+    .query(&[may("to", Shape::Integer, "The generation; without it the one before that in force.")])
+    .answer(Content::Json(&APPLIED))
+    .time(ORDER_TIME),
+];
+
+/// What an order to serve something answers.
+pub(super) static APPLIED: Shape = Shape::Object(
+    "Applied",
+    &[
+        has("generation", Shape::Integer, "The number of the configuration in force."),
+        has("changes", Shape::List(&Shape::Text), "What is different from before."),
+        has(
+            "warnings",
+            Shape::List(&Shape::Text),
+            "What speaks against it, and what of it needs a restart.",
+        ),
+    ],
+);
+
+static FILE: Shape = Shape::Object(
+    "File",
+    &[
+        has("path", Shape::Text, "The name of the file, which also says what language it is in."),
+        has("text", Shape::Text, "Its content."),
+    ],
+);
+
+static SHOWN: Shape = Shape::Object(
+    "ShownFile",
+    &[
+        has("path", Shape::Text, "The name of the file."),
+        has(
+            "text",
+            Shape::Maybe(&Shape::Text),
+            "Its content with asterisks where secrets are; `null` if it is not known where they are.",
+        ),
+    ],
+);
+
+static TEXTS: Shape = Shape::Object(
+    "Texts",
+    &[has(
+        "files",
+        Shape::List(&FILE),
+        "Read as one configuration. A line with asterisks in it that is shown so by GET stands for the line \
+         with the secret.",
+    )],
+);
+
+static CONFIG: Shape = Shape::Object(
+    "Config",
+    &[
+        has("generation", Shape::Integer, "Its number."),
+        has("files", Shape::List(&SHOWN), "The texts."),
+    ],
+);
+
+static EVENT: Shape = Shape::Object(
+    "HistoryEntry",
+    &[
+        has("generation", Shape::Maybe(&Shape::Integer), "Its number; `null` if it was refused."),
+        has("time", Shape::Time, "When."),
+        has("author", Shape::Text, "By whose order."),
+        has(
+            "cause",
+            Shape::OneOf(&["start", "reload", "apply", "rollback"]),
+            "What the order was.",
+        ),
+        has(
+            "outcome",
+            Shape::OneOf(&["applied", "refused", "canary", "withdrawn"]),
+            "How it went.",
+        ),
+        has("reason", Shape::Text, "Why it went so; may be empty."),
+        has("in_force", Shape::Bool, "Whether it is in force."),
+    ],
+);
+
+static HISTORY: Shape =
+    Shape::Object("History", &[has("entries", Shape::List(&EVENT), "The latest first.")]);
+
+static PAST: Shape = Shape::Object(
+    "Past",
+    &[
+        has("entry", Shape::Same(&EVENT), "What it was."),
+        has("diff", Shape::Text, "What was different from before, without secrets."),
+        has("files", Shape::List(&SHOWN), "The texts."),
+    ],
+);
+
+fn current(running: &Running, _: Request) -> Answer<'_> {
+    Box::pin(async {
+        let history = running.history.borrow();
+        let generation = history.in_force();
+        let files = history.get(generation).map(shown).unwrap_or_default();
+        Ok(Response::json(&json!({ "generation": generation, "files": files })))
+    })
+}
+
+fn apply(running: &Running, request: Request) -> Answer<'_> {
+    Box::pin(async move {
+        let dry_run = request.switch("dry_run")?;
+        order(running, request, dry_run).await
+    })
+}
+
+fn validate(running: &Running, request: Request) -> Answer<'_> {
+    Box::pin(order(running, request, true))
+}
+
+async fn order(running: &Running, request: Request, dry_run: bool) -> Result<Response, Problem> {
+    let mut files = texts(running, &request)?;
+    for (_, text) in &mut files {
+        *text = revealed(running, text)?;
+    }
+    let applied = running.orders.apply(files, request.author, dry_run).await;
+    done(applied.map_err(Problem::refused)?)
+}
+
+/// The texts in a request's body.
+fn texts(running: &Running, request: &Request) -> Result<Vec<(String, String)>, Problem> {
+    if request.media_type != "application/json" {
+        let text = String::from_utf8(request.body.to_vec())
+            .map_err(|_| Problem::bad("the text is not UTF-8"))?;
+        if text.trim().is_empty() {
+            return Err(Problem::bad("there is no text in the body"));
+        }
+        return Ok(vec![(name(running, request), text)]);
+    }
+    let value = request.json()?;
+    if let Some(wrong) = TEXTS.mismatch(&value) {
+        return Err(Problem::bad(format!("the body is not as described: {wrong}")));
+    }
+    let files = value.get("files").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let text = |file: &Value, name| file.get(name).and_then(Value::as_str).map(str::to_owned);
+    let files: Vec<(String, String)> =
+        files.iter().filter_map(|file| Some((text(file, "path")?, text(file, "text")?))).collect();
+    if files.is_empty() {
+        return Err(Problem::bad("there is no file in the body"));
+    }
+    Ok(files)
+}
+
+/// The name of a file whose text is the body: the request says it, or it is the one in force.
+fn name(running: &Running, request: &Request) -> String {
+    if let Some(name) = request.query("name").filter(|name| !name.is_empty()) {
+        return name.to_owned();
+    }
+    let history = running.history.borrow();
+    let first = history.get(history.in_force()).and_then(|entry| entry.texts.iter().next());
+    first.map_or_else(|| "ravelin.toml".to_owned(), |text| text.path.display().to_string())
+}
+
+/// The text with the secrets of the configuration in force where it has what is shown in their place: what
+/// GET answered can be sent back with changes.
+fn revealed(running: &Running, text: &str) -> Result<String, Problem> {
+    let history = running.history.borrow();
+    let mut hidden: HashMap<String, Vec<String>> = HashMap::new();
+    for known in history.get(history.in_force()).iter().flat_map(|entry| entry.texts.iter()) {
+        let content = String::from_utf8_lossy(&known.content);
+        let content = content.strip_prefix('\u{feff}').unwrap_or(&content);
+        let shown = known.shown.as_deref().unwrap_or_default();
+        for (shown, real) in shown.lines().zip(content.lines()).filter(|(one, other)| one != other)
+        {
+            let secrets = hidden.entry(shown.to_owned()).or_default();
+            if !secrets.iter().any(|known| known == real) {
+                secrets.push(real.to_owned());
+            }
+        }
+    }
+    let mut out = String::with_capacity(text.len());
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let bare = line.trim_end_matches(['\n', '\r']);
+        let end = line.get(bare.len()..).unwrap_or_default();
+        match hidden.get(bare).map(Vec::as_slice) {
+            None => out.push_str(line),
+            Some([one]) => {
+                out.push_str(one);
+                out.push_str(end);
+            }
+            Some(_) => {
+                return Err(Problem::bad(format!(
+                    "line {} has asterisks in the place of a secret, and there are several that look \
+                     like it: write the secret itself",
+                    number + 1
+                )));
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn list(running: &Running, _: Request) -> Answer<'_> {
+    Box::pin(async {
+        let history = running.history.borrow();
+        let in_force = history.in_force();
+        let entries: Vec<Value> = history.entries().rev().map(|one| event(one, in_force)).collect();
+        Ok(Response::json(&json!({ "entries": entries })))
+    })
+}
+
+fn one(running: &Running, request: Request) -> Answer<'_> {
+    Box::pin(async move {
+        let history = running.history.borrow();
+        let number = request.value(0).parse().unwrap_or(0);
+        let entry = history.get(number).ok_or_else(|| {
+            Problem::missing(format!(
+                "there is no generation {}, or it is forgotten",
+                request.value(0)
+            ))
+        })?;
+        Ok(Response::json(&json!({
+            "entry": event(entry, history.in_force()),
+            "diff": entry.diff,
+            "files": shown(entry),
+        })))
+    })
+}
+
+fn rollback(running: &Running, request: Request) -> Answer<'_> {
+    Box::pin(async move {
+        let to = request.number("to")?;
+        let applied = running.orders.rollback(to, request.author).await;
+        done(applied.map_err(Problem::refused)?)
+    })
+}
+
+/// What to answer when an order was carried out.
+pub(super) fn done(applied: Applied) -> Result<Response, Problem> {
+    Ok(Response::json(&value(applied)))
+}
+
+/// The same as a value.
+pub(super) fn value(applied: Applied) -> Value {
+    let Applied { generation, changes, warnings } = applied;
+    json!({ "generation": generation, "changes": changes, "warnings": warnings })
+}
+
+fn shown(entry: &Entry) -> Vec<Value> {
+    let file = |text: &Text| json!({ "path": text.path.display().to_string(), "text": text.shown.as_deref() });
+    entry.texts.iter().map(file).collect()
+}
+
+fn event(entry: &Entry, in_force: u64) -> Value {
+    json!({
+        "generation": entry.generation,
+        "time": unix_millis(entry.unix_millis),
+        "author": entry.author.who,
+        "cause": Cause::as_str(entry.cause),
+        "outcome": Outcome::as_str(entry.outcome),
+        "reason": entry.reason,
+        "in_force": entry.generation == Some(in_force),
+    })
+}
