@@ -24,6 +24,7 @@ use wire::host::Host;
 use wire::request_id::is_valid_request_id;
 use wire::target::{Form, Target, TargetError, parse_target};
 
+use crate::balance::Member;
 use crate::buffering::TakenRequest;
 use crate::carrier::Carrier;
 use crate::connection::Connection;
@@ -38,6 +39,7 @@ use crate::local::{Refusal, Reply, Rest};
 use crate::log::{Cause, Ended, Party, Phase, Record};
 use crate::routes::Fields;
 use crate::snapshot::{Site, Snapshot};
+use crate::traces::{SpanId, Traced};
 use crate::worker::{Heads, Scratch, Worker};
 use crate::{forward, guards, local, respond};
 
@@ -89,6 +91,8 @@ pub struct Inbound<'a> {
     pub lines: RefCell<Lines>,
     /// What it has proved.
     pub proved: Proved,
+    /// The trace it belongs to, if requests are traced.
+    pub traced: Option<&'a Traced<'a>>,
 }
 
 impl<'a> Inbound<'a> {
@@ -157,10 +161,7 @@ impl<'a> Inbound<'a> {
 
     /// The peer is a proxy whose word about the client counts.
     pub fn peer_trusted(&self) -> bool {
-        let trusted = &self.snapshot.trusted_proxies;
-        let peer = self.connection.client.ip();
-        !trusted.is_empty()
-            && peer.is_some_and(|peer| trusted.iter().any(|net| net.contains(&peer)))
+        is_trusted(self.connection, self.snapshot)
     }
 
     /// The client's address: the right-most of X-Forwarded-For and the peer that is not trusted.
@@ -189,10 +190,42 @@ impl<'a> Inbound<'a> {
         }
     }
 
+    /// An attempt at `member` begins; its span.
+    pub(crate) fn begin_attempt(&self, member: &Member) -> SpanId {
+        let Some(traced) = self.traced else { return SpanId::default() };
+        let random = self.connection.worker.next_random();
+        traced.begin_attempt(&member.url, self.elapsed().unwrap_or(0), random)
+    }
+
+    /// The attempt at `member` was answered with a status, or failed.
+    pub(crate) fn attempt_ended(&self, member: &Member, how: Result<u16, &'static str>) {
+        if let Some(traced) = self.traced {
+            traced.attempt_ended(&member.url, self.elapsed().unwrap_or(0), how);
+        }
+    }
+
     /// The value of the first field of this id.
     pub fn find(&self, id: FieldId) -> Option<&'a [u8]> {
         self.head.get(id).map(|field| field.value.of(self.bytes))
     }
+}
+
+/// The peer of this connection is a trusted proxy.
+fn is_trusted(connection: &Connection, snapshot: &Snapshot) -> bool {
+    let trusted = &snapshot.trusted_proxies;
+    let peer = connection.client.ip();
+    !trusted.is_empty() && peer.is_some_and(|peer| trusted.iter().any(|net| net.contains(&peer)))
+}
+
+/// The trace of a request with this head, if requests are traced.
+fn traced<'s>(
+    connection: &Connection,
+    snapshot: &'s Snapshot,
+    head: (&RequestHead, &[u8]),
+) -> Option<Traced<'s>> {
+    let settings = snapshot.traces.as_ref()?;
+    let trusted = || is_trusted(connection, snapshot);
+    Some(Traced::of(settings, head, trusted, || connection.worker.next_random()))
 }
 
 /// Serves the request whose head is at the front of `buffer`.
@@ -205,6 +238,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
     let method = head.method.of(bytes);
     let target = parse_target(method, head.target.of(bytes), snapshot.allow_encoded_slashes);
     let fault = target.as_ref().err().copied();
+    let traced = traced(connection, &snapshot, (head, bytes));
     let inbound = Inbound {
         connection,
         snapshot: &snapshot,
@@ -217,6 +251,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         kept: OnceCell::new(),
         lines: RefCell::default(),
         proved: Proved::default(),
+        traced: traced.as_ref(),
     };
     request_id.clear();
     worker.metrics.begun();
@@ -571,6 +606,7 @@ fn record<'a>(inbound: &Inbound<'a>, head_micros: u64) -> Record<'a> {
         referer: inbound.value(FieldId::Referer),
         user_agent: inbound.value(FieldId::UserAgent),
         host: inbound.authority(),
+        traced: inbound.traced,
         ..inbound.connection.record()
     };
     record.times.head = Some(head_micros);

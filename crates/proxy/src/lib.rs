@@ -37,6 +37,7 @@ mod send;
 pub mod serving;
 pub mod snapshot;
 pub mod sticky;
+pub mod traces;
 pub mod upstream;
 pub mod websocket;
 pub mod worker;

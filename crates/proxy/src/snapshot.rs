@@ -30,6 +30,7 @@ use crate::metrics::{Kind, Series};
 use crate::pool::Pool;
 use crate::routes::{LocalAction, Route, RouteAction, RouteTable};
 use crate::sticky::{Secret, Sticky};
+use crate::traces;
 use crate::upstream::TlsConfigs;
 use crate::websocket;
 
@@ -56,6 +57,10 @@ pub struct Snapshot {
     pub server_line: Vec<u8>,
     /// Write access-log lines.
     pub log_requests: bool,
+    /// Count what happens.
+    pub counts: bool,
+    /// How requests are traced, if they are.
+    pub traces: Option<traces::Settings>,
     /// Bytes of each worker's recorder.
     pub recorder: usize,
     /// What credentials are checked with, to be kept up to date.
@@ -204,6 +209,8 @@ impl Snapshot {
                 false => format!("Server: {name}\r\n").into_bytes(),
             },
             log_requests: model.logging.log_requests,
+            counts: model.metrics.enabled,
+            traces: traces::Settings::compile(&model.tracing, live.spans()),
             recorder: model.management.recorder,
             credentials,
             places: model.places.clone(),

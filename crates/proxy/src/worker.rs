@@ -139,7 +139,7 @@ impl Worker {
             http2: Http2Pool::default(),
             files: RefCell::default(),
             access_log,
-            metrics: Metrics::new(true),
+            metrics: Metrics::new(snapshot.counts),
             recorder: Recorder::new(snapshot.recorder),
             error_log,
             serving: Serving::new(snapshot),
@@ -161,6 +161,7 @@ impl Worker {
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         self.handshakes.set_max(snapshot.limits.handshakes);
         self.recorder.resize(snapshot.recorder);
+        self.metrics.switch(snapshot.counts);
         if self.serving.publish(snapshot) {
             // Idle connections whose listener is gone are to end.
             self.context.timers.wake_all();
@@ -194,7 +195,11 @@ impl Worker {
 
     /// Somebody wants to know of exchanges and how long they took.
     pub fn observes(&self) -> bool {
-        self.access_log.is_on() || self.metrics.is_on() || self.recorder.is_on() || self.serving.counts()
+        self.access_log.is_on()
+            || self.metrics.is_on()
+            || self.recorder.is_on()
+            || self.serving.counts()
+            || self.serving.in_force().traces.is_some()
     }
 
     /// An exchange is over: the one place where everybody who looks at traffic learns of it.
@@ -202,9 +207,16 @@ impl Worker {
         self.access_log.record(record);
         self.recorder.finished(record);
         self.serving.finished(record);
-        let snapshot = self.serving.in_force();
-        let listener = snapshot.listeners.get(record.listener);
-        self.metrics.finished(record, listener.map(|listener| &listener.series));
+        self.metrics.finished(record);
+        if record.times.accept.is_some() {
+            let snapshot = self.serving.in_force();
+            if let Some(listener) = snapshot.listeners.get(record.listener) {
+                self.metrics.opened(&listener.series, &record.times);
+            }
+        }
+        if let Some(traced) = record.traced {
+            traced.finished(record);
+        }
     }
 
     /// Connections to this listener begin with an HTTP/1 request: there is no TLS, no PROXY header

@@ -11,7 +11,7 @@ use super::settings::{self, Where};
 use super::{Explanation, MemberFound, PoolFound, Sent};
 use crate::balance::{Ask, Member};
 use crate::decide::{Matched, Request};
-use crate::filters::{RequestHeadParts, write_request_head};
+use crate::filters::{RequestHeadParts, Told, write_request_head};
 use crate::health::breaker::State;
 use crate::pool::Pool;
 use crate::sticky::Found;
@@ -214,6 +214,8 @@ impl<'a> For<'_, 'a> {
             length: None,
             upgrade: matched.upgrade,
             te_trailers: false,
+            // Ids of traces are new for every request.
+            traced: Told::default(),
             sticky: matched.pool.sticky.as_ref(),
             request_id: REQUEST_ID,
         };

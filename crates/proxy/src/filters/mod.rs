@@ -12,5 +12,5 @@ mod response;
 pub use client_certificate::{CLIENT_CERTIFICATE_FIELDS, client_certificate_lines};
 pub use edits::{Edits, is_same};
 pub use location::PublicPath;
-pub use request::{RequestHeadParts, write_request_head};
+pub use request::{RequestHeadParts, Told, write_request_head};
 pub use response::{ConnectionSays, ResponseHeadParts, write_informational, write_response_head};

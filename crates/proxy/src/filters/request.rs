@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use wire::field::{Field, FieldId, field_id};
 use wire::head::{Framing, RequestHead, Version};
+use wire::trace_context::TraceParent;
 
 use super::edits::FieldSet;
 use crate::auth::{lines, name_of, query_without};
@@ -60,10 +61,21 @@ pub struct RequestHeadParts<'a> {
     pub upgrade: bool,
     /// Say that trailers are welcome, which is for HTTP/2 to say (RFC 9113 §8.2.2).
     pub te_trailers: bool,
+    /// What it is told of the request's trace.
+    pub traced: Told,
     /// Whose cookie, among the client's, is for Ravelin alone.
     pub sticky: Option<&'a Sticky>,
     /// The id of the request, if a rule wants it.
     pub request_id: &'a [u8],
+}
+
+/// What an upstream is told of a request's trace in the place of what the client says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Told {
+    /// Which trace and span; `None`: what the client says goes on as it is.
+    pub parent: Option<TraceParent>,
+    /// The client's `tracestate` belongs to another trace.
+    pub drops_state: bool,
 }
 
 /// Never forwarded: fields of one connection (RFC 9110 §7.6.1), and `Proxy`, which CGI programs
@@ -115,6 +127,8 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
         (forwarding.forwarded, &[FieldId::Forwarded]),
         (forwarding.via, &[FieldId::Via]),
         (parts.sticky.is_some() || hides_cookies(parts), &[FieldId::Cookie]),
+        (parts.traced.parent.is_some(), &[FieldId::Traceparent]),
+        (parts.traced.drops_state, &[FieldId::Tracestate]),
         // Answered already, where the body was taken.
         (parts.head.version == Version::Http10 || parts.length.is_some(), &[FieldId::Expect]),
     ] {
@@ -175,6 +189,9 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
     }
     if forwarding.via {
         appended(parts, out, b"Via", FieldId::Via, |out| out.extend_from_slice(b"1.1 ravelin"));
+    }
+    if let Some(parent) = parts.traced.parent {
+        field(out, b"traceparent", &[&parent.to_text()]);
     }
     out.extend_from_slice(parts.certificate_lines);
     write_proved(parts, out);

@@ -104,6 +104,8 @@ where
     work.record.attempts = attempts.made();
     work.record.endpoint = &member.url;
     work.record.member = Some(member);
+    inbound.connection.seat.tries(matched.pool, member);
+    let span = inbound.begin_attempt(member);
     let began = Tick::now();
     work.sent_to = attempts.wants_latency().then(|| SentTo { member, began: Instant::now() });
     let mut fresh_only = false;
@@ -119,7 +121,7 @@ where
             work.lost(broken, Some((member, reason)), None)
         })?;
         work.record.reused = connection.reused;
-        let reached = Reached { member, connection, flight };
+        let reached = Reached { member, connection, flight, span };
         let mut sending = send_request(inbound, matched, &reached, work.heads, request_id);
         match response_head(call, &reached, &mut sending, work).await {
             Ok(buffer) => {

@@ -318,11 +318,15 @@ impl<'a> Attempts<'a> {
     ) {
         let worker = &inbound.connection.worker;
         worker.metrics.answered(&member.series, status);
+        inbound.attempt_ended(member, Ok(status));
         self.pool.answered(&worker.error_log, member, status, micros, Tick::now());
     }
 
     /// The attempt was lost.
     pub(super) fn lost(&self, inbound: &Inbound<'_>, lost: &Lost<'_>) {
+        if let Some((member, _)) = lost.failed {
+            inbound.attempt_ended(member, Err(lost.broken.cause.as_str()));
+        }
         match lost.failed {
             // One that says in order that it takes no more (GOAWAY) has not failed.
             None | Some((_, Reason::Expired)) => {}

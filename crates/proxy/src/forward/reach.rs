@@ -17,6 +17,7 @@ use crate::balance::Member;
 use crate::decide::Matched;
 use crate::exchange::Inbound;
 use crate::log::Cause;
+use crate::traces::SpanId;
 use crate::upstream::{ConnectError, Http2Pool, UpstreamConnection, connect};
 
 /// An endpoint and a connection to it.
@@ -27,6 +28,8 @@ pub(super) struct Reached<'a> {
     pub(super) connection: UpstreamConnection,
     /// Counts the request at the endpoint.
     pub(super) flight: Flight<'a>,
+    /// The span of the attempt.
+    pub(super) span: SpanId,
 }
 
 /// A kept connection, a place on a shared one, or a new one.

@@ -14,7 +14,7 @@ use crate::carrier::Carrier;
 use crate::decide::Matched;
 use crate::drain::Left;
 use crate::exchange::Inbound;
-use crate::filters::{RequestHeadParts, write_request_head};
+use crate::filters::{RequestHeadParts, Told, write_request_head};
 use crate::local::Rest;
 use crate::log::Cause;
 use crate::worker::Heads;
@@ -131,7 +131,12 @@ pub(super) fn send_request<'a>(
     let mut out = std::mem::take(&mut heads.out);
     out.clear();
     let te_trailers = reached.connection.carrier.delimits() && wants_trailers(inbound);
-    request_head(inbound, matched, reached.member, te_trailers, request_id, &mut out);
+    let traced = inbound.traced.map(|traced| Told {
+        parent: traced.for_upstream(reached.span),
+        drops_state: traced.drops_state(),
+    });
+    let told = (te_trailers, traced.unwrap_or_default());
+    request_head(inbound, matched, reached.member, told, request_id, &mut out);
     // What follows an upgrade request belongs to the other protocol, if there will be one.
     let mut early = if matched.upgrade { &[] } else { inbound.early };
     if let Some(taken) = inbound.taken.get() {
@@ -156,7 +161,7 @@ pub(super) fn write_copy_head(
     member: &Member,
     out: &mut Vec<u8>,
 ) {
-    request_head(inbound, matched, member, false, &[], out);
+    request_head(inbound, matched, member, (false, Told::default()), &[], out);
     out.truncate(out.len().saturating_sub(b"\r\n".len()));
     out.extend_from_slice(b"Connection: close\r\n\r\n");
 }
@@ -166,7 +171,7 @@ fn request_head(
     inbound: &Inbound<'_>,
     matched: &Matched<'_>,
     member: &Member,
-    te_trailers: bool,
+    (te_trailers, traced): (bool, Told),
     request_id: &[u8],
     out: &mut Vec<u8>,
 ) {
@@ -200,6 +205,7 @@ fn request_head(
         length: inbound.taken.get().map(|taken| taken.len()),
         upgrade: matched.upgrade,
         te_trailers,
+        traced,
         sticky: matched.pool.sticky.as_ref(),
         request_id,
     };

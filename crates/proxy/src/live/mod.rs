@@ -20,6 +20,7 @@ use crate::balance::MemberState;
 use crate::guards::rate_limit::{Counts, CountsId};
 use crate::metrics::{Kind, Known, Registry, Series};
 use crate::pool::PoolState;
+use crate::traces::SpanSink;
 use crate::snapshot::Snapshot;
 use crate::websocket::OpenSockets;
 
@@ -42,6 +43,7 @@ struct State {
     sockets: HashMap<(String, String), Arc<OpenSockets>>,
     credentials: Sources,
     series: Registry,
+    spans: Option<SpanSink>,
 }
 
 /// Site, pool, URL and slot.
@@ -106,6 +108,16 @@ impl Live {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = id.keys;
         Arc::clone(state.counts.entry(id).or_insert_with(|| Arc::new(Counts::new(keys))))
+    }
+
+    /// Where snapshots that are compiled from now on send spans.
+    pub fn set_spans(&self, sink: Option<SpanSink>) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).spans = sink;
+    }
+
+    /// Where spans go.
+    pub fn spans(&self) -> Option<SpanSink> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).spans.clone()
     }
 
     /// Where what has these labels is counted; their names are those of [`Kind::labels`].

@@ -10,6 +10,7 @@ use crate::balance::Member;
 use crate::pool::Pool;
 use crate::routes::Route;
 use crate::snapshot::Site;
+use crate::traces::Traced;
 
 /// Everything that is known of one exchange when it is over: for the access log, metrics and whoever
 /// else looks at traffic. Borrowed: building one allocates nothing. An empty slice means "not known".
@@ -71,6 +72,8 @@ pub struct Record<'a> {
     pub port: u16,
     /// Number of the canary that the connection belongs to; 0: of none.
     pub canary: u32,
+    /// The trace it belongs to, if requests are traced.
+    pub traced: Option<&'a Traced<'a>>,
     /// What a cache had to do with the response: `-` for nothing.
     pub cache: &'a str,
     /// Index over the request's head, and its bytes.

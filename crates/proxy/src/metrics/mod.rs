@@ -23,7 +23,7 @@ pub use series::{Kind, Known, Registry, SERIES_MAX, Series};
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
-use crate::log::{Cause, Ended, Phase, Record};
+use crate::log::{Cause, Ended, Phase, Record, Times};
 use counts::{class_index, method_index, protocol_index};
 
 /// One worker's counts.
@@ -106,9 +106,8 @@ impl Metrics {
         self.begun.set(self.begun.get().wrapping_add(1));
     }
 
-    /// An exchange is over, or a request was refused before there was one. `listener` is that of its
-    /// connection.
-    pub fn finished(&self, record: &Record<'_>, listener: Option<&Series>) {
+    /// An exchange is over, or a request was refused before there was one.
+    pub fn finished(&self, record: &Record<'_>) {
         if !self.is_on() {
             return;
         }
@@ -185,12 +184,17 @@ impl Metrics {
             member.request_bytes += record.request_bytes;
             member.response_bytes += record.response_bytes;
         }
-        if let Some(accept) = times.accept {
-            let listener = tables.listeners.row(listener.unwrap_or(&none));
-            listener.accept.observe(accept);
-            if let Some(micros) = times.tls {
-                listener.handshake.observe(micros);
-            }
+    }
+
+    /// The first request of a connection by this listener is over.
+    pub fn opened(&self, listener: &Series, times: &Times) {
+        let (true, Ok(mut tables)) = (self.is_on(), self.tables.try_borrow_mut()) else { return };
+        let listener = tables.listeners.row(listener);
+        if let Some(micros) = times.accept {
+            listener.accept.observe(micros);
+        }
+        if let Some(micros) = times.tls {
+            listener.handshake.observe(micros);
         }
     }
 
@@ -340,8 +344,8 @@ mod tests {
         let mut record =
             Record { status: 200, method: b"GET", version: "HTTP/1.1", ..Record::default() };
         (record.times.head, record.times.total) = (Some(0), 250);
-        metrics.finished(&record, None);
-        metrics.finished(&Record { status: 400, ..Record::default() }, None);
+        metrics.finished(&record);
+        metrics.finished(&Record { status: 400, ..Record::default() });
         let worker = metrics.worker();
         assert_eq!((worker.begun, worker.ended, worker.refused), (1, 1, 1));
         let site = &metrics.sites(0..10)[0].counts;
@@ -359,7 +363,8 @@ mod tests {
         table.row(&one).request_bytes = 7;
         let same = registry.series(Kind::Route, &["a", "/"]);
         assert_eq!(table.row(&same).request_bytes, 7);
-        let another = Series { owner: one.owner + 1, ..one.clone() };
+        let mut another = one.clone();
+        another.owner += 1;
         assert_eq!(table.row(&another).request_bytes, 0);
         let copied = table.copy(0..usize::MAX);
         assert_eq!((copied[0].number, copied[0].owner), (another.number, another.owner));
@@ -370,7 +375,7 @@ mod tests {
         let metrics = Metrics::new(false);
         let ended =
             Ended::Failed { by: Party::Proxy, phase: Phase::Queue, cause: Cause::NoEndpoint };
-        metrics.finished(&Record { ended, ..Record::default() }, None);
+        metrics.finished(&Record { ended, ..Record::default() });
         metrics.retried(&Series::default(), Why::Connect);
         assert!(metrics.routes(0..9).is_empty() && metrics.pools(0..9).is_empty());
     }
