@@ -20,7 +20,7 @@ use std::cell::RefCell;
 use net::timer::Tick;
 
 pub use exchange::{Exchange, Facts, Kept, TIMED, Text, Timed, reason};
-pub use filter::Filter;
+pub use filter::{Filter, FilterError};
 pub use slowest::SPAN;
 pub use streams::{STREAMS_MAX, Subscription};
 

@@ -8,6 +8,8 @@ mod log_level;
 mod orders;
 mod status;
 mod table;
+mod tail;
+mod top;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -60,6 +62,13 @@ pub(crate) enum Operate {
     #[command(args_conflicts_with_subcommands = true)]
     Connections(connections::Connections),
 
+    /// Follow requests as they end, or show those that ended last, failed or were slowest
+    #[command(after_help = TAIL_NOTES, after_long_help = TAIL_NOTES)]
+    Tail(tail::Tail),
+
+    /// Show requests a second, errors and latencies by site, route and endpoint, each second anew
+    Top(top::Top),
+
     /// Show the certificates of sites, until when they are valid and when they are renewed
     Certificates(Asked),
 
@@ -99,6 +108,21 @@ Examples:
 
 A pool goes by its name, or by SITE/POOL where two sites have one of that name.";
 
+const TAIL_NOTES: &str = "\
+Examples:
+  ravelin tail                                       every request as it ends
+  ravelin tail 'status>=500 && upstream==\"b\"'
+  ravelin tail 'time>1s && client==10.0.0.0/8' --last 50
+  ravelin tail --failed                              the last ones that failed
+  ravelin tail --slow --format json                  the slowest of the last minutes, for tools
+
+Filters:
+  fields     status, method, path, target, host, site, route, upstream, endpoint, client, user,
+             user_agent, request_id, protocol, tls, ended, phase, cause, bytes, request_bytes,
+             attempts, time, time.connect, time.first_byte, ..., failed, reused, websocket
+  operators  == != < <= > >= =~ (regular expression) !~ in (a, b) && || ! ( )
+  values     5xx, 250ms, 1.5s, 10KB, 10.0.0.0/8, \"any text\"";
+
 /// What every such command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Asked {
@@ -120,6 +144,8 @@ pub(crate) fn operate(command: &Operate, common: &Common) -> Result<(), Failure>
         Operate::Upgrade(asked) => orders::upgrade(asked, common),
         Operate::Endpoints(arguments) => endpoints::endpoints(arguments, common),
         Operate::Connections(arguments) => connections::connections(arguments, common),
+        Operate::Tail(arguments) => tail::tail(arguments, common),
+        Operate::Top(arguments) => top::top(arguments, common),
         Operate::Certificates(asked) => certificates::certificates(asked, common),
         Operate::LogLevel(arguments) => log_level::log_level(arguments, common),
     }

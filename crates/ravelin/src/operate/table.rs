@@ -21,6 +21,11 @@ impl Table {
         self.rows.push(cells.to_vec());
     }
 
+    /// Adds a row of as many cells as there are.
+    pub(super) fn cells(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
     /// The table as lines; numbers stand at the right of their column.
     pub(super) fn render(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, ErrorKind, Write};
 
 use clap::Args;
-use control::admin::socket::encode;
+use control::admin::encode;
 use proxy::recorder::{Filter, FilterError};
 use serde_json::Value;
 
@@ -111,9 +111,8 @@ fn follow(arguments: &Tail, client: &Client, out: &mut Out<impl Write>) -> Resul
     };
     let mut event = String::new();
     for line in client.lines(&path)? {
-        let line = line.map_err(|error| {
-            Failure::new(format!("{} broke off: {error}", client.place()), "")
-        })?;
+        let line = line
+            .map_err(|error| Failure::new(format!("{} broke off: {error}", client.place()), ""))?;
         if let Some(name) = line.strip_prefix("event: ") {
             name.clone_into(&mut event);
         } else if let Some(data) = line.strip_prefix("data: ") {
@@ -187,7 +186,7 @@ fn human(exchange: &Value, color: bool) -> String {
         "" => text(exchange, "target").to_owned(),
         method => format!("{method} {}{}", text(exchange, "host"), text(exchange, "target")),
     };
-    let mut line = format!("{time} {on}{status:03}{off} {took:>8} {asked}");
+    let mut line = format!("{took:>8} {asked}");
     let mut add = |name: &str, value: &str| {
         if !value.is_empty() {
             line.push_str(&format!("  {name}={value}"));
@@ -207,12 +206,9 @@ fn human(exchange: &Value, color: bool) -> String {
         add("cause", text(exchange, "cause"));
     }
     add("id", text(exchange, "request_id"));
-    let clean: String = line.chars().map(visible).collect();
-    // The colours are ours; what comes from elsewhere does not steer the terminal.
-    match color {
-        true => clean.replacen("\u{fffd}[", "\x1b[", 2) + "\n",
-        false => clean + "\n",
-    }
+    // What comes from elsewhere does not steer the terminal.
+    let line: String = line.chars().map(visible).collect();
+    format!("{time} {on}{status:03}{off} {line}\n")
 }
 
 fn visible(c: char) -> char {

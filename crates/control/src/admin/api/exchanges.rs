@@ -1,23 +1,29 @@
 //! `/v1/requests` and `/v1/events`: exchanges that are over, and those that end from now on.
 
 use std::fmt::Write as _;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use proxy::recorder::{Exchange, Filter, Which};
+use proxy::recorder::{Exchange, Filter, Kept, Which};
 use serde_json::json;
 use tokio::sync::mpsc::{Sender, channel};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use super::super::routes::{Answer, Content, Route};
 use super::super::schema::{Field, Shape, has, may};
 use super::super::{Problem, Request, Response, Running};
 use crate::stream::{self, RATE_MAX, Watching};
 
-/// So often somebody who follows is told that there is nothing, and what was missed.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+/// So often somebody who follows is told that there is nothing.
+const HEARTBEAT_TIME: Duration = Duration::from_secs(5);
+/// An event that is none.
+const HEARTBEAT: &str = ":\n\n";
 /// Pieces that wait for a follower who does not read, each with [`TOGETHER_MAX`] exchanges at most.
 const PIECES: usize = 4;
 /// Exchanges that are written together.
@@ -136,31 +142,41 @@ fn events(running: &Running, request: Request) -> Answer<'_> {
 
 /// Writes what is watched until nobody reads it any more.
 async fn follow(mut watching: Watching, pieces: Sender<Bytes>) {
-    let mut heartbeat = interval(HEARTBEAT);
-    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // At once, so that whoever follows knows that nothing is missed from here on.
+    let mut text = HEARTBEAT.to_owned();
     loop {
-        let mut text = String::new();
-        // The first heartbeat is at once: whoever follows knows then that nothing is missed from here on.
-        tokio::select! {
-            () = pieces.closed() => return,
-            _ = heartbeat.tick() => text.push_str(":\n\n"),
-            found = watching.next(TOGETHER_MAX) => {
-                if found.is_empty() {
-                    return; // the workers have ended
-                }
-                for kept in &found {
-                    write_event(&mut text, &kept.exchange());
-                }
-            }
-        }
         let missed = watching.missed();
         if missed > 0 {
             let _ = write!(text, "event: missed\ndata: {{\"missed\":{missed}}}\n\n");
         }
-        if pieces.send(text.into()).await.is_err() {
+        if pieces.send(std::mem::take(&mut text).into()).await.is_err() {
             return;
         }
+        match next(&mut watching, &pieces).await {
+            Some(Ok(found)) if !found.is_empty() => {
+                for kept in &found {
+                    write_event(&mut text, &kept.exchange());
+                }
+            }
+            Some(Err(_nothing)) => text.push_str(HEARTBEAT),
+            // The workers have ended, or nobody reads it any more.
+            Some(Ok(_)) | None => return,
+        }
     }
+}
+
+/// What is watched next, within the time for a heartbeat; `None` if nobody reads it any more.
+async fn next(
+    watching: &mut Watching,
+    pieces: &Sender<Bytes>,
+) -> Option<Result<Vec<Kept>, Elapsed>> {
+    let mut gone = pin!(pieces.closed());
+    let mut next = pin!(timeout(HEARTBEAT_TIME, watching.next(TOGETHER_MAX)));
+    poll_fn(|cx| match gone.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => next.as_mut().poll(cx).map(Some),
+    })
+    .await
 }
 
 fn write_event(text: &mut String, exchange: &Exchange<'_>) {
