@@ -31,6 +31,7 @@ pub struct Setup {
     args: Vec<String>,
     env: Vec<(String, String)>,
     open_files: Option<u64>,
+    program: Option<PathBuf>,
 }
 
 impl Setup {
@@ -39,7 +40,7 @@ impl Setup {
         let dir = TempDir::new();
         dir.write("ravelin.toml", toml);
         let args = ["run", "-c", "ravelin.toml"].map(str::to_owned).to_vec();
-        Setup { dir, listeners: 1, args, env: Vec::new(), open_files: None }
+        Setup { dir, listeners: 1, args, env: Vec::new(), open_files: None, program: None }
     }
 
     /// The same with a configuration of another name, and so perhaps in another dialect.
@@ -81,6 +82,12 @@ impl Setup {
         run_to_end(command)
     }
 
+    /// Starts this program instead of the binary under test.
+    pub fn program(mut self, path: PathBuf) -> Setup {
+        self.program = Some(path);
+        self
+    }
+
     /// Limits the descriptors the process may have.
     pub fn open_files(mut self, n: u64) -> Setup {
         self.open_files = Some(n);
@@ -96,7 +103,7 @@ impl Setup {
     pub fn start(self) -> Ravelin {
         allow_many_files();
         let mut command = match self.open_files {
-            None => Command::new(binary()),
+            None => Command::new(self.program.clone().unwrap_or_else(binary)),
             Some(n) => {
                 let mut shell = Command::new("sh");
                 shell.args(["-c", &format!("ulimit -n {n}; exec \"$0\" \"$@\"")]).arg(binary());
@@ -230,6 +237,12 @@ impl Ravelin {
             }
         }
         self.child.wait().unwrap()
+    }
+
+    /// How it ended, once it has.
+    #[track_caller]
+    pub fn status(&mut self) -> ExitStatus {
+        self.child.try_wait().unwrap().expect("the process has not ended")
     }
 
     /// Whether the process has not ended.

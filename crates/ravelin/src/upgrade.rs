@@ -8,6 +8,7 @@
 //! - while the old one still has connections it also keeps the sockets: if the new one dies, it goes on;
 //! - secrets (ticket keys, the key of sticky cookies) go from process to process and nowhere else.
 
+use std::cell::Cell;
 use std::env;
 use std::ffi::OsString;
 use std::io;
@@ -28,7 +29,7 @@ use net::worker::{Sockets, Workers};
 use proxy::sticky::Secret;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, interval_at, sleep, timeout};
 
 use crate::systemd;
 use crate::terminal::Failure;
@@ -202,10 +203,10 @@ pub(crate) enum Progress {
     Serves(u32),
     /// There is none, for this reason.
     Failed(String),
-    /// The new process has died, in this way.
-    Died(String),
+    /// The new process with this id has died, in this way.
+    Died(u32, String),
     /// The new process ends because it was told to.
-    Ends,
+    Ends(u32),
     /// Connections that are left have had their time.
     Late,
     /// No connection is left.
@@ -222,6 +223,8 @@ pub(crate) struct Upgrade {
     told: mpsc::UnboundedReceiver<Progress>,
     /// Looks whether connections are left.
     draining: Option<AbortHandle>,
+    /// The process that is starting, not yet waited for.
+    starting: Rc<Cell<Option<u32>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,7 +241,24 @@ impl Upgrade {
     pub(crate) fn new(program: Option<Program>) -> Self {
         // A handful of messages an upgrade, one upgrade at a time.
         let (tell, told) = mpsc::unbounded_channel();
-        Self { program, stage: Stage::Serves, replies: Vec::new(), tell, told, draining: None }
+        Self {
+            program,
+            stage: Stage::Serves,
+            replies: Vec::new(),
+            tell,
+            told,
+            draining: None,
+            starting: Rc::default(),
+        }
+    }
+
+    /// Has a process that is starting not come to serve.
+    pub(crate) fn cancel(&self) {
+        let pid = self.starting.take().and_then(|pid| i32::try_from(pid).ok());
+        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+            // It is not waited for before this is empty, so the id is still its own.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
     }
 
     /// Another process serves in place of this one.
@@ -270,9 +290,9 @@ impl Upgrade {
         self.replies.extend(reply);
         self.stage = Stage::Starts;
         let parcel = parcel(workers.sockets(), tickets);
-        let tell = self.tell.clone();
+        let (tell, starting) = (self.tell.clone(), Rc::clone(&self.starting));
         tokio::task::spawn_local(async move {
-            match start(program, parcel).await {
+            match start(program, parcel, &starting).await {
                 Ok((channel, child)) => {
                     let _ = tell.send(Progress::Serves(child.id()));
                     watch(channel, child, &tell).await;
@@ -307,13 +327,13 @@ impl Upgrade {
                     let _ = reply.send(Err(Refused::because(why)));
                 }
             }
-            Progress::Died(_) => {
+            Progress::Died(..) => {
                 self.stage = Stage::Serves;
                 if let Some(draining) = self.draining.take() {
                     draining.abort();
                 }
             }
-            Progress::Ends | Progress::Late | Progress::Drained => {}
+            Progress::Ends(_) | Progress::Late | Progress::Drained => {}
         }
     }
 
@@ -322,7 +342,8 @@ impl Upgrade {
         let (workers, tell) = (Arc::clone(workers), self.tell.clone());
         let draining = tokio::task::spawn_local(async move {
             let end = Instant::now().checked_add(time);
-            let mut looks = interval(LOOK);
+            // Not at once: whoever ordered it has yet to be told that it is done.
+            let mut looks = interval_at(Instant::now() + LOOK, LOOK);
             loop {
                 looks.tick().await;
                 let progress = match workers.connections() {
@@ -364,18 +385,27 @@ fn parcel(listeners: Vec<Sockets>, tickets: &Tickets) -> Vec<Message> {
 ///
 /// # Errors
 /// Why it does not. Then it is gone.
-async fn start(program: Program, parcel: Vec<Message>) -> Result<(Watched, Child), String> {
+async fn start(
+    program: Program,
+    parcel: Vec<Message>,
+    starting: &Cell<Option<u32>>,
+) -> Result<(Watched, Child), String> {
     let cannot = |error: io::Error| format!("cannot start a new process: {error}");
     let (channel, theirs) = Channel::pair().map_err(cannot)?;
     let mut child = {
         // Its copy of the other end is closed with it, so that the end of the new process is seen.
         let mut command = Command::new(&program.path);
         command.args(&program.arguments).env(VARIABLE, BY_STDIN).stdin(theirs);
-        systemd::OWN_VARIABLES.iter().for_each(|name| drop(command.env_remove(name)));
+        for name in systemd::OWN_VARIABLES {
+            command.env_remove(name);
+        }
         let path = program.path.display();
         command.spawn().map_err(|error| format!("cannot execute {path}: {error}"))?
     };
-    match passed(channel, parcel).await {
+    starting.set(Some(child.id()));
+    let passed = passed(channel, parcel).await;
+    starting.set(None);
+    match passed {
         Ok(channel) => Ok((channel, child)),
         Err(why) => {
             let _ = child.kill(); // it may have ended by itself
@@ -421,7 +451,7 @@ async fn passed(channel: Channel, parcel: Vec<Message>) -> Result<Watched, Optio
 /// Tells what becomes of the new process, for as long as this one lasts.
 async fn watch(channel: Watched, mut child: Child, tell: &mpsc::UnboundedSender<Progress>) {
     if let Ok(Some(Message::Ending)) = channel.receive().await {
-        let _ = tell.send(Progress::Ends);
+        let _ = tell.send(Progress::Ends(child.id()));
         return;
     }
     // Nobody has the other end any more: it is dead, or as good as dead.
@@ -436,7 +466,7 @@ async fn watch(channel: Watched, mut child: Child, tell: &mpsc::UnboundedSender<
             }
         }
     };
-    let _ = tell.send(Progress::Died(status));
+    let _ = tell.send(Progress::Died(child.id(), status));
 }
 
 fn told(status: ExitStatus) -> String {

@@ -1,0 +1,184 @@
+//! Giving way to a new process, and taking the place of an old one.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use control::orders::{Author, Refused, Reply};
+use net::listener::leave_socket_files;
+use net::worker::{Life, Workers};
+use proxy::worker::Worker;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::{Ending, Service};
+use crate::announce;
+use crate::configuration::count;
+use crate::systemd::Manager;
+use crate::upgrade::{Inheritance, Predecessor, Program, Progress, Upgrade};
+
+/// Where a process stands between the one before it and the one after it.
+pub(super) struct Succession {
+    pub(super) upgrade: Upgrade,
+    /// The process before this one, if it still has connections.
+    before: Option<Predecessor>,
+    pub(super) manager: Rc<Manager>,
+    /// Connections that were left have had their time.
+    is_late: bool,
+}
+
+impl Succession {
+    /// Of a process that nobody has told yet that it serves.
+    pub(super) fn new() -> Self {
+        Self {
+            upgrade: Upgrade::new(None),
+            before: None,
+            manager: Rc::new(Manager::of_environment()),
+            is_late: false,
+        }
+    }
+
+    /// Says to all who may want to know that the process ends.
+    pub(super) fn ends(&mut self) {
+        self.upgrade.cancel();
+        if let Some(before) = self.before.take() {
+            before.dismiss();
+        }
+        if !self.upgrade.is_over() {
+            self.manager.stopping();
+        }
+    }
+}
+
+impl Service {
+    /// Says that this process serves: to the one before it, to the service manager. Another `program` may
+    /// take its place in turn.
+    pub(crate) fn take_over(&mut self, inheritance: &mut Inheritance, program: Option<Program>) {
+        let log = self.log.clone();
+        self.succession.upgrade = Upgrade::new(program);
+        for local in inheritance.stock.left() {
+            let shown = announce::shown(local);
+            let who = if inheritance.activated.contains(local) {
+                "service manager"
+            } else {
+                "process before"
+            };
+            log.warn(format_args!(
+                "the {who} listens on {shown}, and the configuration does not: it is closed"
+            ));
+        }
+        drop(std::mem::take(&mut inheritance.stock));
+        match inheritance.ready() {
+            Ok(Some(before)) => {
+                log.info(format_args!("took over from the process before this one"));
+                before.watch(move || {
+                    log.info(format_args!("the process before this one has ended"));
+                });
+                self.succession.before = Some(before);
+            }
+            // The manager knows already that the service is ready.
+            Ok(None) => self.succession.manager.ready(),
+            Err(error) => log.warn(format_args!("cannot watch the process before: {error}")),
+        }
+        if let Some(time) = self.succession.manager.watchdog() {
+            let (manager, workers) = (&self.succession.manager, &self.workers);
+            let alive = tell_alive(Rc::clone(manager), Arc::clone(workers), self.count, time);
+            tokio::task::spawn_local(alive);
+        }
+    }
+
+    /// Starts another process in the place of this one.
+    pub(super) fn begin_upgrade(&mut self, author: &Author, reply: Option<Reply<()>>) {
+        self.log.info(format_args!("upgrade, by {author}: starting a new process"));
+        self.succession.upgrade.begin(&self.workers, &self.tickets, reply);
+    }
+
+    /// Why no other configuration is taken, if another process serves.
+    pub(super) fn has_given_way(&self) -> Option<Refused> {
+        let is_over = self.succession.upgrade.is_over();
+        is_over.then(|| Refused::because("another process serves in place of this one"))
+    }
+
+    pub(super) async fn upgrade_goes(
+        &mut self,
+        progress: Progress,
+        drain_max: Duration,
+    ) -> Option<Ending> {
+        match progress {
+            Progress::Serves(pid) => self.give_way(pid).await,
+            Progress::Failed(why) => {
+                for line in why.lines().filter(|line| !line.is_empty()) {
+                    self.log.error(format_args!("upgrade failed: {line}"));
+                }
+                self.log.warn(format_args!("this process goes on, without an upgrade"));
+            }
+            Progress::Died(pid, how) => self.go_on(pid, &how).await,
+            Progress::Ends(pid) => {
+                // It was not told to, but nobody would serve what it does not.
+                self.log.info(format_args!(
+                    "process {pid} was told to end, this one ends too with its last connection"
+                ));
+            }
+            Progress::Late if self.succession.is_late => {
+                return Some(Ending { grace: Duration::ZERO });
+            }
+            Progress::Late => {
+                self.succession.is_late = true;
+                let seconds = drain_max.as_secs();
+                self.log.info(format_args!(
+                    "{} still open, waiting up to {seconds} s more for requests under way",
+                    count(self.workers.connections(), "connection")
+                ));
+                self.workers.pause(Life::Stops).await;
+                self.succession.upgrade.drain(&self.workers, drain_max);
+            }
+            Progress::Drained => return Some(Ending { grace: Duration::ZERO }),
+        }
+        None
+    }
+
+    /// Accepts no more, and keeps the sockets for as long as there are connections.
+    async fn give_way(&mut self, pid: u32) {
+        self.workers.pause(Life::Drains).await;
+        leave_socket_files(true);
+        self.succession.manager.main_process(pid);
+        if let Some(before) = self.succession.before.take() {
+            before.dismiss();
+        }
+        let time = self.model.borrow().process.drain_timeout;
+        self.log.info(format_args!(
+            "process {pid} serves in place of this one, which has {} and waits up to {} s for them",
+            count(self.workers.connections(), "connection"),
+            time.as_secs()
+        ));
+        self.succession.upgrade.drain(&self.workers, time);
+    }
+
+    /// Serves again, as the new process does not.
+    async fn go_on(&mut self, pid: u32, how: &str) {
+        leave_socket_files(false);
+        self.succession.is_late = false;
+        if let Err(error) = self.workers.resume().await {
+            self.log.error(format_args!("not every address is accepted at again: {error}"));
+        }
+        self.succession.manager.main_process(std::process::id());
+        self.log.error(format_args!("process {pid} has died ({how}): this one goes on"));
+    }
+}
+
+/// Feeds the manager's watchdog for as long as every worker answers.
+async fn tell_alive(
+    manager: Rc<Manager>,
+    workers: Arc<Workers<Rc<Worker>>>,
+    number: usize,
+    time: Duration,
+) {
+    let mut ticks = interval(time);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let answered = timeout(time, workers.ask(|_| ())).await;
+        if answered.is_ok_and(|answers| answers.len() == number) {
+            manager.alive();
+        }
+    }
+}

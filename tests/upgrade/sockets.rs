@@ -1,0 +1,114 @@
+//! What goes over: addresses of every kind, whatever the number of workers, and the keys that sessions and
+//! cookies are made with.
+
+use std::os::unix::fs::MetadataExt;
+
+use super::*;
+
+#[test]
+fn a_unix_socket_goes_over_with_its_file() {
+    let origin = Origin::saying("served");
+    let toml = site(&[&origin.url()], "").replace("127.0.0.1:0", "unix:./own.sock");
+    let mut place = Place::new(&toml);
+    let path = place.ravelin.dir().join("own.sock");
+    let inode = || fs::metadata(&path).unwrap().ino();
+    let before = inode();
+    let new = place.upgrade();
+    place.await_end();
+    assert_eq!(inode(), before, "the old process leaves the file");
+    Client::connect_unix(&path).get("/").expect(200);
+    let newer = place.upgrade_from(new);
+    until("the end of the second process", || !lives(new));
+    Client::connect_unix(&path).get("/").expect(200);
+    // The last one removes it.
+    send_signal(newer, "TERM");
+    until("the end of the last process", || !lives(newer));
+    assert!(!path.exists());
+}
+
+#[test]
+fn the_number_of_workers_may_change() {
+    let origin = Origin::saying("served");
+    let workers = |number: usize| {
+        format!("[performance]\nworker_threads = {number}\n{}", site(&[&origin.url()], ""))
+    };
+    let mut place = Place::new(&workers(2));
+    let mut pid = place.ravelin.pid();
+    for number in [4, 1, 3] {
+        fs::write(place.ravelin.dir().join("ravelin.toml"), workers(number)).unwrap();
+        let mut clients: Vec<Client> = (0..16).map(|_| place.ravelin.client()).collect();
+        let new = place.upgrade_from(pid);
+        clients.extend((0..64).map(|_| place.ravelin.client()));
+        for mut client in clients {
+            client.get("/").expect(200);
+        }
+        let before = pid;
+        pid = new;
+        match before == place.ravelin.pid() {
+            true => place.await_end(),
+            false => until("the end of the process before", || !lives(before)),
+        }
+        place.said(&[&format!("{number} worker")]);
+    }
+}
+
+#[test]
+fn addresses_may_come_and_go() {
+    let origin = Origin::saying("served");
+    let listening = |listen: &str| site(&[&origin.url()], "").replace("\"127.0.0.1:0\"", listen);
+    let setup = Setup::new(&listening("\"127.0.0.1:0\", \"127.0.0.2:0\"")).listeners(2);
+    let mut place = Place::of(setup);
+    let gone = place.ravelin.addr_on("127.0.0.2");
+    let port = free_port();
+    let changed = listening(&format!("\"127.0.0.1:0\", \"127.0.0.3:{port}\""));
+    fs::write(place.ravelin.dir().join("ravelin.toml"), changed).unwrap();
+    place.upgrade();
+    place.await_end();
+    place.ravelin.get("/").expect(200);
+    Client::connect(format!("127.0.0.3:{port}").parse().unwrap()).get("/").expect(200);
+    assert!(std::net::TcpStream::connect(gone).is_err());
+}
+
+#[test]
+fn sessions_of_tls_are_resumed_by_the_new_process() {
+    const HOST: &str = "a.example.com";
+    let authority = Authority::new();
+    let origin = Origin::saying("served");
+    let setup = Setup::new(&tls_site(HOST, "", &origin.url()));
+    let mut place = Place::of(setup.pair(HOST, &authority.server(&[HOST])));
+    for client in [TlsClient::trusting(&authority), TlsClient::tls12(&authority)] {
+        let resumes = |place: &Place| {
+            let mut connection = client.connect(place.ravelin.addr(), HOST);
+            // The ticket comes before the response.
+            connection.get_from(HOST, "/").expect(200);
+            connection.tls().handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+        };
+        assert!(!resumes(&place));
+        assert!(resumes(&place));
+        let old = place.successors.last().copied().unwrap_or(place.ravelin.pid());
+        place.upgrade_from(old);
+        assert!(resumes(&place), "the new process knows the key");
+        until("the end of the old process", || !lives(old));
+        assert!(resumes(&place));
+    }
+}
+
+#[test]
+fn sticky_cookies_are_good_at_the_new_process() {
+    let origins: Vec<Origin> = ["a", "b", "c"].iter().map(|name| Origin::saying(name)).collect();
+    let urls: Vec<String> = origins.iter().map(Origin::url).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let sticky = "[sites.proxy.load_balancing]\nsticky_sessions = true\n";
+    let mut place = Place::new(&site(&urls, sticky));
+    let first = place.ravelin.get("/").expect(200);
+    let cookie = first.get("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    place.upgrade();
+    place.await_end();
+    let mut client = place.ravelin.client();
+    for _ in 0..6 {
+        let request = format!("GET / HTTP/1.1\r\nHost: example.com\r\nCookie: {cookie}\r\n\r\n");
+        let again = client.ask(request).expect(200);
+        assert_eq!(again.text(), first.text());
+        assert!(!again.head.has("set-cookie"));
+    }
+}
