@@ -209,7 +209,8 @@ fn rotation(table: &Table<'_>, logging: &Logging) -> Rotation {
     }
     let files = [&logging.access_log, &logging.error_log];
     let none = !files.into_iter().any(|target| matches!(target, LogTarget::File(_)));
-    if let Some(entry) = table.peek("rotate_size").filter(|_| none) {
+    let size = rotation.size.and_then(|_| table.peek("rotate_size"));
+    if let Some(entry) = size.filter(|_| none) {
         table.context().push(
             Diagnostic::warning(Code::Unused, entry.key_span, "`rotate_size` has no meaning here")
                 .label("neither log goes to a file"),
@@ -252,10 +253,11 @@ fn label(table: &Table<'_>, logging: &Logging) -> SyslogLabel {
 /// Says which keys have no meaning together.
 fn for_nothing(table: &Table<'_>, logging: &Logging) {
     let own = matches!(logging.format, LogFormat::Own(_));
+    let all = logging.sampling.is_all() && !table.has("sample");
     let unused = [
         ("escape", !own, "only a format of your own has it; the others know how to be safe"),
-        ("sample_always", logging.sampling.is_all(), "every request has a line; see `sample`"),
-        ("slow", logging.sampling.is_all(), "every request has a line; see `sample`"),
+        ("sample_always", all, "every request has a line; see `sample`"),
+        ("slow", all, "every request has a line; see `sample`"),
     ];
     for (key, _, why) in unused.into_iter().filter(|(_, unused, _)| *unused) {
         if let Some(entry) = table.peek(key) {

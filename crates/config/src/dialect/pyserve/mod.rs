@@ -22,6 +22,12 @@ mod twins;
 use self::plan::{Does, Path, Plan, Planned, Takes};
 use self::sections::{HTTP, LOGGING, ROOT, SERVER, SSL};
 
+/// PyServe's `max_log_size`.
+const MAX_LOG_SIZE: i64 = 10 * 1024 * 1024;
+/// Bounds of `rotate_size` and `rotate_keep`.
+const ROTATE_SIZE_MIN: i64 = 64 * 1024;
+const ROTATE_KEEP_MAX: i64 = 1000;
+
 /// The page at `/` where nothing else is, with `default_root`.
 const WELCOME: &str = include_str!("welcome.html");
 
@@ -185,6 +191,19 @@ fn proxy(plan: &Plan) -> Option<Node> {
     Some(proxy.build())
 }
 
+/// Files that begin anew. PyServe does so with smaller ones too, which is for nothing but tests.
+fn rotation(logging: &Table<'_>, has_file: bool, node: &mut TableNode) {
+    let switch = logging.peek("use_rotation").map(|entry| entry.node.span);
+    let on = logging.boolean("use_rotation") == Some(true);
+    let (size, keep) = (logging.integer("max_log_size"), logging.integer("backup_count"));
+    let Some(switch) = switch.filter(|_| on && has_file) else { return };
+    let bytes = size.as_ref().map_or(MAX_LOG_SIZE, |size| size.value).max(ROTATE_SIZE_MIN);
+    node.put("rotate_size", build::number(bytes, size.map_or(switch, |size| size.span)));
+    if let Some(keep) = keep {
+        node.put("rotate_keep", build::number(keep.value.min(ROTATE_KEEP_MAX), keep.span));
+    }
+}
+
 /// The log. PyServe has one for everything.
 fn logs(logging: &Table<'_>) -> Option<Node> {
     let context = logging.context();
@@ -227,6 +246,6 @@ fn logs(logging: &Table<'_>) -> Option<Node> {
         node.put("format", build::text("json", place("structured_logs")));
     }
     _ = logging.boolean("use_colors");
-    _ = (logging.integer("max_log_size"), logging.integer("backup_count"));
+    rotation(logging, file.is_some(), &mut node);
     (!node.is_empty()).then(|| node.build())
 }

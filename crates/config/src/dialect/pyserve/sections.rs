@@ -119,7 +119,7 @@ pub(super) static LOGGING: Section = Section {
         now("log_file", Kind::Text, "./logs/pyserve.log", "File for all lines."),
         now("console_output", Kind::Bool, "true", "Lines on the terminal as well."),
         now("use_colors", Kind::Bool, "true", "Colours on the terminal."),
-        later("use_rotation", Kind::Bool, "false", "Begin a new file when one is full."),
+        now("use_rotation", Kind::Bool, "false", "Begin a new file when one is full."),
         now("max_log_size", Kind::Integer(1, i64::MAX), "10485760", "Bytes of a full file."),
         now("backup_count", Kind::Integer(0, COUNT_MAX), "5", "Full files that are kept."),
         now("structured_logs", Kind::Bool, "false", "Lines in JSON."),
