@@ -5,7 +5,8 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use config::model::{Connections, Listen, Performance};
+use config::Model;
+use config::model::{CertificateSource, Connections, Listen, Performance};
 use net::listener::{BACKLOG, Bound, Local};
 use net::worker::{Options, Workers, start};
 
@@ -175,15 +176,49 @@ impl Known {
 }
 
 fn bind_one(listener: &Listener, workers: usize, bind: &mut Bind<'_>) -> Result<Bound, BindError> {
-    let listen = match &listener.listen {
-        Listen::Port(port) => net::listener::Listen::Port(*port),
-        Listen::Address(address) => net::listener::Listen::Address(*address),
-        Listen::Unix(path) => net::listener::Listen::Unix(path.clone()),
-    };
+    let listen = as_bound(&listener.listen);
     let connections = &listener.connections;
     bind(&listen, workers, connections.backlog.unwrap_or(BACKLOG))
         .map(|bound| bound.with_max_connections(connections.max))
         .map_err(|error| BindError { listen: listener.listen.clone(), error })
+}
+
+fn as_bound(listen: &Listen) -> net::listener::Listen {
+    match listen {
+        Listen::Port(port) => net::listener::Listen::Port(*port),
+        Listen::Address(address) => net::listener::Listen::Address(*address),
+        Listen::Unix(path) => net::listener::Listen::Unix(path.clone()),
+    }
+}
+
+/// Every address that serving `model` listens at, each once, with its backlog: for a process that has to
+/// bind them before it can do anything else.
+pub fn addresses(model: &Model) -> Vec<(net::listener::Listen, i32)> {
+    let mut addresses: Vec<(net::listener::Listen, i32)> = Vec::new();
+    let mut add = |listen: &Listen, backlog: Option<i32>| {
+        let listen = as_bound(listen);
+        if addresses.iter().all(|(known, _)| *known != listen) {
+            addresses.push((listen, backlog.unwrap_or(BACKLOG)));
+        }
+    };
+    for site in &model.sites {
+        site.listen.iter().for_each(|listen| add(listen, site.connections.backlog));
+    }
+    let is_listened_at = |port: u16| {
+        model.sites.iter().flat_map(|site| &site.listen).any(|listen| match listen {
+            Listen::Port(listened) => *listened == port,
+            Listen::Address(address) => address.port() == port,
+            Listen::Unix(_) => false,
+        })
+    };
+    for tls in model.sites.iter().filter_map(|site| site.tls.as_ref()) {
+        if let CertificateSource::Acme(acme) = &tls.certificate
+            && !is_listened_at(acme.http_port)
+        {
+            add(&Listen::Port(acme.http_port), None);
+        }
+    }
+    addresses
 }
 
 /// Starts `workers` workers that serve `snapshot` at `bound`, where each listener is at the place of its

@@ -3,6 +3,7 @@
 //! - `start`: in which order it comes about
 //! - `apply`: another configuration in its place, all or nothing; `changes`: what is different then
 //! - `trial`: another configuration for a share of the connections first
+//! - `give_way`: another process in the place of this one
 //! - `stop`: how it ends
 //!
 //! This runs on the control runtime, on the process's main thread; the path of requests is on the
@@ -10,6 +11,7 @@
 
 mod apply;
 mod changes;
+mod give_way;
 mod start;
 mod stop;
 mod trial;
@@ -22,11 +24,12 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use config::Model;
+use control::admin::Admin;
 use control::auth;
-use control::certificates::Upkeep;
+use control::certificates::{Report, Upkeep};
 use control::health::HealthChecks;
 use control::history::{History, Texts};
-use control::orders::{Applied, Author, Order, Orders, Refused, Reply};
+use control::orders::{Applied, Author, Canary, Order, Orders, Refused, Reply};
 use control::resolve::Resolving;
 use control::watch_config::Watch;
 use control::writer::LogWriters;
@@ -43,10 +46,12 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use self::give_way::Succession;
 use self::trial::Trial;
 use crate::configuration::Source;
 use crate::signals::{Event, Signals};
 use crate::terminal::Failure;
+use crate::upgrade::Progress;
 
 /// Threads for name look-ups and other things that block; more of them wait for each other.
 const BLOCKING_THREADS: usize = 8;
@@ -79,6 +84,10 @@ pub(crate) struct Service {
     model: Rc<RefCell<Arc<Model>>>,
     history: Rc<RefCell<History>>,
     source: Source,
+    /// Looks at all of this and gives orders, for those who may.
+    admin: Admin,
+    /// The certificates that sites show.
+    reports: Rc<RefCell<Vec<Report>>>,
     /// Gives an order when the files change, if that is wanted.
     watch: Option<Watch>,
     /// Keys of TLS sessions, for the life of the process.
@@ -100,7 +109,11 @@ pub(crate) struct Service {
     past: Vec<Arc<Snapshot>>,
     /// Endpoints that none in force uses, to which workers may have connections yet.
     gone: Vec<usize>,
+    /// Something may be left to forget.
+    sweep_due: bool,
     ticks: Interval,
+    /// What was before this process, and what comes after it.
+    succession: Succession,
     signals: Signals,
     /// Where orders are given …
     orders: Orders,
@@ -122,6 +135,7 @@ pub(crate) fn control_runtime() -> Result<LocalRuntime, Failure> {
 enum Next {
     Signal(Event),
     Order(Box<Order>),
+    Upgrade(Progress),
     Tick,
 }
 
@@ -143,6 +157,7 @@ impl Service {
             let ending = match self.next().await {
                 Next::Signal(event) => self.obey(event, drain_max).await,
                 Next::Order(order) => self.carry_out(*order, drain_max).await,
+                Next::Upgrade(progress) => self.upgrade_goes(progress, drain_max).await,
                 Next::Tick => {
                     self.look_at_trial().await;
                     self.sweep().await;
@@ -157,13 +172,16 @@ impl Service {
     }
 
     async fn next(&mut self) -> Next {
-        let has_ticks = self.trial.is_some() || !self.past.is_empty();
+        let has_ticks = self.trial.is_some() || self.sweep_due || !self.past.is_empty();
         poll_fn(|cx| {
             if let Poll::Ready(event) = self.signals.poll_next(cx) {
                 return Poll::Ready(Next::Signal(event));
             }
             if let Poll::Ready(Some(order)) = self.inbox.poll_recv(cx) {
                 return Poll::Ready(Next::Order(Box::new(order)));
+            }
+            if let Poll::Ready(progress) = self.succession.upgrade.poll_progress(cx) {
+                return Poll::Ready(Next::Upgrade(progress));
             }
             match has_ticks && self.ticks.poll_tick(cx).is_ready() {
                 true => Poll::Ready(Next::Tick),
@@ -180,11 +198,9 @@ impl Service {
             Event::ReopenLogs => self.reopen_logs(),
             Event::Reload => {
                 // What came of it is in the log.
-                let _ = self.reload(None, Author::new("signal")).await;
+                let _ = self.reload_told(None, Author::new("signal")).await;
             }
-            Event::NotBuilt(signal, meaning) => {
-                self.log.warn(format_args!("{signal} ignored: {meaning} is not built yet"));
-            }
+            Event::Upgrade => self.begin_upgrade(&Author::new("signal"), None),
         }
         None
     }
@@ -192,20 +208,24 @@ impl Service {
     async fn carry_out(&mut self, order: Order, drain_max: Duration) -> Option<Ending> {
         match order {
             Order::Reload { canary, author, reply } => {
-                let done = self.reload(canary, author).await;
+                let done = self.reload_told(canary, author).await;
                 answer(reply, done);
             }
             Order::Apply { files, author, dry_run, reply } => {
-                let done = self.take_texts(files, author, dry_run).await;
+                let done = match self.has_given_way() {
+                    Some(refused) => Err(refused),
+                    None => self.take_texts(files, author, dry_run).await,
+                };
                 answer(reply, done);
             }
             Order::Rollback { to, author, reply } => {
-                let done = self.roll_back(to, author).await;
+                let done = match self.has_given_way() {
+                    Some(refused) => Err(refused),
+                    None => self.roll_back(to, author).await,
+                };
                 answer(reply, done);
             }
-            Order::Upgrade { reply, .. } => {
-                answer(reply, Err(Refused::because("upgrading the binary is not built yet")));
-            }
+            Order::Upgrade { author, reply } => self.begin_upgrade(&author, Some(reply)),
             Order::Stop { grace, author } => {
                 self.log.info(format_args!("told to stop by {author}"));
                 return Some(Ending { grace: grace.unwrap_or(drain_max) });
@@ -214,6 +234,22 @@ impl Service {
             Order::SetLogLevel(level) => self.log.set_level(level),
         }
         None
+    }
+
+    /// Reads the files again, and tells the service manager so.
+    async fn reload_told(
+        &mut self,
+        canary: Option<Canary>,
+        author: Author,
+    ) -> Result<Applied, Refused> {
+        if let Some(refused) = self.has_given_way() {
+            self.log.warn(format_args!("not reloaded: {refused}"));
+            return Err(refused);
+        }
+        self.succession.manager.reloading();
+        let done = self.reload(canary, author).await;
+        self.succession.manager.ready();
+        done
     }
 
     fn reopen_logs(&self) {

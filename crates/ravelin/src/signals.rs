@@ -1,6 +1,5 @@
 //! Signals as events.
 
-use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
 
@@ -17,8 +16,8 @@ pub(crate) enum Event {
     ReopenLogs,
     /// SIGHUP: take what has changed.
     Reload,
-    /// A signal with this name and meaning, which cannot be obeyed.
-    NotBuilt(&'static str, &'static str),
+    /// SIGUSR2: give way to a new process.
+    Upgrade,
 }
 
 /// Takes signals from the moment it is made.
@@ -45,11 +44,6 @@ impl Signals {
     }
 
     /// The next signal. Several of one kind that come together may be one event.
-    pub(crate) async fn next(&mut self) -> Event {
-        poll_fn(|context| self.poll_next(context)).await
-    }
-
-    /// [`Signals::next`], for waiting for something else as well.
     pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Event> {
         let signals = [
             (&mut self.quit, Event::Quit),
@@ -57,7 +51,7 @@ impl Signals {
             (&mut self.interrupt, Event::Drain),
             (&mut self.user_1, Event::ReopenLogs),
             (&mut self.hang_up, Event::Reload),
-            (&mut self.user_2, Event::NotBuilt("SIGUSR2", "upgrading the binary")),
+            (&mut self.user_2, Event::Upgrade),
         ];
         for (signal, event) in signals {
             if signal.poll_recv(context).is_ready() {

@@ -18,6 +18,7 @@ use crate::cli::{Common, DemoArguments};
 use crate::configuration::{Source, load_texts, model_to_serve};
 use crate::service::{Configuration, Service, control_runtime};
 use crate::terminal::{self, Failure};
+use crate::upgrade::Inheritance;
 
 mod assets;
 mod connection;
@@ -77,7 +78,7 @@ async fn serve(listen: SocketAddr, files: &Path, common: &Common) -> Result<(), 
 
     let source = Source::new(&[], common);
     let configuration = Configuration { model, texts: Texts::default(), source };
-    let service = Service::start(configuration).await.map_err(|failure| match failure {
+    let service = Service::start(configuration, &mut Inheritance::default()).await.map_err(|failure| match failure {
         Failure::Plain(what, advice) if !advice.is_empty() => {
             Failure::Plain(what, format!("{advice}; `ravelin demo --port 0` takes a free one"))
         }

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use config::Model;
 use config::model::{Listen, LogTarget};
+use control::admin::{self, Running};
 use control::auth;
 use control::certificates::{CertificateError, Certificates};
 use control::health::{HealthChecks, PROBES_MAX};
@@ -17,8 +18,6 @@ use control::orders::{Author, Orders};
 use control::resolve;
 use control::writer::LogWriters;
 use net::descriptors::raise_limit;
-use net::listener::bind;
-use net::tls::Tickets;
 use net::worker::worker_count;
 use proxy::challenges::Challenges;
 use proxy::listener::{Addresses, BindError, Logs, serve};
@@ -26,34 +25,53 @@ use proxy::live::Live;
 use proxy::log::ErrorLog;
 use proxy::snapshot::Snapshot;
 
+use super::give_way::Succession;
 use super::{Configuration, Service};
 use crate::announce;
 use crate::health;
 use crate::secure;
 use crate::signals::Signals;
 use crate::terminal::{self, Failure};
+use crate::upgrade::Inheritance;
 
 /// Descriptors left for files, logs, pipes, listening sockets and health checks when the number of
 /// client connections is derived from the limit.
 const DESCRIPTORS_KEPT: u64 = 128 + PROBES_MAX as u64;
 
+/// What to do when the admin socket that is named cannot be made.
+const ADMIN_SOCKET: &str = "choose another path with `socket` of `[management]`; without that key it is where the \
+     user who runs Ravelin may have it";
+
 /// A proxied connection has a client side and an upstream side.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
+
+/// What is there before anything else.
+struct Parts<'a> {
+    log: &'a ErrorLog,
+    writers: &'a LogWriters,
+    /// The limit on them.
+    descriptors: io::Result<Option<u64>>,
+    signals: Signals,
+}
 
 impl Service {
     /// Starts everything and says in the log what is served where. Call on the control runtime.
     ///
     /// # Errors
     /// Something cannot be had (an address, a log file, descriptors): nothing is left running.
-    pub(crate) async fn start(configuration: Configuration) -> Result<Self, Failure> {
+    pub(crate) async fn start(
+        configuration: Configuration,
+        inheritance: &mut Inheritance,
+    ) -> Result<Self, Failure> {
         let signals = Signals::new().map_err(|error| no_resources("take signals", &error))?;
         let descriptors = raise_limit();
         let logging = &configuration.model.logging;
         let writers = LogWriters::start(logging).map_err(|error| Failure::new(error, ""))?;
         let log = writers.error_log();
         let to_file = logs_to_file(&configuration.model);
-        match Self::start_with(configuration, &log, &writers, descriptors, signals).await {
-            Ok(parts) => Ok(parts(writers)),
+        let parts = Parts { log: &log, writers: &writers, descriptors, signals };
+        match Self::start_with(configuration, inheritance, parts).await {
+            Ok(service) => Ok(service(writers)),
             Err(failure) => {
                 if let (Failure::Plain(what, _), true) = (&failure, to_file) {
                     log.error(format_args!("{what}"));
@@ -66,12 +84,11 @@ impl Service {
 
     async fn start_with(
         configuration: Configuration,
-        log: &ErrorLog,
-        writers: &LogWriters,
-        descriptors: io::Result<Option<u64>>,
-        signals: Signals,
+        inheritance: &mut Inheritance,
+        parts: Parts<'_>,
     ) -> Result<impl FnOnce(LogWriters) -> Self + use<>, Failure> {
         let Configuration { model, texts, source } = configuration;
+        let Parts { log, writers, descriptors, signals } = parts;
         let live = Arc::new(Live::default());
         let (snapshot, warnings) =
             Snapshot::compile(&model, &live).map_err(|error| Failure::new(error, ""))?;
@@ -79,14 +96,16 @@ impl Service {
             log.warn(format_args!("{warning}"));
         }
         net::tls::install();
-        let tickets = Tickets::new();
+        let tickets = std::mem::take(&mut inheritance.tickets);
         let mut certificates = Certificates::load(&model, log).map_err(no_certificates)?;
         let configs = secure::configs(&model, &certificates, &tickets)?;
         let mut snapshot =
             snapshot.with_tls(configs).with_challenge_ports(certificates.http_ports());
         let count = worker_count(model.performance.worker_threads);
         let change = Addresses::default()
-            .prepare(&mut snapshot, count, &mut bind)
+            .prepare(&mut snapshot, count, &mut |listen, workers, backlog| {
+                inheritance.stock.bind(listen, workers, backlog)
+            })
             .map_err(|error| cannot_bind(&error))?;
         tell_missing(&change.missing, &mut certificates, log);
         let addresses = change.addresses;
@@ -111,6 +130,7 @@ impl Service {
         let shared = (Arc::clone(&snapshot), Arc::clone(&challenges));
         let workers = serve(shared.0, bound, count, &performance, shared.1, logs)
             .map_err(|error| no_resources("start the workers", &error))?;
+        let reports = Rc::new(RefCell::new(certificates.reports(&model)));
         let certificates = certificates.start(&challenges);
 
         let lines =
@@ -126,8 +146,22 @@ impl Service {
         history.applied(Entry::new(Cause::Start, Author::new("start"), texts));
         let (orders, inbox) = Orders::channel();
         let watch = source.watch(&model, &orders);
-        let workers = Arc::new(workers);
-        let log = log.clone();
+        let started = Instant::now();
+        let running = Running {
+            workers: Arc::new(workers),
+            live: Arc::clone(&live),
+            snapshot: Rc::new(RefCell::new(snapshot)),
+            model: Rc::new(RefCell::new(Arc::new(model))),
+            history: Rc::new(RefCell::new(history)),
+            certificates: reports,
+            orders: orders.clone(),
+            log: log.clone(),
+            started,
+        };
+        let management = running.model.borrow().management.clone();
+        let admin = admin::start(&management, source.paths(), running.clone()).await;
+        let admin = admin.map_err(|error| Failure::new(error, ADMIN_SOCKET))?;
+        let Running { workers, snapshot, model, history, log, .. } = running.clone();
         Ok(move |writers| Self {
             writers,
             log,
@@ -135,10 +169,12 @@ impl Service {
             count,
             live,
             addresses,
-            snapshot: Rc::new(RefCell::new(snapshot)),
-            model: Rc::new(RefCell::new(Arc::new(model))),
-            history: Rc::new(RefCell::new(history)),
+            snapshot,
+            model,
+            history,
             source,
+            admin,
+            reports: running.certificates,
             watch,
             tickets,
             challenges,
@@ -150,11 +186,13 @@ impl Service {
             trials: 0,
             past: Vec::new(),
             gone: Vec::new(),
+            sweep_due: false,
             ticks: super::ticks(),
+            succession: Succession::new(),
             signals,
             orders,
             inbox,
-            started: Instant::now(),
+            started,
         })
     }
 }

@@ -16,7 +16,8 @@ use crate::signals::{Event, Signals};
 impl Service {
     /// Finishes what is under way within `grace`, or as soon as another signal says so.
     pub(super) async fn stop(mut self, grace: Duration) {
-        let connections: usize = self.workers.counters().iter().map(|one| one.connections).sum();
+        self.succession.ends();
+        let connections = self.workers.connections();
         if connections > 0 && !grace.is_zero() {
             let seconds = grace.as_secs();
             self.log.info(format_args!(
