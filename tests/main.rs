@@ -9,6 +9,7 @@
 
 mod access;
 mod acme;
+mod admin;
 mod auth;
 mod balancing;
 mod bodies;

@@ -276,6 +276,20 @@ pub fn inspect(model: &Model) -> (Vec<CertificateError>, Vec<String>) {
     (errors, doubts)
 }
 
+/// The certificates that a site would show, as far as they can be read now; none that an authority
+/// issues.
+#[must_use]
+pub fn shown(site: &Site) -> Vec<Identity> {
+    match site.tls.as_ref().map(|tls| &tls.certificate) {
+        Some(CertificateSource::Files { certificate, key }) => {
+            let paths = Paths::new(certificate, key.as_deref(), None);
+            paths.load().map(|loaded| loaded.identity).into_iter().collect()
+        }
+        Some(CertificateSource::Texts(pairs)) => texts(site, pairs).unwrap_or_default(),
+        Some(CertificateSource::Acme(_)) | None => Vec::new(),
+    }
+}
+
 /// The certificates that stand in the configuration.
 fn texts(site: &Site, pairs: &[PemPair]) -> Result<Vec<Identity>, CertificateError> {
     let read = |pair: &PemPair| {

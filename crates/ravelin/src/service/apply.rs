@@ -19,10 +19,12 @@ use net::worker::worker_count;
 use proxy::listener::Change;
 use proxy::live::Live;
 use proxy::snapshot::Snapshot;
+use serde_json::Value;
 use tokio::task::spawn_blocking;
 
 use super::changes::changes;
 use super::{Service, start};
+use crate::announce;
 use crate::configuration::{Source, count};
 use crate::health;
 use crate::secure;
@@ -253,21 +255,31 @@ impl Service {
                 return Err(refused(&start::no_resources("listen", &error)));
             }
         }
-        for number in change.closed {
-            self.workers.close(number).await;
+        for number in &change.closed {
+            self.workers.close(*number).await;
         }
-        self.addresses = change.addresses;
+        let before_addresses = std::mem::replace(&mut self.addresses, change.addresses);
+        for local in open.iter().filter_map(|number| self.addresses.local(*number)) {
+            self.log.info(format_args!("listening on {}", announce::shown(local)));
+        }
+        for local in change.closed.iter().filter_map(|number| before_addresses.local(*number)) {
+            self.log.info(format_args!("no longer listening on {}", announce::shown(local)));
+        }
         self.set_logs(logs).await;
+        *self.reports.borrow_mut() = certificates.reports(&model);
         self.certificates.replace(certificates, &self.challenges);
         self.credentials.replace(credentials, &self.log);
         self.watch = match (self.watch.take(), model.reload.watch) {
             (Some(watch), true) => Some(watch),
             _ => self.source.watch(&model, &self.orders),
         };
-        *self.model.borrow_mut() = model;
+        *self.model.borrow_mut() = Arc::clone(&model);
+        self.admin.set(&model.management).await;
         self.past.push(before);
         self.let_go();
         self.sweep_now().await;
+        // Tasks that were told to end have what they had for a moment longer.
+        self.sweep_due = true;
         Ok(())
     }
 
@@ -296,7 +308,8 @@ impl Service {
 
     /// Forgets what only snapshots of the past had, as soon as no request of theirs is under way.
     pub(super) async fn sweep(&mut self) {
-        if !self.past.is_empty() {
+        let is_over = |snapshot: &Arc<Snapshot>| Arc::strong_count(snapshot) == 1;
+        if std::mem::take(&mut self.sweep_due) || self.past.iter().any(is_over) {
             self.sweep_now().await;
         }
     }
@@ -345,10 +358,10 @@ impl Service {
         self.log.error(format_args!(
             "{what} by {author} refused: {reason}; what was served before is served on"
         ));
-        for finding in refused.diagnostics.iter().take(FINDINGS_TOLD) {
-            self.log.error(format_args!("{}", finding.trim_end()));
+        for finding in refused.json.iter().take(FINDINGS_TOLD) {
+            self.log.error(format_args!("{}", in_a_line(finding)));
         }
-        if let Some(more) = refused.diagnostics.len().checked_sub(FINDINGS_TOLD + 1) {
+        if let Some(more) = refused.json.len().checked_sub(FINDINGS_TOLD + 1) {
             self.log.error(format_args!("and {}", count(more + 1, "more finding")));
         }
         if !wanted.dry_run {
@@ -379,6 +392,17 @@ fn compile(
         Err(error) => Err(Refused::because(error)),
     };
     (texts, compiled)
+}
+
+/// `ravelin.toml:3:1: error: unknown key ...`
+fn in_a_line(finding: &Value) -> String {
+    let text = |name: &str| finding.get(name).and_then(Value::as_str).unwrap_or_default();
+    let number = |name: &str| finding.get(name).and_then(Value::as_u64);
+    let place = match (number("line"), number("column")) {
+        (Some(line), Some(column)) => format!("{}:{line}:{column}: ", text("file")),
+        _ => String::new(),
+    };
+    format!("{place}{}: {}", text("severity"), text("message"))
 }
 
 /// A failure as an answer.

@@ -1,0 +1,129 @@
+//! Where the Unix socket is, and what stands in its way.
+
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use super::{ask, get, socket};
+use crate::harness::{Client, Origin, Ravelin, Setup, printed, site};
+
+fn mode(path: &Path) -> u32 {
+    std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn with(origin: &Origin, keys: &str) -> Setup {
+    Setup::new(&format!("{}\n[management]\n{keys}\n", site(&[&origin.url()], "")))
+}
+
+#[test]
+fn the_socket_is_for_its_user_alone_and_gone_at_the_end() {
+    let origin = Origin::saying("traffic");
+    let mut ravelin = Ravelin::before(&origin);
+    let socket = socket(&ravelin);
+    assert_eq!(socket.parent().unwrap(), ravelin.dir());
+    assert_eq!(mode(&socket), 0o600);
+    let status = get(&socket, "/v1/status");
+    assert_eq!(status.get("pid").number(), f64::from(ravelin.pid()));
+    ravelin.signal("TERM");
+    ravelin.exit();
+    assert!(!socket.exists());
+}
+
+#[test]
+fn another_path_and_other_rights_may_be_said() {
+    let origin = Origin::saying("traffic");
+    let ravelin = with(&origin, "socket = \"own.sock\"\nsocket_mode = \"660\"").start();
+    socket(&ravelin);
+    let path = ravelin.dir().join("own.sock");
+    assert_eq!(mode(&path), 0o660);
+    assert_eq!(ask(&path, "GET", "/v1/status", "").status, 200);
+}
+
+#[test]
+fn it_may_be_turned_off() {
+    let origin = Origin::saying("traffic");
+    let ravelin = with(&origin, "socket = \"none\"").start();
+    assert_eq!(ravelin.get("/").text(), "traffic");
+    let is_socket = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.unwrap().file_type().unwrap().is_socket()
+    };
+    assert!(!std::fs::read_dir(ravelin.dir()).unwrap().any(is_socket));
+}
+
+#[test]
+fn a_socket_that_nobody_listens_at_is_replaced() {
+    let origin = Origin::saying("traffic");
+    let setup = with(&origin, "socket = \"own.sock\"");
+    let path = setup.dir().join("own.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let ravelin = setup.start();
+    socket(&ravelin);
+    assert_eq!(ask(&path, "GET", "/v1/status", "").status, 200);
+}
+
+#[test]
+fn one_that_somebody_else_has_is_left_alone() {
+    let origin = Origin::saying("traffic");
+    let setup = with(&origin, "socket = \"own.sock\"");
+    let path = setup.dir().join("own.sock");
+    let _other = UnixListener::bind(&path).unwrap();
+    let refused = setup.run(&["run"]);
+    let said = printed(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("own.sock: process") && said.contains("listens there"), "{said}");
+    assert!(path.exists());
+
+    // What nobody asked for is no reason not to serve.
+    let first = Ravelin::before(&origin);
+    let name = socket(&first);
+    let toml = first.dir().join("ravelin.toml");
+    let second = Setup::new("")
+        .args(&["run", "-c", toml.to_str().unwrap()])
+        .env("RUNTIME_DIRECTORY", first.dir().display())
+        .start();
+    second.stderr.line_with(&["WARN", "no admin socket at", "listens there"]);
+    assert_eq!(second.get("/").text(), "traffic");
+    drop(second);
+    let status = get(&name, "/v1/status");
+    assert_eq!(status.get("pid").number(), f64::from(first.pid()));
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_never_removed() {
+    let origin = Origin::saying("traffic");
+    let setup = with(&origin, "socket = \"ravelin.toml\"");
+    let said = printed(&setup.run(&["run"]));
+    assert!(said.contains("the file is no socket"), "{said}");
+    assert!(setup.dir().join("ravelin.toml").is_file());
+}
+
+#[test]
+fn without_a_place_for_it_ravelin_serves_all_the_same() {
+    let origin = Origin::saying("traffic");
+    let ravelin = Setup::new(&site(&[&origin.url()], ""))
+        .env("RUNTIME_DIRECTORY", "/proc/no/such/place")
+        .start();
+    ravelin.stderr.line_with(&["WARN", "no admin socket"]);
+    assert_eq!(ravelin.get("/").text(), "traffic");
+}
+
+#[test]
+fn the_first_line_says_what_is_spoken() {
+    let origin = Origin::saying("traffic");
+    let ravelin = Ravelin::before(&origin);
+    let socket = socket(&ravelin);
+    let mut client = Client::connect_unix(&socket);
+    client.send("help\n");
+    let text = String::from_utf8(client.wire.rest().unwrap()).unwrap();
+    assert!(text.contains("show stat"), "{text}");
+    // In pieces, as it may come.
+    let mut client = Client::connect_unix(&socket);
+    client.send("GET /v1/sta");
+    client.send("tus HTTP/1.1\r\nHo");
+    assert_eq!(client.ask("st: localhost\r\n\r\n").status, 200);
+    // Nothing at all is nothing to answer.
+    let mut client = Client::connect_unix(&socket);
+    client.finish();
+    client.expect_close();
+}
