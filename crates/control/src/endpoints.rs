@@ -5,6 +5,7 @@
 //! by `host:port`; where a host name has several addresses each is `host:port@address`, and `host:port`
 //! means all of them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,13 @@ use net::timer::Tick;
 use proxy::balance::Member;
 use proxy::health::breaker;
 use proxy::health::standing::Checked;
+use proxy::log::ErrorLog;
+use proxy::metrics::{MemberCounts, Why};
 use proxy::pool::Pool;
 use proxy::snapshot::{Site, Snapshot};
+
+use crate::metrics::gather::Table;
+use crate::orders::Author;
 
 /// A pool and its endpoints.
 #[derive(Debug, Clone)]
@@ -25,7 +31,7 @@ pub struct PoolView {
     pub pool: String,
     /// Its name among all pools of the process: with the site's where that is needed.
     pub name: String,
-    /// Its number among all pools, from 1.
+    /// Its number among all sites and pools, from 1; the sites come first.
     pub number: usize,
     /// Requests that wait because every endpoint is full.
     pub waiting: u32,
@@ -109,10 +115,31 @@ pub struct Counters {
     pub connect_errors: u64,
     /// Attempts without a whole response.
     pub response_errors: u64,
-    /// Further attempts made because one at it failed.
-    pub retries: u64,
+    /// Attempts that used a connection that was there.
+    pub reused: u64,
     /// Responses of the classes 1xx to 5xx.
     pub classes: [u64; 5],
+}
+
+impl Counters {
+    /// What the counts of metrics say.
+    pub fn of(counts: &MemberCounts) -> Self {
+        let failed = |why: Why| counts.failures.get(why as usize).copied().unwrap_or(0);
+        let connect_errors = failed(Why::Connect);
+        let response_errors =
+            [Why::Refused, Why::Timeout, Why::Reset, Why::Invalid].map(failed).iter().sum();
+        let [without, classes @ ..] = counts.classes;
+        let answered: u64 = classes.iter().sum();
+        Self {
+            requests: answered + without + connect_errors + response_errors,
+            bytes_out: counts.request_bytes,
+            bytes_in: counts.response_bytes,
+            connect_errors,
+            response_errors,
+            reused: counts.reused,
+            classes,
+        }
+    }
 }
 
 /// What an endpoint is now.
@@ -157,8 +184,19 @@ pub fn views(snapshot: &Snapshot) -> Vec<EndpointView> {
 /// Every pool, in declared order.
 pub fn pool_views(snapshot: &Snapshot) -> Vec<PoolView> {
     let now = Tick::now();
+    let first = snapshot.sites.len() + 1;
     let pools = pools(snapshot).enumerate();
-    pools.map(|(index, (site, pool))| pool_view(snapshot, index + 1, (site, pool), now)).collect()
+    pools.map(|(index, place)| pool_view(snapshot, first + index, place, now)).collect()
+}
+
+/// Puts what was counted of each endpoint into its view. The addresses of a name are counted together.
+pub fn count(pools: &mut [PoolView], counted: &Table<MemberCounts>) {
+    for pool in pools {
+        for endpoint in &mut pool.endpoints {
+            let counts = counted.get(&[&pool.site, &pool.pool, &endpoint.url]);
+            endpoint.counters = counts.map(Counters::of).unwrap_or_default();
+        }
+    }
 }
 
 /// All pools with their sites, in declared order.
@@ -349,17 +387,16 @@ pub fn find<'a>(snapshot: &'a Snapshot, pool: &str, name: &str) -> Result<Named<
     let all = pool.balancer.members();
     let is_entry = |member: &&Member| entry_name(pool, member) == name || member.url == name;
     let entry: Vec<&Member> = all.iter().filter(is_entry).collect();
-    let (members, here) = match entry.is_empty() {
+    let (named, here) = match entry.is_empty() {
         false => (entry, false),
         true => {
-            let shown = self::members(pool);
-            let one = shown.iter().filter(|(_, other, _)| other == name);
-            (one.map(|(_, _, member)| *member).collect(), true)
+            let shown = members(pool).into_iter().filter(|(_, other, _)| other == name);
+            (shown.map(|(_, _, member)| member).collect(), true)
         }
     };
-    match members.is_empty() {
+    match named.is_empty() {
         true => Err(NotFound::Endpoint),
-        false => Ok(Named { site, pool, members, here }),
+        false => Ok(Named { site, pool, members: named, here }),
     }
 }
 
@@ -381,18 +418,39 @@ pub fn find_path<'a>(snapshot: &'a Snapshot, path: &str) -> Result<Named<'a>, No
 }
 
 impl Named<'_> {
-    /// Says whether it is to be used from now on; `None`: as configured.
-    pub fn steer(&self, wanted: Option<UpstreamState>) {
+    /// Says whether it is to be used from now on; `None`, or what the configuration says: as
+    /// configured. `author` and what was said are told in the log.
+    pub fn steer(&self, log: &ErrorLog, author: &Author, wanted: Option<UpstreamState>) {
         for member in &self.members {
+            let wanted = wanted.filter(|wanted| *wanted != member.wanted);
             match self.here {
                 true => member.state.steer_here(wanted),
                 false => member.state.steer(wanted),
             }
         }
+        let what = match wanted {
+            None => "is used as configured",
+            Some(UpstreamState::Up) => "is ready",
+            Some(UpstreamState::Drain) => "is drained",
+            Some(UpstreamState::Down) => "is in maintenance",
+        };
+        self.tell(log, author, format_args!("{what}"));
     }
 
-    /// Says what its share is from now on; `None`: as configured.
-    pub fn set_weight(&self, weight: Option<u32>) {
-        self.members.iter().for_each(|member| member.state.set_weight(weight));
+    /// Says what its share is from now on; `None`, or what the configuration says: as configured.
+    pub fn set_weight(&self, log: &ErrorLog, author: &Author, weight: Option<u32>) {
+        for member in &self.members {
+            member.state.set_weight(weight.filter(|weight| *weight != member.weight));
+        }
+        match weight {
+            Some(weight) => self.tell(log, author, format_args!("has weight {weight}")),
+            None => self.tell(log, author, format_args!("has its configured weight")),
+        }
+    }
+
+    fn tell(&self, log: &ErrorLog, author: &Author, what: fmt::Arguments<'_>) {
+        let Some(member) = self.members.first() else { return };
+        let place = if self.here { member.place() } else { member.url.clone() };
+        log.info(format_args!("pool \"{}\": {place} {what}, says {author}", self.pool.name));
     }
 }

@@ -52,8 +52,6 @@ enum Value {
     Number(u64),
     /// A count that grows.
     Count(u64),
-    /// A number that may be below nought.
-    Signed(i64),
 }
 
 /// Which rows are wanted.
@@ -395,7 +393,6 @@ impl Value {
             Self::Empty => String::new(),
             Self::Text(text) => text.clone(),
             Self::Number(number) | Self::Count(number) => number.to_string(),
-            Self::Signed(number) => number.to_string(),
         }
     }
 
@@ -404,7 +401,6 @@ impl Value {
             Self::Empty | Self::Text(_) => "str",
             Self::Number(_) => "u32",
             Self::Count(_) => "u64",
-            Self::Signed(_) => "s32",
         }
     }
 }
@@ -495,7 +491,6 @@ fn json_value(value: &Value) -> Json {
         Value::Empty => Json::Null,
         Value::Text(text) => text.clone().into(),
         Value::Number(number) | Value::Count(number) => (*number).into(),
-        Value::Signed(number) => (*number).into(),
     }
 }
 

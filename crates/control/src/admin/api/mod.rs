@@ -8,12 +8,15 @@ use super::routes::Route;
 mod certificates;
 mod config;
 mod connections;
+mod dashboard;
 mod document;
 mod endpoints;
 mod exchanges;
+mod explain;
 mod metrics;
 mod orders;
 mod status;
+mod timeline;
 mod traffic;
 
 /// Everything there is.
@@ -26,8 +29,11 @@ pub(super) static ROUTES: &[&[Route]] = &[
     certificates::ROUTES,
     connections::ROUTES,
     exchanges::ROUTES,
+    explain::ROUTES,
     metrics::ROUTES,
     traffic::ROUTES,
+    timeline::ROUTES,
+    dashboard::ROUTES,
 ];
 
 /// Seconds with three places.

@@ -163,5 +163,6 @@ document.addEventListener('keydown', (event) => {
 document.getElementById('keys').addEventListener('click', keys);
 themeButton.addEventListener('click', turnTheme);
 window.addEventListener('hashchange', () => { show(); main.focus({ preventScroll: true }); window.scrollTo(0, 0); });
+window.addEventListener('looked', () => shown?.made.update());
 setTheme(themeNow());
 follow();

@@ -60,21 +60,41 @@ export async function learn() {
 
 /** Looks once more. */
 export async function look() {
-  const [stats, endpoints] = await Promise.all([
-    get('/v1/stats'),
+  const [traffic, endpoints, status] = await Promise.all([
+    get('/v1/traffic'),
     has('/v1/endpoints') ? get('/v1/endpoints') : { pools: [] },
+    get('/v1/status'),
   ]);
   const last = store.looks.at(-1);
   // Counters begin anew with the process.
-  if (last && last.pid !== stats.pid) store.looks = [];
-  stats.routesBy = new Map(stats.routes.map((row) => [`${row.site}\n${row.route}`, row]));
-  stats.endpointsBy = new Map(stats.endpoints.map((row) => [key(row), row]));
-  stats.total = total(stats.routes);
-  store.looks.push(stats);
+  if (last && last.pid !== status.pid) store.looks = [];
+  if (last?.pid !== status.pid && has('/v1/session')) store.level = (await get('/v1/session')).level;
+  const one = {
+    ...status,
+    at: Date.now(),
+    uptime: traffic.uptime,
+    connections: traffic.connections,
+    in_flight: traffic.active,
+    bounds: traffic.bounds,
+    routes: traffic.routes.map(row),
+    endpoints: traffic.endpoints.map((one) => ({ ...row(one), pool: one.pool, url: one.endpoint })),
+  };
+  one.routesBy = new Map(one.routes.map((route) => [`${route.site}\n${route.route}`, route]));
+  one.endpointsBy = new Map(one.endpoints.map((endpoint) => [key(endpoint), endpoint]));
+  one.total = total(one.routes);
+  store.looks.push(one);
   if (store.looks.length > KEPT) store.looks.shift();
-  store.level = stats.level;
   store.pools = endpoints.pools;
-  return stats;
+  return one;
+}
+
+/** A row of the traffic in the words of this file. */
+function row(one) {
+  return {
+    site: one.site, route: one.route, classes: one.classes, duration: one.buckets,
+    bytes_in: one.request_bytes ?? 0, bytes_out: one.response_bytes ?? 0, sockets: one.websockets ?? 0,
+    failures: one.failures ?? 0,
+  };
 }
 
 /** Which endpoint it is: the addresses of one name are counted together. */
@@ -92,14 +112,13 @@ function before() {
 
 /** The numbers of several rows together. */
 export function total(rows) {
-  const sum = { classes: [0, 0, 0, 0, 0, 0], bytes_in: 0, bytes_out: 0, duration: [], micros: 0, sockets: 0 };
+  const sum = { classes: [0, 0, 0, 0, 0, 0], bytes_in: 0, bytes_out: 0, duration: [], sockets: 0 };
   for (const row of rows) {
     add(sum.classes, row.classes);
     add(sum.duration, row.duration);
     sum.bytes_in += row.bytes_in;
     sum.bytes_out += row.bytes_out;
-    sum.micros += row.micros;
-    sum.sockets += row.sockets ?? 0;
+    sum.sockets += row.sockets;
   }
   return sum;
 }
@@ -114,7 +133,9 @@ const sum = (values) => values.reduce((all, one) => all + one, 0);
 /** What happened between two looks at one thing: rates a second, and percentiles. */
 export function between(old, row, seconds) {
   const classes = minus(row.classes, old?.classes);
-  const requests = sum(classes);
+  // Attempts without a response are no responses, but they are errors.
+  const failed = (row.failures ?? 0) - (old?.failures ?? 0);
+  const requests = sum(classes) + failed;
   const duration = minus(row.duration, old?.duration);
   const per = (value) => (seconds > 0 ? value / seconds : 0);
   return {
@@ -122,7 +143,7 @@ export function between(old, row, seconds) {
     rate: per(requests),
     classes: classes.map(per),
     // 5xx, and requests that no response was possible for.
-    errors: requests ? (classes[5] + classes[0]) / requests : 0,
+    errors: requests ? (classes[5] + classes[0] + failed) / requests : 0,
     refused: requests ? classes[4] / requests : 0,
     in: per(row.bytes_in - (old?.bytes_in ?? 0)),
     out: per(row.bytes_out - (old?.bytes_out ?? 0)),

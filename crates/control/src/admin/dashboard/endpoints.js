@@ -41,7 +41,7 @@ export class Endpoints {
       const limit = pool.max_in_flight ? ` of ${count(pool.max_in_flight)}` : '';
       put(shown.facts, `site ${pool.site} · ${count(pool.in_flight)}${limit} under way · ${count(pool.waiting)} waiting${breaker}`);
       const pick = (one) => (look) => look.endpointsBy.get(key(one));
-      shown.table.update(rows.map((one) => ({ ...one, recent: lately((look) => withDuration(pick(one)(look))) })));
+      shown.table.update(rows.map((one) => ({ ...one, recent: lately(pick(one)) })));
     }
     for (const [name, shown] of this.pools) if (!seen.has(name)) shown.node.remove();
     this.list.classList.toggle('none', seen.size === 0);
@@ -62,9 +62,6 @@ export class Endpoints {
     return { facts, table, node: card(pool.name, facts, table.node) };
   }
 }
-
-/** An endpoint's counts, with the time to the first byte in the place of the duration of requests. */
-const withDuration = (row) => row && { ...row, duration: row.first_byte };
 
 function state(row) {
   const rest = row.ejected_for ?? row.left_out_for;
