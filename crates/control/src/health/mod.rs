@@ -40,7 +40,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::model::{HealthCheck, Probe, StartState, UpstreamAddress};
+use net::timer::unix_millis;
 use net::tls::ClientConfig;
+use proxy::health::standing::{CheckKind, Checked};
 use proxy::live::Endpoint;
 use proxy::log::ErrorLog;
 use tokio::sync::Semaphore;
@@ -61,6 +63,9 @@ const FIRST_LAST: Duration = Duration::from_secs(1);
 /// An endpoint without an address is looked at again after this.
 const NO_ADDRESS: Duration = Duration::from_secs(1);
 
+/// An endpoint whose checks are paused is looked at again after this.
+const PAUSED: Duration = Duration::from_secs(1);
+
 /// Least time between two probes of an endpoint, whatever the configuration says.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
@@ -80,6 +85,11 @@ pub struct Target {
     pub checks: Vec<HealthCheck>,
     /// Is told whether it is up: once at the beginning and then at each change.
     pub report: Box<dyn Fn(bool) + Send + Sync>,
+    /// Whether it is to be probed at present: not while an operator wants nothing sent to it. After
+    /// that its checks begin anew.
+    pub is_wanted: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Is told what each probe found, and whether the target was up before.
+    pub seen: Box<dyn Fn(Checked, bool) + Send + Sync>,
 }
 
 /// The checks that are carried out; they end when this is dropped.
@@ -111,6 +121,8 @@ struct Health {
     states: RefCell<Vec<RiseFall>>,
     /// Of the endpoint, whose states these are.
     generation: Cell<u64>,
+    /// Nobody looks at it at present.
+    is_paused: Cell<bool>,
     /// It was up at some time.
     was_up: Cell<bool>,
     /// Nothing was told of it although it is down.
@@ -222,6 +234,10 @@ impl Job {
         let check = &self.prepared.check;
         loop {
             let generation = self.endpoint.generation();
+            if self.health.pauses() {
+                self.wait(Instant::now() + PAUSED, generation).await;
+                continue;
+            }
             self.health.begin_again(generation);
             if !has_address(&self.endpoint) {
                 let again = Instant::now() + jittered(NO_ADDRESS, check.jitter, random());
@@ -233,10 +249,10 @@ impl Job {
                 let begun = Instant::now();
                 let probe = (self.carry_out)(Rc::clone(&self.prepared), Arc::clone(&self.endpoint));
                 let outcome = probe.await;
-                if self.endpoint.generation() != generation {
+                if self.endpoint.generation() != generation || self.health.pauses() {
                     continue;
                 }
-                self.health.settle(self.index, outcome);
+                self.health.settle(self.index, outcome, begun.elapsed());
                 begun
             };
             let interval = if self.health.is_up() { check.interval } else { check.down_interval };
@@ -267,6 +283,7 @@ impl Health {
             target: RefCell::new(target),
             states: RefCell::new(states),
             generation,
+            is_paused: Cell::new(false),
             was_up: Cell::new(was_up || found.is_some()),
             untold: Cell::new(!was_up && found.is_none()),
             log,
@@ -275,9 +292,19 @@ impl Health {
         health
     }
 
-    /// Forgets what was found if it was another endpoint's.
+    /// Its checks are paused now.
+    fn pauses(&self) -> bool {
+        let pauses = !(self.target.borrow().is_wanted)();
+        if pauses {
+            self.is_paused.set(true);
+        }
+        pauses
+    }
+
+    /// Forgets what was found if it was another endpoint's, or before a pause.
     fn begin_again(&self, generation: u64) {
-        if self.generation.replace(generation) == generation {
+        let was_paused = self.is_paused.replace(false);
+        if self.generation.replace(generation) == generation && !was_paused {
             return;
         }
         let state = |check: &HealthCheck| RiseFall::new(check.rise, check.fall, check.start);
@@ -309,13 +336,14 @@ impl Health {
     }
 
     /// Takes the outcome of check number `index`.
-    fn settle(&self, index: usize, outcome: Outcome) {
+    fn settle(&self, index: usize, outcome: Outcome, took: Duration) {
         let before = self.is_up();
         let change = match self.states.borrow_mut().get_mut(index) {
             Some(state) => state.record(outcome.is_ok()),
             None => None,
         };
         let up = self.is_up();
+        self.tell(index, &outcome, took, before);
         // First it is so, then it is told.
         match (change, outcome) {
             (Some(Change::Up(count)), _) if up => {
@@ -335,6 +363,24 @@ impl Health {
         }
     }
 
+    /// Tells what check number `index` found.
+    fn tell(&self, index: usize, outcome: &Outcome, took: Duration, was_up: bool) {
+        let (target, states) = (self.target.borrow(), self.states.borrow());
+        let (Some(check), Some(state)) = (target.checks.get(index), states.get(index)) else {
+            return;
+        };
+        let (against, needed) = state.against();
+        let checked = Checked {
+            at: unix_millis(),
+            micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            kind: kind(&check.probe),
+            failure: outcome.as_ref().err().cloned(),
+            against,
+            needed,
+        };
+        (target.seen)(checked, was_up);
+    }
+
     /// `pool "backend": http://10.0.0.2:80`, with the address where the URL does not say it.
     fn name(&self) -> String {
         let target = self.target.borrow();
@@ -343,6 +389,16 @@ impl Health {
             (Some(_), Some(address)) => format!("pool {pool:?}: {url} ({address})"),
             _ => format!("pool {pool:?}: {url}"),
         }
+    }
+}
+
+fn kind(probe: &Probe) -> CheckKind {
+    match probe {
+        Probe::Tcp => CheckKind::Tcp,
+        Probe::Tls => CheckKind::Tls,
+        Probe::Http(_) => CheckKind::Http,
+        Probe::Grpc(_) => CheckKind::Grpc,
+        Probe::WebSocket(_) => CheckKind::WebSocket,
     }
 }
 

@@ -46,6 +46,11 @@ impl RiseFall {
         self.up
     }
 
+    /// Outcomes in a row that speak against the state, and how many of them change it.
+    pub(super) fn against(&self) -> (u32, u32) {
+        (self.against, if self.up { self.fall } else { self.rise })
+    }
+
     /// Takes the next outcome.
     pub(super) fn record(&mut self, success: bool) -> Option<Change> {
         let undecided = std::mem::take(&mut self.undecided);

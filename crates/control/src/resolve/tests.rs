@@ -81,7 +81,7 @@ impl Scene {
                 };
                 let silent = zone.0.lock().unwrap().silent;
                 if silent {
-                    pending::<()>().await;
+                    std::future::pending::<()>().await;
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 zone.0.lock().unwrap().at_once -= 1;

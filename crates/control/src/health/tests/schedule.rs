@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use config::model::{Level, Transport};
 use proxy::live::Live;
@@ -43,6 +44,8 @@ impl Scene {
             tls: None,
             checks: checks.to_vec(),
             report: Box::new(move |up| reports.lock().unwrap().push((port, up))),
+            is_wanted: Box::new(|| true),
+            seen: Box::new(|_, _| {}),
         }
     }
 
@@ -381,6 +384,35 @@ fn one_that_gets_another_address_begins_anew_and_at_once() {
         endpoint.set_addresses(vec![([10, 0, 0, 3], 80).into()]);
         sleep(Duration::from_millis(1)).await;
         assert_eq!(scene.reports(), [(80, false), (80, true)]);
+        drop(source);
+    });
+}
+
+#[test]
+fn one_that_an_operator_does_not_want_is_not_probed_and_begins_anew_after_that() {
+    play(async |scene| {
+        let (mut checks, source) = checks(&scene);
+        let wanted = Arc::new(AtomicBool::new(true));
+        let mut target = scene.target(80, &[HealthCheck { fall: 2, ..http() }]);
+        let is_wanted = Arc::clone(&wanted);
+        target.is_wanted = Box::new(move || is_wanted.load(Ordering::Relaxed));
+        scene.script(80, "+--");
+        checks.set(vec![target]);
+        sleep(Duration::from_millis(20_500)).await;
+        assert_eq!(scene.reports(), [(80, true), (80, false)]);
+        assert_times(&scene.times(80), &[0., 10., 20.]);
+        wanted.store(false, Ordering::Relaxed);
+        sleep(seconds(60)).await;
+        assert_eq!(scene.times(80).len(), 3);
+        assert_eq!(scene.reports(), []);
+        // The first failure after that is one of two again.
+        scene.script(80, "-+");
+        wanted.store(true, Ordering::Relaxed);
+        sleep(seconds(1)).await;
+        assert_eq!(scene.reports(), [(80, true)]);
+        assert_eq!(scene.times(80).len(), 4);
+        sleep(seconds(11)).await;
+        assert_eq!((scene.times(80).len(), scene.reports().len()), (5, 0));
         drop(source);
     });
 }

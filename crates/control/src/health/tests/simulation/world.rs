@@ -98,7 +98,7 @@ impl World {
                     Some(Kind::Dead | Kind::Stalled | Kind::Resets | Kind::Errors(_))
                 );
                 let outcome = if is_well { Ok(()) } else { Err("no".to_owned()) };
-                checked.health.settle(0, outcome);
+                checked.health.settle(0, outcome, std::time::Duration::ZERO);
                 let check = &checked.check;
                 let up = checked.health.is_up();
                 let interval = if up { check.interval } else { check.down_interval };
@@ -142,6 +142,8 @@ impl Checked {
                 tls: None,
                 checks: checks.clone(),
                 report: Box::new(report),
+                is_wanted: Box::new(|| true),
+                seen: Box::new(|_, _| {}),
             };
             Health::new(target, None, log.clone())
         };
@@ -175,6 +177,7 @@ fn pool(live: &Live, name: &str, plan: &PoolPlan, endpoints: &[Arc<Endpoint>]) -
             max_fails: plan.max_fails,
             fail_timeout: plan.fail_timeout,
             preserve_host: None,
+            series: Default::default(),
         }
     };
     let members = plan.members.iter().map(member).collect();
