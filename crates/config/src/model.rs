@@ -133,6 +133,8 @@ pub struct Site {
     /// Requests that a route would take but for a condition of it are answered 400, instead of as if
     /// the route were not there. Default false.
     pub mismatch_is_error: bool,
+    /// Responses say what became of their requests. Default off.
+    pub proxy_status: ProxyStatus,
     /// The proxy part, when enabled.
     pub proxy: Option<Proxy>,
 }

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use config::lint::{is_allowed, lint};
 use config::model::{
     Buffering, Connections, CorsRule, Guards, HeaderRules, Model, PathMatch, PoolSettings, Proxy,
-    Route, RouteAction, RouteOrder, Site, Transport, Upstream, UpstreamState, WebSocket, When,
+    ProxyStatus, Route, RouteAction, RouteOrder, Site, Transport, Upstream, UpstreamState,
+    WebSocket, When,
 };
 use config::{Dialect, Loaded, Options, convert, load};
 use std::time::Duration;
@@ -207,6 +208,9 @@ fn describe_site(out: &mut String, site: &Site) {
         }
     }
     out.push('\n');
+    if site.proxy_status != ProxyStatus::Off {
+        _ = writeln!(out, "  proxy_status {:?}", site.proxy_status);
+    }
     if site.connections != Connections::default() {
         _ = writeln!(out, "  {:?}", site.connections);
     }

@@ -91,6 +91,8 @@ pub struct Inbound<'a> {
     pub lines: RefCell<Lines>,
     /// What it has proved.
     pub proved: Proved,
+    /// Values of fields of its response that the access log shows.
+    pub shown: RefCell<Vec<Vec<u8>>>,
     /// The trace it belongs to, if requests are traced.
     pub traced: Option<&'a Traced<'a>>,
 }
@@ -204,6 +206,14 @@ impl<'a> Inbound<'a> {
         }
     }
 
+    /// Takes note of what the access log shows of the response whose head this text begins with.
+    pub(crate) fn note_response(&self, head: &[u8]) {
+        let log = &self.connection.worker.access_log;
+        if log.shows_response_fields() {
+            crate::log::note_fields(&log.response_fields(), head, &mut self.shown.borrow_mut());
+        }
+    }
+
     /// The value of the first field of this id.
     pub fn find(&self, id: FieldId) -> Option<&'a [u8]> {
         self.head.get(id).map(|field| field.value.of(self.bytes))
@@ -251,6 +261,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         kept: OnceCell::new(),
         lines: RefCell::default(),
         proved: Proved::default(),
+        shown: RefCell::default(),
         traced: traced.as_ref(),
     };
     request_id.clear();
@@ -287,7 +298,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
             let action = met.as_ref().map(|met| &met.action);
             let here = Here { action, site, host, fault, challenge };
             let done = Box::pin(here.answer(&inbound, heads, request_id, record)).await;
-            line.write(request_id);
+            line.write(request_id, &inbound.shown.borrow());
             return done;
         }
     };
@@ -328,7 +339,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
             }
         }
     };
-    line.write(request_id);
+    line.write(request_id, &inbound.shown.borrow());
     done
 }
 
@@ -541,10 +552,10 @@ impl<'a> Line<'a> {
         Self { record, worker: started.map(|_| &**worker), seat, started }
     }
 
-    fn write(mut self, request_id: &[u8]) {
+    fn write(mut self, request_id: &[u8], response_fields: &[Vec<u8>]) {
         if let Some(worker) = self.worker.take() {
             self.over();
-            worker.finished(&Record { request_id, ..self.record });
+            worker.finished(&Record { request_id, response_fields, ..self.record });
         }
     }
 
@@ -606,6 +617,7 @@ fn record<'a>(inbound: &Inbound<'a>, head_micros: u64) -> Record<'a> {
         referer: inbound.value(FieldId::Referer),
         user_agent: inbound.value(FieldId::UserAgent),
         host: inbound.authority(),
+        head: Some((inbound.head, inbound.bytes)),
         traced: inbound.traced,
         ..inbound.connection.record()
     };

@@ -30,6 +30,7 @@ pub mod log;
 pub mod metrics;
 pub mod pool;
 pub mod recorder;
+pub mod proxy_status;
 mod redirect;
 mod respond;
 pub mod routes;

@@ -203,6 +203,9 @@ pub(crate) async fn respond(
         inbound.ensure_id(request_id);
         answer = error_page(inbound, site, answer, request_id);
     }
+    if let Some(says) = site.and_then(|site| site.proxy_status.as_ref()) {
+        says.of_made(record, answer.status, &mut inbound.lines.borrow_mut().status);
+    }
     let Rest { left, excess } = rest;
     let persist = inbound.may_persist() && left != Left::TooMuch;
     let manner = Manner {
@@ -217,6 +220,7 @@ pub(crate) async fn respond(
     let mut patience = Patience::new(connection, &snapshot.limits, &timeouts);
     record.status = answer.status;
     let sent = send_answer(connection, &mut patience, out, &answer, &manner).await;
+    inbound.note_response(out);
     let consumed = inbound.head.len;
     let done = |after, consumed, excess| Done { after, consumed, excess };
     match sent {

@@ -28,6 +28,7 @@ use crate::guards::{Common, Guards, is_open};
 use crate::live::{Live, Lookup};
 use crate::metrics::{Kind, Series};
 use crate::pool::Pool;
+use crate::proxy_status::ProxyStatus;
 use crate::routes::{LocalAction, Route, RouteAction, RouteTable};
 use crate::sticky::{Secret, Sticky};
 use crate::traces;
@@ -125,6 +126,8 @@ pub struct Site {
     pub guards: Guards,
     /// Edits of responses that Ravelin makes itself.
     pub response: Edits,
+    /// What responses say of what became of their requests.
+    pub proxy_status: Option<ProxyStatus>,
     /// The proxy part.
     pub proxy: Option<ProxySite>,
     /// Where it is counted.
@@ -556,6 +559,7 @@ impl Site {
             files,
             guards,
             response,
+            proxy_status: ProxyStatus::compile(site.proxy_status, &model.server.name),
             proxy,
             series: live.series(Kind::Site, &[&site.name]),
             no_route: live.series(Kind::Route, &[&site.name, ""]),

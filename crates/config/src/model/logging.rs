@@ -245,6 +245,18 @@ impl TimeUnit {
         &[("_ms", Self::Millis), ("_us", Self::Micros), ("", Self::Seconds)];
 }
 
+/// Whether responses say in `Proxy-Status` (RFC 9209) what became of their requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProxyStatus {
+    /// They do not.
+    #[default]
+    Off,
+    /// They do.
+    On,
+    /// They do, with Ravelin's own name for what went wrong.
+    Details,
+}
+
 /// Which requests have a line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {

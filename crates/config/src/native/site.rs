@@ -2,7 +2,7 @@
 
 use crate::decode::{Context, Spanned, Switch, Table};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{HostPattern, Listen, RouteOrder, Site};
+use crate::model::{HostPattern, Listen, ProxyStatus, RouteOrder, Site};
 use crate::schema::{Kind, Section, later, now};
 use crate::source::Span;
 use crate::syntax::{host_pattern, listen};
@@ -130,6 +130,12 @@ pub(super) static SITES: Section = Section {
             "Answer `/api/health` and the pages below it. Off, those paths are like any other.",
         ),
         now(
+            "proxy_status",
+            Kind::BoolOrText,
+            "false",
+            "Say in the field `Proxy-Status` (RFC 9209) of responses who gave them, and what went wrong; `\"details\"`: also Ravelin's own name for that.",
+        ),
+        now(
             "access",
             Kind::TableOrTables(&access::SECTION),
             "everybody",
@@ -236,6 +242,7 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
         routes,
         route_order,
         mismatch_is_error: table.integer("mismatch").is_some(),
+        proxy_status: proxy_status(&table),
         proxy: proxy.finish(),
         name,
     };
@@ -262,6 +269,19 @@ pub(super) fn decode(table: Table<'_>) -> Draft {
         default,
         proxy_protocol,
         connections: connection_places,
+    }
+}
+
+fn proxy_status(table: &Table<'_>) -> ProxyStatus {
+    match table.switch("proxy_status") {
+        None | Some(Switch::Bool(false)) => ProxyStatus::Off,
+        Some(Switch::Text(text)) if text.value == "details" => ProxyStatus::Details,
+        Some(Switch::Text(text)) => {
+            let reason = "expected `true`, `false` or \"details\"";
+            table.context().push(table.context().bad("proxy_status", text.span, reason));
+            ProxyStatus::Off
+        }
+        Some(_) => ProxyStatus::On,
     }
 }
 

@@ -172,6 +172,9 @@ pub(super) fn response_lead(
     let head = &heads.response;
     let mut lead = std::mem::take(&mut heads.spare);
     lead.clear();
+    if let Some(says) = &matched.site.proxy_status {
+        says.of_forwarded(member, head.status, &mut inbound.lines.borrow_mut().status);
+    }
     let parts = ResponseHeadParts {
         head,
         bytes,
@@ -190,6 +193,7 @@ pub(super) fn response_lead(
         request_id,
     };
     write_response_head(&parts, &mut lead);
+    inbound.note_response(&lead);
     lead
 }
 

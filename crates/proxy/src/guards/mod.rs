@@ -179,6 +179,8 @@ pub fn is_open(rule: &CorsRule, allowed: &AllowedOrigins) -> bool {
 pub struct Lines {
     cors: Vec<u8>,
     limits: Vec<u8>,
+    /// `Proxy-Status`.
+    pub(crate) status: Vec<u8>,
 }
 
 impl Lines {
@@ -186,6 +188,7 @@ impl Lines {
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.cors);
         out.extend_from_slice(&self.limits);
+        out.extend_from_slice(&self.status);
     }
 }
 

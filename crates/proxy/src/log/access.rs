@@ -34,6 +34,7 @@ pub struct AccessSettings {
 #[derive(Debug)]
 pub struct AccessLog {
     on: Cell<bool>,
+    shows_fields: Cell<bool>,
     /// Names of response fields that lines show.
     response_fields: RefCell<Rc<[String]>>,
     output: RefCell<Option<Output>>,
@@ -60,6 +61,7 @@ impl AccessLog {
     pub fn new(settings: Option<AccessSettings>) -> Self {
         let log = Self {
             on: Cell::new(false),
+            shows_fields: Cell::new(false),
             response_fields: RefCell::new(Rc::new([])),
             output: RefCell::new(None),
             not_send: PhantomData,
@@ -76,6 +78,7 @@ impl AccessLog {
             Some(LogFormat::Own(own)) => own.response_fields.as_slice().into(),
             _ => Rc::new([]) as Rc<[String]>,
         };
+        self.shows_fields.set(!fields.is_empty());
         self.response_fields.replace(fields);
         let pending = Pending::default();
         self.output.replace(settings.map(|settings| Output { settings, pending }));
@@ -85,6 +88,12 @@ impl AccessLog {
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.on.get()
+    }
+
+    /// Whether lines show fields of responses.
+    #[must_use]
+    pub fn shows_response_fields(&self) -> bool {
+        self.shows_fields.get()
     }
 
     /// Names of response fields, in lower case, that a record should have, in this order.

@@ -206,6 +206,24 @@ fn step(times: &Times, step: LogTime) -> Option<u64> {
     }
 }
 
+/// Takes the values of these fields from the text of a response head: of each the first, in the order
+/// of the names, which are in lower case.
+pub(crate) fn note_fields(names: &[String], head: &[u8], values: &mut Vec<Vec<u8>>) {
+    values.clear();
+    values.resize_with(names.len(), Vec::new);
+    let lines = head.split(|byte| *byte == b'\n').skip(1);
+    let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (name, value) = line.split_at(colon);
+        let known = names.iter().position(|known| name.eq_ignore_ascii_case(known.as_bytes()));
+        let place = known.and_then(|index| values.get_mut(index)).filter(|place| place.is_empty());
+        if let Some(place) = place {
+            place.extend_from_slice(value.get(1..).unwrap_or_default().trim_ascii());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::record::tests::{failed, local, proxied};
@@ -279,6 +297,15 @@ mod tests {
             "0.001204 1 1204 -\n"
         );
         assert_eq!(written(&own(pieces, LogEscape::Json), &proxied()), "0.001204 1 1204 null\n");
+    }
+
+    #[test]
+    fn fields_are_taken_from_the_head_of_a_response_and_not_from_its_body() {
+        let names = ["x-cache".to_owned(), "etag".to_owned(), "x-none".to_owned()];
+        let head = b"HTTP/1.1 200 OK\r\nX-Cache:  hit \r\nx-cache: second\r\nETag: \"a\"\r\n\r\nX-None: body\r\n";
+        let mut values = vec![b"of another".to_vec(); 5];
+        note_fields(&names, head, &mut values);
+        assert_eq!(values, [b"hit".to_vec(), b"\"a\"".to_vec(), Vec::new()]);
     }
 
     #[test]
