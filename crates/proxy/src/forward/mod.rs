@@ -44,6 +44,8 @@ use self::reply::{Leads, Relayed, relay, response_lead};
 use self::sending::Sending;
 use crate::balance::Member;
 use crate::buffering;
+use crate::connection::Connection;
+use crate::connections::{self, TunnelSeat};
 use crate::decide::Matched;
 use crate::drain::Left;
 use crate::exchange::{After, Done, Inbound, failed};
@@ -51,6 +53,7 @@ use crate::files::Answer;
 use crate::filters::Edits;
 use crate::local::{self, Reply, Rest};
 use crate::log::{Cause, Failure, Party, Phase, Record};
+use crate::recorder::Exchange;
 use crate::respond;
 use crate::send::write_all;
 use crate::websocket::{self, Denied, Place};
@@ -79,7 +82,7 @@ impl Broken {
 
     /// How the request ended, as routes call it.
     fn outcome(&self) -> Outcome {
-        match (self.by, self.cause) {
+        match (self.by, self.cause.class()) {
             (Party::Client, _) => Outcome::ClientError,
             (_, Cause::Timeout) => Outcome::Timeout,
             (_, Cause::CircuitOpen) => Outcome::CircuitOpen,
@@ -90,7 +93,7 @@ impl Broken {
 
     /// The status that tells the client.
     fn status(&self) -> u16 {
-        match (self.by, self.cause) {
+        match (self.by, self.cause.class()) {
             (Party::Client, Cause::Timeout) => 408,
             (Party::Client, Cause::Malformed) => 400,
             (Party::Client, Cause::Limit) => 413,
@@ -136,18 +139,34 @@ impl Tunnel<'_> {
         request_id: &[u8],
     ) -> Done {
         let Self { taken, sockets, timeout, _place, _flight } = *self;
-        match sockets.filter(|sockets| sockets.model.needs_frames()) {
+        let sockets = sockets.filter(|sockets| sockets.model.needs_frames());
+        let seat = sit_down(inbound, sockets.is_some(), record, request_id);
+        match sockets {
             Some(sockets) => {
-                let with = (sockets, timeout.tunnel);
+                let with = (sockets, timeout.tunnel, &*seat);
                 Box::pin(websocket::tunnel(inbound, taken, with, heads, record, request_id)).await
             }
             None => {
                 let limits = &inbound.snapshot.limits;
                 let mut patience = Patience::new(inbound.connection, limits, timeout);
-                Box::pin(tunnel::tunnel(inbound, taken, &mut patience, heads, record)).await
+                let with = (&mut patience, &*seat);
+                Box::pin(tunnel::tunnel(inbound, taken, with, heads, record)).await
             }
         }
     }
+}
+
+/// Enters a tunnel into the list of those that are open.
+fn sit_down(
+    inbound: &Inbound<'_>,
+    framed: bool,
+    record: &Record<'_>,
+    request_id: &[u8],
+) -> TunnelSeat {
+    let Connection { seat, deadline, .. } = inbound.connection;
+    seat.tunnels();
+    let exchange = Exchange::of(&Record { request_id, ..*record });
+    connections::enter_tunnel(seat, &exchange, framed, deadline)
 }
 
 /// Forwards the request and passes the response on.
@@ -158,8 +177,8 @@ pub async fn forward<'a>(
     request_id: &mut Vec<u8>,
     record: &mut Record<'a>,
 ) -> Forwarded<'a> {
-    if let Some(status) = refused_unsent(inbound, matched) {
-        record.ended = failed(Party::Client, Phase::Decide, Cause::Limit);
+    if let Some((status, cause)) = refused_unsent(inbound, matched) {
+        record.ended = failed(Party::Client, Phase::Decide, cause);
         let edits = matched.route.response(Outcome::ClientError);
         let reply = reply(matched, status, edits, Rest::of(Left::TooMuch));
         let response = local::respond(inbound, reply, &mut heads.out, request_id, record);
@@ -387,7 +406,7 @@ async fn pass_on<'r, 'a>(
     }
     if status == 101 {
         if !(matched.upgrade && work.heads.response.upgrade == Upgrade::WebSocket) {
-            let broken = Broken::new(Party::Upstream, Phase::FirstByte, Cause::Malformed);
+            let broken = Broken::new(Party::Upstream, Phase::FirstByte, Cause::BadUpgrade);
             return Err(GivenUp::for_good(broken, sending.rest(inbound, work.heads)));
         }
         let lead = response_lead(call, member, work.heads, &buffer, Leads::Tunnel);
@@ -455,12 +474,12 @@ fn is_too_long(matched: &Matched<'_>, framing: Framing) -> bool {
 
 /// A request that is turned down before anything is sent: too large, or too many bytes sent ahead
 /// of an upgrade.
-fn refused_unsent(inbound: &Inbound<'_>, matched: &Matched<'_>) -> Option<u16> {
+fn refused_unsent(inbound: &Inbound<'_>, matched: &Matched<'_>) -> Option<(u16, Cause)> {
     if buffering::is_too_long(inbound, matched) {
-        return Some(413);
+        return Some((413, Cause::Limit));
     }
     let too_early = matched.upgrade && inbound.early.len() > inbound.snapshot.limits.early_upgrade;
-    too_early.then_some(400)
+    too_early.then_some((400, Cause::EarlyUpgrade))
 }
 
 /// Says what becomes of the client's connection, now that the response is through or broken off.

@@ -11,6 +11,7 @@ use net::buffer::Buffer;
 use wire::head::Framing;
 
 use super::{Patience, Pump, PumpError, Waiting};
+use crate::connections::{self, Moved};
 use crate::exchange::{After, Done, Inbound, failed};
 use crate::log::{Cause, Party, Phase, Record};
 use crate::upstream::UpstreamConnection;
@@ -30,7 +31,7 @@ pub(crate) struct Taken {
 pub(super) async fn tunnel(
     inbound: &Inbound<'_>,
     taken: Taken,
-    patience: &mut Patience<'_>,
+    (patience, seat): (&mut Patience<'_>, &connections::Tunnel),
     heads: &mut Heads,
     record: &mut Record<'_>,
 ) -> Done {
@@ -81,6 +82,11 @@ pub(super) async fn tunnel(
         }
         if up_over && down_over {
             return Poll::Ready(deaf.map_or(Ok(()), Err));
+        }
+        let moved = |pump: &Pump<'_>| Moved { bytes: pump.payload(), messages: 0 };
+        seat.moved(moved(&up), moved(&down));
+        if seat.asked_to_close().is_some() {
+            return Poll::Ready(Err((Party::Proxy, Cause::Aborted)));
         }
         let whom = if up_over || down_over { Waiting::TunnelEnd } else { Waiting::Tunnel };
         match patience.ends(whom, up.progress() + down.progress()) {

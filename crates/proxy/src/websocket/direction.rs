@@ -15,6 +15,7 @@ use wire::websocket::{ControlFrame, Fault, Opcode, Payload, Scanner, Step};
 
 use super::rate::Bucket;
 use crate::carrier::Carrier;
+use crate::connections::Moved;
 use crate::log::Cause;
 
 /// What tells Ravelin's pings from others.
@@ -218,6 +219,11 @@ impl Direction {
     /// Bytes of the source's frames that were passed on.
     pub(super) fn passed(&self) -> u64 {
         self.passed
+    }
+
+    /// What has come through so far.
+    pub(super) fn moved(&self) -> Moved {
+        Moved { bytes: self.passed, messages: self.scanner.messages() }
     }
 
     /// The payload of a ping to the source.

@@ -93,7 +93,7 @@ pub(crate) fn admit(
             }
             Denied {
                 answer: respond::unavailable(respond::RETRY_AFTER),
-                cause: Cause::Limit,
+                cause: Cause::Sockets,
                 outcome: Outcome::RateLimited,
             }
         }
@@ -103,7 +103,7 @@ pub(crate) fn admit(
             outcome: Outcome::ClientError,
         },
         Err(Refused::Origin) => {
-            Denied { answer: Answer::error(403), cause: Cause::Denied, outcome: Outcome::Denied }
+            Denied { answer: Answer::error(403), cause: Cause::Origin, outcome: Outcome::Denied }
         }
     };
     Err(Box::new(denied))

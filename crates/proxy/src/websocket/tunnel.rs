@@ -11,6 +11,7 @@
 //! | the upstream's connection does | 1011 | |
 //! | idle or old | 1001 | 1001 |
 //! | Ravelin stops | 1012 | 1012 |
+//! | an operator ends it | 1012 or what they say | the same |
 //! | a side does not answer a ping | 1011 | 1011 |
 //!
 //! What always holds: of a side that breaks a rule the other is told first, and what that still has to
@@ -26,7 +27,7 @@ use std::time::Duration;
 use config::model::Level;
 use net::buffer::Buffer;
 use net::timer::Tick;
-use net::worker::WorkerContext;
+use net::worker::{Life, WorkerContext};
 use wire::field::FieldId;
 use wire::head::ResponseHead;
 use wire::websocket::{ControlFrame, Fault, Reserved, Rules, Scanner, Sender};
@@ -37,6 +38,7 @@ use super::watch::{Look, Seen, SideSeen, Watch, Why};
 use super::{Settings, Side};
 use crate::carrier::Carrier;
 use crate::connection::{Connection, linger_on};
+use crate::connections;
 use crate::exchange::{After, Done, Inbound, failed};
 use crate::forward::Taken;
 use crate::log::{Cause, Ended, Party, Phase, Record};
@@ -54,7 +56,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 pub(crate) async fn tunnel(
     inbound: &Inbound<'_>,
     taken: Taken,
-    (settings, idle): (&Settings, Duration),
+    (settings, idle, seat): (&Settings, Duration, &connections::Tunnel),
     heads: &mut Heads,
     record: &mut Record<'_>,
     request_id: &[u8],
@@ -65,8 +67,13 @@ pub(crate) async fn tunnel(
     let directions = directions(inbound, settings, (buffer, lead), &heads.response);
     let idle = settings.model.idle_timeout.unwrap_or(idle);
     let watch = Watch::new(&settings.model, idle, Tick::now(), worker.next_random());
-    let mut tunnel = Tunnel::new(inbound.connection, settings, directions, watch);
-    poll_fn(|cx| tunnel.poll(cx, client, upstream)).await;
+    let mut tunnel = Tunnel::new(inbound.connection, settings, directions, watch, seat);
+    poll_fn(|cx| {
+        let polled = tunnel.poll(cx, client, upstream);
+        seat.moved(tunnel.up.moved(), tunnel.down.moved());
+        polled
+    })
+    .await;
     tunnel.explain(inbound, request_id);
     record.ended = tunnel.ended.unwrap_or_default();
     record.request_bytes = tunnel.up.passed();
@@ -142,6 +149,8 @@ struct Tunnel<'a> {
     /// From the upstream to the client.
     down: Direction,
     watch: Watch,
+    /// Where an operator asks for its end.
+    seat: &'a connections::Tunnel,
     stage: Stage,
     /// The side that broke a rule and has not been told yet.
     offender: Option<(Side, Fault)>,
@@ -181,6 +190,7 @@ impl<'a> Tunnel<'a> {
         settings: &'a Settings,
         (up, down): (Direction, Direction),
         watch: Watch,
+        seat: &'a connections::Tunnel,
     ) -> Self {
         Self {
             connection,
@@ -188,6 +198,7 @@ impl<'a> Tunnel<'a> {
             up,
             down,
             watch,
+            seat,
             stage: Stage::Open,
             offender: None,
             ended: None,
@@ -224,7 +235,11 @@ impl<'a> Tunnel<'a> {
                 let _ = client.shutdown_write();
             }
             let open = matches!(self.stage, Stage::Open);
-            let stops = open && self.context().stopping() && !self.watch.is_draining();
+            if let Some(status) = self.seat.asked_to_close().filter(|_| open) {
+                self.close_both(Why::Asked(status));
+                continue;
+            }
+            let stops = open && self.stops() && !self.watch.is_draining();
             if !(stops || self.connection.deadline.expired()) {
                 return Poll::Pending;
             }
@@ -237,6 +252,11 @@ impl<'a> Tunnel<'a> {
 
     fn context(&self) -> &WorkerContext {
         &self.connection.worker.context
+    }
+
+    /// The worker ends. While it only gives way to another process, tunnels stay.
+    fn stops(&self) -> bool {
+        self.context().life() == Life::Stops
     }
 
     /// Nothing more comes from either side, and nothing more is to be sent to either.
@@ -304,7 +324,8 @@ impl<'a> Tunnel<'a> {
         // It has its close frame already, or the other has said all it had to say.
         let at_once = for_it.sink() != Sink::Open || for_it.source() != Source::Open;
         let cause = match fault {
-            Fault::TooLong | Fault::TooMany => Cause::Limit,
+            Fault::TooLong => Cause::Limit,
+            Fault::TooMany => Cause::MessageRate,
             _ => Cause::Malformed,
         };
         self.failed(side.party(), cause, fault.reason());
@@ -383,7 +404,7 @@ impl<'a> Tunnel<'a> {
             passed: self.moved(),
             client: side_seen(client, &self.up, &self.down),
             upstream: side_seen(upstream, &self.down, &self.up),
-            stopping: self.context().stopping(),
+            stopping: self.stops(),
         };
         let Look { ping_client, ping_upstream, close, next } = self.watch.look(Tick::now(), &seen);
         if let Some(why) = close {
@@ -404,7 +425,7 @@ impl<'a> Tunnel<'a> {
         let (by, cause) = match why {
             Why::Idle => (Party::Proxy, Cause::Timeout),
             Why::Age => (Party::Proxy, Cause::Limit),
-            Why::Stop => (Party::Proxy, Cause::Aborted),
+            Why::Stop | Why::Asked(_) => (Party::Proxy, Cause::Aborted),
             Why::Silent(side) => (side.party(), Cause::Timeout),
         };
         self.failed(by, cause, why.reason());

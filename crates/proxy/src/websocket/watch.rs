@@ -124,6 +124,8 @@ pub(super) enum Why {
     Age,
     /// Ravelin is to end.
     Stop,
+    /// An operator says so, with this status.
+    Asked(u16),
     /// This side has not answered a ping.
     Silent(Side),
 }
@@ -134,6 +136,7 @@ impl Why {
         match self {
             Self::Idle | Self::Age => 1001,
             Self::Stop => 1012,
+            Self::Asked(status) => status,
             Self::Silent(_) => 1011,
         }
     }
@@ -144,6 +147,7 @@ impl Why {
             Self::Idle => "idle for too long",
             Self::Age => "maximum age reached",
             Self::Stop => "service restart",
+            Self::Asked(_) => "closed by an operator",
             Self::Silent(Side::Client) => "no answer from the client",
             Self::Silent(Side::Upstream) => "no answer from the upstream",
         }
