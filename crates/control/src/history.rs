@@ -145,6 +145,16 @@ impl Texts {
         self.0.iter().map(|text| (text.path.clone(), Arc::clone(&text.content))).collect()
     }
 
+    /// They are these files as they are.
+    pub fn are(&self, files: &[(PathBuf, Vec<u8>)]) -> bool {
+        self.0.len() == files.len()
+            && self
+                .0
+                .iter()
+                .zip(files)
+                .all(|(text, (path, content))| text.path == *path && *text.content == **content)
+    }
+
     /// Both have the same files with the same contents.
     pub fn same_as(&self, other: &Self) -> bool {
         self.files() == other.files()

@@ -130,11 +130,8 @@ impl Refused {
     pub fn of_findings(loaded: &Loaded) -> Self {
         let json = loaded.render_json();
         let json = json.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let mut one = Loaded {
-            model: None,
-            diagnostics: Vec::new(),
-            sources: loaded.sources.clone(),
-        };
+        let mut one =
+            Loaded { model: None, diagnostics: Vec::new(), sources: loaded.sources.clone() };
         let mut rendered = |finding: &Diagnostic| {
             one.diagnostics = vec![finding.clone()];
             one.render(false)

@@ -14,6 +14,9 @@ use tokio::time::sleep;
 use crate::certificates::{INTERVAL, SETTLE, Signature};
 use crate::orders::{Author, Order, Orders};
 
+/// Who gives the order.
+pub const AUTHOR: &str = "file watch";
+
 /// Says which files there are now: a directory may have other ones than before.
 pub type Files = Arc<dyn Fn() -> Vec<PathBuf> + Send + Sync>;
 
@@ -44,7 +47,7 @@ async fn watch(files: Files, orders: Orders) {
         let Some(seen) = look(&files).await else { return };
         if state.settles(seen) {
             let (reply, _) = oneshot::channel();
-            let author = Author::new("file watch");
+            let author = Author::new(AUTHOR);
             // With too many orders waiting, one of them reads the files anyway.
             let _ = orders.give(Order::Reload { canary: None, author, reply });
         }

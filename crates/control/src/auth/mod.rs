@@ -86,6 +86,9 @@ impl Upkeep {
         });
         for (ring, http) in clients {
             let KeySource::JwksUrl { refresh, .. } = ring.source() else { continue };
+            if self.fetching.iter().any(|(known, _)| Arc::ptr_eq(known, &ring)) {
+                continue;
+            }
             let (refresh, woken) = (*refresh, self.wake.subscribe());
             let keep = fetch::keep(Arc::clone(&ring), http, refresh, log.clone(), woken);
             let task = self.tasks.spawn(keep);

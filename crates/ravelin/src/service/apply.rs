@@ -13,6 +13,7 @@ use control::auth::Prepared;
 use control::certificates::Certificates;
 use control::history::{Cause, Entry, Texts};
 use control::orders::{Applied, Author, Canary, Refused};
+use control::watch_config;
 use control::writer::Change as LogChange;
 use net::listener::bind;
 use net::worker::worker_count;
@@ -26,6 +27,7 @@ use super::changes::changes;
 use super::{Service, start};
 use crate::announce;
 use crate::configuration::{Source, count};
+use crate::expectations;
 use crate::health;
 use crate::secure;
 use crate::terminal::Failure;
@@ -129,6 +131,11 @@ impl Service {
         files: Vec<(PathBuf, Vec<u8>)>,
         wanted: Wanted,
     ) -> Result<Applied, Refused> {
+        if wanted.author.who == watch_config::AUTHOR && self.serves(&files) {
+            // Somebody was faster.
+            let generation = self.history.borrow().in_force();
+            return Ok(Applied { generation, ..Applied::default() });
+        }
         let (source, live) = (self.source.clone(), Arc::clone(&self.live));
         let compiled = spawn_blocking(move || compile(files, &source, &live)).await;
         let (texts, compiled) = match compiled {
@@ -153,6 +160,12 @@ impl Service {
         }
     }
 
+    /// What is in force is made of these files as they are.
+    fn serves(&self, files: &[(PathBuf, Vec<u8>)]) -> bool {
+        let history = self.history.borrow();
+        history.get(history.in_force()).is_some_and(|entry| entry.texts.are(files))
+    }
+
     async fn serve_instead(
         &mut self,
         compiled: Compiled,
@@ -165,6 +178,7 @@ impl Service {
         let generation = self.history.borrow().in_force();
         let mut applied = Applied { generation, changes, warnings };
         if wanted.dry_run {
+            drop(candidate);
             self.let_go();
             self.sweep_now().await;
             return Ok(applied);
@@ -386,6 +400,11 @@ fn compile(
     let mut warnings = findings.diagnostics;
     let compiled = match Snapshot::compile(&model, live) {
         Ok((snapshot, more)) => {
+            let diagnostics = expectations::failed(&model, &snapshot);
+            if !diagnostics.is_empty() {
+                let unmet = Loaded { model: None, diagnostics, sources: loaded.sources };
+                return (texts, Err(Refused::of_findings(&unmet)));
+            }
             warnings.extend(more);
             Ok(Compiled { model, snapshot, warnings })
         }

@@ -158,11 +158,7 @@ mod tests {
         let expect = |from: &str, to: &str, expected: &[&str]| {
             assert_eq!(changes(&old, &model(&BASE.replace(from, to))), expected, "{from} -> {to}");
         };
-        expect(
-            "8080",
-            "8081",
-            &["listens at port 8081", "no longer listens at port 8080"],
-        );
+        expect("8080", "8081", &["listens at port 8081", "no longer listens at port 8080"]);
         expect(
             "127.0.0.1:1",
             "127.0.0.1:2",

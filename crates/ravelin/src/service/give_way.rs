@@ -140,6 +140,7 @@ impl Service {
     async fn give_way(&mut self, pid: u32) {
         self.workers.pause(Life::Drains).await;
         leave_socket_files(true);
+        self.admin.stop_listening();
         self.succession.manager.main_process(pid);
         if let Some(before) = self.succession.before.take() {
             before.dismiss();
@@ -160,6 +161,8 @@ impl Service {
         if let Err(error) = self.workers.resume().await {
             self.log.error(format_args!("not every address is accepted at again: {error}"));
         }
+        let management = self.model.borrow().management.clone();
+        self.admin.set(&management).await;
         self.succession.manager.main_process(std::process::id());
         self.log.error(format_args!("process {pid} has died ({how}): this one goes on"));
     }

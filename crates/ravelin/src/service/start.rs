@@ -120,10 +120,7 @@ impl Service {
         if performance.max_connections.is_none() {
             performance.max_connections = connections_for(descriptors, log);
         }
-        let logs = Logs {
-            access: writers.access(),
-            error: log.clone(),
-        };
+        let logs = Logs { access: writers.access(), error: log.clone() };
         let challenges = Arc::new(Challenges::default());
         let snapshot = Arc::new(snapshot);
         let bound = change.opened.into_iter().map(|(_, bound)| bound).collect();
