@@ -19,5 +19,6 @@ pub mod resolve;
 mod stats_page;
 pub mod stream;
 pub mod text_commands;
+pub mod tracing;
 pub mod watch_config;
 pub mod writer;

@@ -12,6 +12,7 @@ pub mod table;
 pub mod text;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use net::timer::Tick;
 use net::worker::Counters;
@@ -19,6 +20,7 @@ use proxy::health::breaker::State;
 use proxy::log::{Cause, Ended};
 use proxy::metrics::{CLASSES, METHODS, PROTOCOLS, STEPS, Unshaken, Why};
 use proxy::snapshot::Snapshot;
+use proxy::traces::{SpanCounts, SpanSink};
 
 use self::gather::{Gathered, gather};
 use self::process::Process;
@@ -48,6 +50,7 @@ pub async fn page(running: &Running, format: Format) -> String {
         snapshot,
         reloads: Reloads::of(&running.history.borrow()),
         process: Process::now(),
+        spans: running.live.spans(),
         dropped: vec![("error", running.log.dropped())],
     };
     let mut page = Page::new(format);
@@ -65,6 +68,8 @@ struct All {
     process: Process,
     /// Lines that logs have dropped, by log.
     dropped: Vec<(&'static str, u64)>,
+    /// Where spans go, if they are recorded.
+    spans: Option<SpanSink>,
 }
 
 /// What is known of configurations that were to be taken.
@@ -412,6 +417,15 @@ impl All {
         page.family(&table::LOG_DROPPED, |samples| {
             self.dropped.iter().for_each(|(log, lines)| samples.number(&[log], *lines));
         });
+        if let Some(spans) = &self.spans {
+            let SpanCounts { exported, queue_full, refused } = spans.counts();
+            let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+            page.family(&table::SPANS_EXPORTED, |samples| samples.number(&[], read(exported)));
+            page.family(&table::SPANS_LOST, |samples| {
+                samples.number(&["queue_full"], read(queue_full));
+                samples.number(&["refused"], read(refused));
+            });
+        }
         page.family(&table::SCRAPE_HOLD, |samples| {
             samples.real(&[], self.gathered.longest_hold.as_secs_f64());
         });

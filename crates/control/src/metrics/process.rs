@@ -4,26 +4,26 @@ use std::fs;
 
 /// What the system says of this process; `None` where it does not say.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Process {
+pub(super) struct Process {
     /// CPU time, user and system, in seconds.
-    pub cpu_seconds: Option<f64>,
+    pub(super) cpu_seconds: Option<f64>,
     /// Resident memory in bytes.
-    pub resident: Option<u64>,
+    pub(super) resident: Option<u64>,
     /// Virtual memory in bytes.
-    pub virtual_memory: Option<u64>,
+    pub(super) virtual_memory: Option<u64>,
     /// Open descriptors.
-    pub descriptors: Option<u64>,
+    pub(super) descriptors: Option<u64>,
     /// Most descriptors that may be open.
-    pub descriptors_max: Option<u64>,
+    pub(super) descriptors_max: Option<u64>,
     /// Threads.
-    pub threads: Option<u64>,
+    pub(super) threads: Option<u64>,
     /// When it was started, in seconds of Unix time.
-    pub started: Option<f64>,
+    pub(super) started: Option<f64>,
 }
 
 impl Process {
     /// As it is now. Reads a few small files.
-    pub fn now() -> Self {
+    pub(super) fn now() -> Self {
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
         // The name may have spaces and parentheses; what follows it does not.
         let stat = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);

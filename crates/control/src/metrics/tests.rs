@@ -63,15 +63,19 @@ fn all() -> All {
         worker.retried(&pool.series, Why::Connect);
         worker.failed(&member.series, Why::Connect);
         worker.answered(&member.series, 200);
-        worker.finished(&proxied, None);
+        worker.finished(&proxied);
     }
     let limited =
         Ended::Failed { by: Party::Client, phase: Phase::Decide, cause: Cause::RateLimit };
     workers[0].begun();
-    workers[0].finished(
-        &Record { status: 429, ended: limited, pool: None, member: None, attempts: 0, ..proxied },
-        None,
-    );
+    workers[0].finished(&Record {
+        status: 429,
+        ended: limited,
+        pool: None,
+        member: None,
+        attempts: 0,
+        ..proxied
+    });
     workers[1].begun();
     workers[1].socket_opened(&route.series);
     let gathered = Gathered {
@@ -90,6 +94,7 @@ fn all() -> All {
         snapshot: Arc::new(snapshot),
         reloads: Reloads { generation: 3, last_ok: true, ..Reloads::default() },
         process: Process::now(),
+        spans: Some(proxy::traces::spans(Arc::default()).0),
         dropped: vec![("error", 0)],
     }
 }

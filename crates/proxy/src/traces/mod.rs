@@ -6,7 +6,7 @@
 
 mod span;
 
-pub use span::{AttemptSpan, SPANS_MAX, Span, SpanSink, spans};
+pub use span::{AttemptSpan, SPANS_MAX, Span, SpanCounts, SpanSink, spans};
 
 use std::cell::RefCell;
 
@@ -180,7 +180,7 @@ mod tests {
 
     fn settings(sample: u32, records: bool) -> Settings {
         let tracing = Tracing { propagate: true, sample, ..Tracing::default() };
-        Settings::compile(&tracing, records.then(|| spans().0)).unwrap()
+        Settings::compile(&tracing, records.then(|| spans(Default::default()).0)).unwrap()
     }
 
     fn traced<'s>(settings: &'s Settings, fields: &str) -> Traced<'s> {
@@ -262,5 +262,17 @@ mod tests {
         assert_eq!(ids.filter(|id| half.samples(*id)).count(), 128);
         assert!(!settings(0, false).samples([0; 16]));
         assert!(settings(SHARE_WHOLE, false).samples([0xff; 16]));
+    }
+
+    #[test]
+    fn what_finds_the_queue_full_is_counted_and_nobody_waits() {
+        let (sink, _queue) = spans(Default::default());
+        let tracing = Tracing { propagate: true, ..Tracing::default() };
+        let settings = Settings::compile(&tracing, Some(sink.clone())).unwrap();
+        let traced = traced(&settings, "");
+        traced.begin_attempt("http://a", 0, 1);
+        (0..SPANS_MAX + 3).for_each(|_| traced.finished(&Record::default()));
+        let lost = sink.counts().queue_full.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(lost, 6, "an exchange and an attempt each");
     }
 }

@@ -135,32 +135,42 @@ fn text(bytes: &[u8]) -> String {
 #[derive(Debug, Clone)]
 pub struct SpanSink {
     queue: mpsc::Sender<Box<Span>>,
-    lost: Arc<AtomicU64>,
+    counts: Arc<SpanCounts>,
 }
 
-/// A queue of at most [`SPANS_MAX`] exchanges.
+/// What became of spans.
+#[derive(Debug, Default)]
+pub struct SpanCounts {
+    /// The collector took them.
+    pub exported: AtomicU64,
+    /// They found the queue full.
+    pub queue_full: AtomicU64,
+    /// The collector did not take them, or was not there.
+    pub refused: AtomicU64,
+}
+
+/// A queue of at most [`SPANS_MAX`] exchanges, whose fate is counted in `counts`.
 #[must_use]
-pub fn spans() -> (SpanSink, mpsc::Receiver<Box<Span>>) {
+pub fn spans(counts: Arc<SpanCounts>) -> (SpanSink, mpsc::Receiver<Box<Span>>) {
     let (queue, receiver) = mpsc::channel(SPANS_MAX);
-    (SpanSink { queue, lost: Arc::default() }, receiver)
+    (SpanSink { queue, counts }, receiver)
 }
 
 impl SpanSink {
     /// Hands over what is to be told of an exchange.
     pub(crate) fn tell(&self, record: &Record<'_>, traced: &Traced<'_>) {
-        let lost = || {
-            let spans = 1 + traced.attempts.try_borrow().map_or(0, |all| all.len()) as u64;
-            self.lost.fetch_add(spans, Ordering::Relaxed);
-        };
         match self.queue.try_reserve() {
             Ok(place) => place.send(Box::new(Span::of(record, traced))),
-            Err(_) => lost(),
+            Err(_) => {
+                let attempts = traced.attempts.try_borrow().map_or(0, |all| all.len());
+                self.counts.queue_full.fetch_add(1 + attempts as u64, Ordering::Relaxed);
+            }
         }
     }
 
-    /// Spans that found the queue full.
+    /// What became of those that were handed over.
     #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+    pub fn counts(&self) -> &SpanCounts {
+        &self.counts
     }
 }
