@@ -5,7 +5,7 @@
 
 mod deaths;
 mod handing_over;
-mod load;
+pub mod load;
 mod sockets;
 
 use std::fs;
@@ -19,8 +19,8 @@ use crate::harness::*;
 const BINARY: &str = "bin/ravelin";
 
 /// A Ravelin that can be upgraded, and those that took its place.
-struct Place {
-    ravelin: Ravelin,
+pub struct Place {
+    pub ravelin: Ravelin,
     upgrades: usize,
     /// Killed at the end: nobody else would.
     successors: Vec<u32>,
@@ -28,12 +28,12 @@ struct Place {
 
 impl Place {
     #[track_caller]
-    fn new(toml: &str) -> Place {
+    pub fn new(toml: &str) -> Place {
         Place::of(Setup::new(toml))
     }
 
     #[track_caller]
-    fn of(setup: Setup) -> Place {
+    pub fn of(setup: Setup) -> Place {
         let path = setup.dir().join(BINARY);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         // Another file, which can be replaced, with the same contents.
@@ -57,14 +57,14 @@ impl Place {
 
     /// Asks the first process for an upgrade and waits until another one serves. Its id.
     #[track_caller]
-    fn upgrade(&mut self) -> u32 {
+    pub fn upgrade(&mut self) -> u32 {
         let pid = self.ravelin.pid();
         self.upgrade_from(pid)
     }
 
     /// The same with this process.
     #[track_caller]
-    fn upgrade_from(&mut self, pid: u32) -> u32 {
+    pub fn upgrade_from(&mut self, pid: u32) -> u32 {
         send_signal(pid, "USR2");
         self.await_upgrade()
     }
@@ -94,7 +94,7 @@ impl Place {
 
     /// Waits until the first process has ended in order.
     #[track_caller]
-    fn await_end(&mut self) {
+    pub fn await_end(&mut self) {
         until("the end of the old process", || !self.ravelin.runs());
         assert!(self.ravelin.status().success());
     }
@@ -110,6 +110,33 @@ impl Drop for Place {
             let _ = Command::new("kill").args(["-s", "KILL", &pid.to_string()]).output();
         }
     }
+}
+
+/// Runs `ravelin upgrade` beside it.
+fn order(place: &Place) -> std::process::Output {
+    let mut command = Command::new(binary());
+    command.args(["upgrade", "-c", "ravelin.toml"]).current_dir(place.ravelin.dir());
+    command.env("RUNTIME_DIRECTORY", place.ravelin.dir());
+    run_to_end(command)
+}
+
+#[test]
+fn it_is_ordered_by_command_which_says_what_came_of_it() {
+    let origin = Origin::saying("served");
+    let mut place = Place::new(&site(&[&origin.url()], ""));
+    for _ in 0..3 {
+        let output = order(&place);
+        assert!(output.status.success(), "{}", printed(&output));
+        place.await_upgrade();
+        place.ravelin.get("/").expect(200);
+    }
+    fs::write(place.ravelin.dir().join("ravelin.toml"), "[[sites]]\nname = 7\n").unwrap();
+    let output = order(&place);
+    assert_eq!(output.status.code(), Some(1));
+    for part in ["ravelin.toml:2:8", "name = 7", "nothing is served"] {
+        assert!(printed(&output).contains(part), "{}", printed(&output));
+    }
+    place.ravelin.get("/").expect(200);
 }
 
 fn send_signal(pid: u32, name: &str) {
@@ -165,8 +192,8 @@ fn what_is_executed_is_the_file_as_it_is_now() {
 fn the_configuration_is_read_anew() {
     let origin = Origin::saying("served");
     let mut place = Place::new(&site(&[&origin.url()], ""));
-    let changed = site(&[&origin.url()], "respond = { status = 418, body = \"changed\" }\n");
-    let changed = changed.replace("upstream = \"backend\"\n", "");
+    let changed = "[[sites]]\nname = \"test\"\nhostname = \"example.com\"\n\
+                   listen = [\"127.0.0.1:0\"]\nroutes = [{ path = \"/\", status = 418 }]\n";
     fs::write(place.ravelin.dir().join("ravelin.toml"), changed).unwrap();
     place.ravelin.get("/").expect(200);
     place.upgrade();

@@ -14,39 +14,43 @@ use tokio::net::TcpStream;
 use super::*;
 
 /// What all clients of a load have in common.
-struct Shared {
+pub struct Shared {
     to: SocketAddr,
+    pace: Option<Duration>,
     over: AtomicBool,
-    requests: AtomicUsize,
-    connections: AtomicUsize,
-    messages: AtomicUsize,
-    sockets: AtomicUsize,
-    failures: Mutex<BTreeMap<String, usize>>,
+    pub requests: AtomicUsize,
+    pub connections: AtomicUsize,
+    pub messages: AtomicUsize,
+    pub sockets: AtomicUsize,
+    pub failures: Mutex<BTreeMap<String, usize>>,
 }
 
 /// Clients of every kind, on a thread of their own.
-struct Load {
-    shared: Arc<Shared>,
+pub struct Load {
+    pub shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// How many clients of each kind there are.
 #[derive(Clone, Copy)]
-struct Clients {
+pub struct Clients {
     /// With a connection that they keep for as long as they may.
-    keeping: usize,
+    pub keeping: usize,
     /// With a connection for each request.
-    fresh: usize,
+    pub fresh: usize,
     /// Of HTTP/2, with several streams at once.
-    http2: usize,
+    pub http2: usize,
     /// WebSockets that send a message now and then, for their whole life in the process they came to.
-    sockets: usize,
+    pub sockets: usize,
+    /// Each of the others but those of WebSockets begins a request so often; `None`: as often as it can.
+    pub pace: Option<Duration>,
 }
 
 impl Load {
-    fn start(to: SocketAddr, clients: Clients) -> Load {
+    pub fn start(to: SocketAddr, clients: Clients) -> Load {
         let shared = Arc::new(Shared {
             to,
+            pace: clients.pace,
             over: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -82,19 +86,34 @@ impl Load {
 
     /// Waits until so many more requests have been answered.
     #[track_caller]
-    fn await_requests(&self, more: usize) {
+    pub fn await_requests(&self, more: usize) {
         let wanted = self.shared.requests.load(Ordering::SeqCst) + more;
         until("requests", || self.shared.requests.load(Ordering::SeqCst) >= wanted);
     }
 
-    fn end(mut self) -> Arc<Shared> {
+    pub fn end(mut self) -> Arc<Shared> {
         self.shared.over.store(true, Ordering::SeqCst);
         self.thread.take().unwrap().join().unwrap();
         Arc::clone(&self.shared)
     }
 }
 
+/// Says when the next request is due.
+struct Pace(Option<tokio::time::Interval>);
+
+impl Pace {
+    async fn next(&mut self) {
+        if let Some(interval) = &mut self.0 {
+            interval.tick().await;
+        }
+    }
+}
+
 impl Shared {
+    fn pace(&self) -> Pace {
+        Pace(self.pace.map(tokio::time::interval))
+    }
+
     fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
@@ -145,9 +164,11 @@ async fn ask(stream: &mut TcpStream) -> Result<bool, String> {
 }
 
 async fn keeping(shared: Arc<Shared>) {
+    let mut pace = shared.pace();
     while !shared.is_over() {
         let Some(mut stream) = shared.connect("keeping").await else { continue };
         while !shared.is_over() {
+            pace.next().await;
             match ask(&mut stream).await {
                 Ok(persists) => {
                     shared.requests.fetch_add(1, Ordering::SeqCst);
@@ -165,7 +186,9 @@ async fn keeping(shared: Arc<Shared>) {
 }
 
 async fn fresh(shared: Arc<Shared>) {
+    let mut pace = shared.pace();
     while !shared.is_over() {
+        pace.next().await;
         let Some(mut stream) = shared.connect("fresh").await else { continue };
         match ask(&mut stream).await {
             Ok(_) => drop(shared.requests.fetch_add(1, Ordering::SeqCst)),
@@ -183,7 +206,9 @@ async fn http2(shared: Arc<Shared>) {
         let streams = (0..4).map(|_| {
             let (mut client, shared) = (client.clone(), Arc::clone(&shared));
             tokio::spawn(async move {
+                let mut pace = shared.pace();
                 while !shared.is_over() {
+                    pace.next().await;
                     client = match client.ready().await {
                         Ok(client) => client,
                         Err(_) => return, // told to go elsewhere, before a request was made
@@ -249,7 +274,7 @@ async fn socket(shared: Arc<Shared>) {
 }
 
 /// An origin for all of them.
-fn origin() -> AsyncOrigin {
+pub fn origin() -> AsyncOrigin {
     AsyncOrigin::connections(None, |mut taken, _| async move {
         while let Some(head) = taken.read_head().await {
             if head.starts_with("GET /ws ") {
@@ -266,15 +291,17 @@ fn origin() -> AsyncOrigin {
 }
 
 /// More of everything, and longer: `RAVELIN_LOAD=heavy`, best with `RAVELIN_BINARY` a release build.
-fn heavy() -> bool {
+pub fn heavy() -> bool {
     std::env::var_os("RAVELIN_LOAD").is_some_and(|load| load == "heavy")
 }
 
 #[test]
 fn no_request_fails_and_no_connection_is_refused() {
     let (clients, upgrades, between) = match heavy() {
-        true => (Clients { keeping: 48, fresh: 8, http2: 4, sockets: 2000 }, 20, 10_000),
-        false => (Clients { keeping: 12, fresh: 4, http2: 2, sockets: 40 }, 4, 300),
+        true => {
+            (Clients { keeping: 48, fresh: 8, http2: 4, sockets: 2000, pace: None }, 20, 10_000)
+        }
+        false => (Clients { keeping: 12, fresh: 4, http2: 2, sockets: 40, pace: None }, 4, 300),
     };
     let origin = origin();
     let url = format!("http://{}", origin.addr());

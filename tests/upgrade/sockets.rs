@@ -8,9 +8,11 @@ use super::*;
 #[test]
 fn a_unix_socket_goes_over_with_its_file() {
     let origin = Origin::saying("served");
-    let toml = site(&[&origin.url()], "").replace("127.0.0.1:0", "unix:./own.sock");
-    let mut place = Place::new(&toml);
-    let path = place.ravelin.dir().join("own.sock");
+    let setup = Setup::new("");
+    let path = setup.dir().join("own.sock");
+    let listen = format!("unix:{}", path.display());
+    let toml = site(&[&origin.url()], "").replace("127.0.0.1:0", &listen);
+    let mut place = Place::of(setup.file("ravelin.toml", toml));
     let inode = || fs::metadata(&path).unwrap().ino();
     let before = inode();
     let new = place.upgrade();

@@ -144,10 +144,12 @@ impl Channel {
         let mut space = vec![MaybeUninit::uninit(); cmsg_space!(ScmRights(SOCKETS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let into = &mut [IoSliceMut::new(&mut bytes)];
-        let received = match recvmsg(&self.socket, into, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            // It has died with something unread.
-            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
-            received => received?,
+        let received = loop {
+            match recvmsg(&self.socket, into, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                // It has ended with something unread. That is told once, before what it has said itself.
+                Err(rustix::io::Errno::CONNRESET) => {}
+                received => break received?,
+            }
         };
         let mut sockets = Vec::new();
         for message in control.drain() {
@@ -403,6 +405,18 @@ mod tests {
         assert!(matches!(new.receive().unwrap(), Some(Message::Hello(_))));
         assert!(matches!(new.receive().unwrap(), Some(Message::Over)));
         assert!(new.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn what_was_said_is_heard_although_the_speaker_left_something_unread() {
+        let (old, new) = ends();
+        for _ in 0..3 {
+            old.send(&Message::Over).unwrap();
+        }
+        new.send(&Message::Failed("why".to_owned())).unwrap();
+        drop(new);
+        assert!(matches!(old.receive().unwrap(), Some(Message::Failed(why)) if why == "why"));
+        assert!(old.receive().unwrap().is_none());
     }
 
     #[test]

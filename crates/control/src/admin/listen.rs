@@ -35,6 +35,7 @@ const KEY_LENGTH: usize = 16;
 /// What is being listened at.
 pub(super) struct Listeners {
     configuration: Vec<PathBuf>,
+    takes_over: bool,
     unix: Option<Unix>,
     tcp: Option<Tcp>,
     metrics: Option<Tcp>,
@@ -44,8 +45,8 @@ pub(super) struct Listeners {
 struct Unix {
     path: PathBuf,
     mode: u32,
-    accepting: Accepting,
-    _file: socket::File,
+    _accepting: Accepting,
+    file: socket::File,
 }
 
 struct Tcp {
@@ -63,7 +64,7 @@ impl Drop for Accepting {
 }
 
 impl Listeners {
-    pub(super) fn new(configuration: &[PathBuf]) -> Self {
+    pub(super) fn new(configuration: &[PathBuf], takes_over: bool) -> Self {
         Self {
             configuration: configuration.to_vec(),
             unix: None,
@@ -157,10 +158,8 @@ impl Listeners {
         self.tcp = None;
         self.metrics = None;
         self.stats = None;
-        if let Some(unix) = &self.unix {
-            // The file may be another's by now; it is removed at the end if it is not.
-            unix.accepting.0.abort();
-        }
+        // The file is another's by now, or it is removed with this.
+        self.unix = None;
     }
 }
 
