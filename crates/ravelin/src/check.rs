@@ -11,11 +11,14 @@ use crate::cli::{CheckArguments, Common, Format};
 use crate::configuration::{count, load};
 use crate::secure;
 use crate::terminal::{self, Failure};
+use crate::{expectations, lint};
 
 /// Reports what is wrong on standard output; fails when there is an error among it.
 pub(crate) fn check(arguments: &CheckArguments, common: &Common) -> Result<(), Failure> {
     let mut loaded = load(&arguments.files, common)?;
     look_at_files(&mut loaded);
+    expectations::judge(&mut loaded);
+    let minded = if arguments.strict { lint::add(&mut loaded) } else { 0 };
     let stdout = io::stdout();
     let report = match arguments.format {
         Format::Json => loaded.render_json(),
@@ -26,7 +29,7 @@ pub(crate) fn check(arguments: &CheckArguments, common: &Common) -> Result<(), F
         }
     };
     terminal::print(stdout, &report);
-    if loaded.model.is_some() { Ok(()) } else { Err(Failure::Told) }
+    if loaded.model.is_some() && minded == 0 { Ok(()) } else { Err(Failure::Told) }
 }
 
 /// Adds what files say that the configuration names: what would refuse the start is an error here too.
@@ -74,10 +77,15 @@ fn look_at_files(loaded: &mut Loaded) {
 
 /// The last line: how many findings there are, or what the configuration would serve.
 fn conclusion(loaded: &Loaded) -> String {
-    let warnings = match loaded.warnings() {
+    let mut warnings = match loaded.warnings() {
         0 => String::new(),
         number => format!(", {}", count(number, "warning")),
     };
+    let of_rules = |found: &&Diagnostic| matches!(found.code, Code::Lint(_));
+    match loaded.diagnostics.iter().filter(of_rules).count() {
+        0 => {}
+        number => warnings.push_str(&format!(", {}", count(number, "note"))),
+    }
     match &loaded.model {
         Some(model) => format!("ok{warnings}: {}\n", summary(model)),
         None => format!("{}{warnings}\n", count(loaded.errors(), "error")),

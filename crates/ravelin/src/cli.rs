@@ -9,6 +9,8 @@ use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use config::Dialect;
 use config::model::Level;
 
+use crate::explain::ExplainArguments;
+
 use crate::operate::Operate;
 
 /// A reverse proxy that runs the configuration you already have
@@ -82,6 +84,18 @@ pub(crate) enum Command {
         after_long_help = CHECK_NOTES
     )]
     Check(CheckArguments),
+
+    /// Say what would become of a request, and why
+    #[command(
+        long_about = "Says which site and route a request would come to and why the others would not have \
+                      it, what guards would say, where it would go and with which limits, each with \
+                      the place where that is written. Nothing is sent anywhere.\n\n\
+                      With --live a running Ravelin is asked, which knows how its upstreams fare and what \
+                      is left of rate limits.",
+        after_help = EXPLAIN_NOTES,
+        after_long_help = EXPLAIN_NOTES
+    )]
+    Explain(ExplainArguments),
 
     /// Write a configuration as native TOML
     #[command(
@@ -159,8 +173,21 @@ Examples:
   ravelin check ravelin.toml
   ravelin check /etc/ravelin               every *.toml and *.yaml of a directory, as one
   ravelin check site.toml --format json    one JSON object a line, for tools
+  ravelin check --strict ravelin.toml      with the rules of the linter, before a deployment
 
-Exit status: 0 no error (there may be warnings), 1 errors, 2 wrong usage.";
+Requests in `[[tests]]` are looked at, too: nothing is sent anywhere.
+
+Exit status: 0 no error (there may be warnings), 1 errors, with --strict also warnings and what rules
+say, 2 wrong usage.";
+
+const EXPLAIN_NOTES: &str = "\
+Examples:
+  ravelin explain ravelin.toml https://example.com/api/x
+  ravelin explain ravelin.toml POST http://example.com/login -H 'Content-Type: text/plain'
+  ravelin explain --live https://example.com/api/x          as it would go now
+  ravelin explain --live https://example.com/ --client 192.0.2.7 --format json
+
+Exit status: 0 explained, 1 the configuration has errors or nobody answers, 2 wrong usage.";
 
 const CONVERT_NOTES: &str = "\
 Examples:
@@ -193,6 +220,11 @@ pub(crate) struct CheckArguments {
     /// configuration
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
+
+    /// Say also what one may think better of, by the linter's rules, and fail if there is anything, be it a
+    /// warning
+    #[arg(long)]
+    pub(crate) strict: bool,
 
     /// How to report
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Human)]

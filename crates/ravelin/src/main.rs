@@ -2,12 +2,14 @@
 //!
 //! - [`cli`]: what may be written on the command line
 //! - [`configuration`]: reading configuration files and showing what is wrong with them
-//! - [`run`], [`check`], [`convert`], [`demo`]: one module a command
+//! - [`run`], [`check`], [`explain`], [`convert`], [`demo`]: one module a command
+//! - [`expectations`], [`lint`]: what a configuration says of itself, and what may be said of it
 //! - [`operate`]: commands that ask a running Ravelin, by [`client`]
 //! - [`schema`], [`shell`]: what editors, shells and `man` want to know
 //! - [`service`]: everything that runs while Ravelin serves, from log writers to workers
 //! - [`announce`]: what the log says at the start and at the end
 //! - [`signals`]: when it ends, and how
+//! - [`upgrade`], [`systemd`], [`privileges`]: what comes before and after it, and as whom it runs
 //!
 //! Exit status: 0 done, 1 the configuration or the operation failed, 2 wrong usage.
 #![forbid(unsafe_code)]
@@ -25,15 +27,21 @@ mod client;
 mod configuration;
 mod convert;
 mod demo;
+mod expectations;
+mod explain;
 mod health;
+mod lint;
 mod operate;
+mod privileges;
 mod run;
 mod schema;
 mod secure;
 mod service;
 mod shell;
 mod signals;
+mod systemd;
 mod terminal;
+mod upgrade;
 
 /// A worker allocates and frees on its own thread; this allocator does that in fewer instructions than
 /// the system's (a tenth of all user time with HTTP/2, whose library allocates for each stream).
@@ -46,6 +54,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Run(arguments) => run::run(arguments, &cli.common),
         Command::Check(arguments) => check::check(arguments, &cli.common),
+        Command::Explain(arguments) => explain::explain(arguments, &cli.common),
         Command::Convert(arguments) => convert::convert(arguments, &cli.common),
         Command::Demo(arguments) => demo::demo(arguments, &cli.common),
         Command::Operate(command) => operate::operate(command, &cli.common),

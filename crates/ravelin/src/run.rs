@@ -9,6 +9,7 @@ use proxy::listener::addresses;
 
 use crate::cli::{Common, RunArguments};
 use crate::configuration::{self, Source};
+use crate::expectations;
 use crate::privileges;
 use crate::service::{Configuration, Service};
 use crate::terminal::Failure;
@@ -45,8 +46,10 @@ fn serve(
         *findings = loaded.render(false);
     }
     let texts = Texts::new(files, Some(&loaded.sources));
+    let sources = loaded.sources.clone();
     let model = configuration::model_to_serve(loaded, common)?;
     give_up_privileges(&model, inheritance)?;
+    expectations::insist(&model, sources, common, findings)?;
     let configuration = Configuration { model, texts, source };
     let runtime = crate::service::control_runtime()?;
     runtime.block_on(async {

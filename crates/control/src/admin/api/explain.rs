@@ -57,8 +57,8 @@ fn explain(running: &Running, request: Request) -> Answer<'_> {
         let mut asked = asked(&request).map_err(Problem::bad)?;
         asked.tls = request.switch("tls")?;
         let snapshot = running.snapshot.borrow().clone();
-        let explained = proxy::explain(&snapshot, &asked)
-            .map_err(|error| Problem::bad(error.to_string()))?;
+        let explained =
+            proxy::explain(&snapshot, &asked).map_err(|error| Problem::bad(error.to_string()))?;
         let mut value = explained.to_json();
         let format = request.query("format").unwrap_or("json");
         if let (Value::Object(members), "text" | "color") = (&mut value, format) {
