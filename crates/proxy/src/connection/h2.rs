@@ -204,6 +204,7 @@ impl Driver {
                 }
                 Poll::Ready(Some(Err(error))) => {
                     if error.is_library() {
+                        self.streams.tell(&error);
                         self.ending.get_or_insert_with(Tick::now);
                     }
                     return Poll::Ready(());

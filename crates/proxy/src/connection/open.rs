@@ -18,17 +18,20 @@ use std::time::{Duration, Instant};
 
 use config::model::Level;
 use net::stream::{Peer, Stream};
-use net::timer::Deadline;
+use net::timer::{Deadline, unix_millis};
 use net::tls::{Alpn, HandshakeError, Hello, PlainHttp, ServerConfig};
 use net::worker::Accepted;
 use wire::proxy_protocol::Addresses;
 
 use super::linger::linger;
-use super::{ClientAddress, Connection, Opened, h1, h2, preface, proxy_protocol};
+use super::proxy_protocol::HeaderError;
+use super::{ClientAddress, Connection, Opened, h1, h2, preface, proxy_protocol, record};
 use crate::carrier::Carrier;
 use crate::connections;
+use crate::exchange::failed;
 use crate::filters::client_certificate_lines;
 use crate::local::{self, Refusal};
+use crate::log::{Cause, Party, Phase};
 use crate::metrics::{Handshake, Unshaken};
 use crate::snapshot::{Listener, Snapshot};
 use crate::worker::Worker;
@@ -71,10 +74,13 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
     deadline.set(snapshot.limits.handshake_timeout);
     let Accepted { mut stream, peer, .. } = accepted;
     let mut client = ClientAddress::new(&peer).with_local(stream.local_address());
+    let number = (accepted.listener, canary);
+    let mut opening = Opening { worker: &worker, peer, client, listener: number, opened };
     if listener.proxy_protocol
         && let Some(Addresses { source, destination }) =
-            announced(&worker, &snapshot, &stream, peer, &deadline).await?
+            announced(&opening, &snapshot, &stream, &deadline).await?
     {
+        opening.client = ClientAddress::new(&Peer::Ip(source));
         client = ClientAddress::new(&Peer::Ip(source)).with_local(Some(destination));
     }
     if listener.tls {
@@ -112,25 +118,30 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
             }
             Some(Some(Err(error))) => {
                 count(Handshake::Failed(unshaken(&error)));
-                complain(&worker, &peer, &error);
+                let cause = match &error {
+                    HandshakeError::Closed(_) => Cause::Closed,
+                    _ if error.is_certificate() => Cause::Certificate,
+                    _ => Cause::Tls,
+                };
+                opening.fails(Party::Client, cause, &error);
                 return None;
             }
             Some(None) => {
                 count(Handshake::Failed(Unshaken::Displaced));
-                complain(&worker, &peer, &"its TLS handshake gave way to newer ones");
+                let what = "its TLS handshake gave way to newer ones";
+                opening.fails(Party::Proxy, Cause::Limit, &what);
                 return None;
             }
             None => {
                 count(Handshake::Failed(Unshaken::Timeout));
-                complain(&worker, &peer, &"the TLS handshake took too long");
+                opening.fails(Party::Client, Cause::Timeout, &"the TLS handshake took too long");
                 return None;
             }
         };
     }
     let tls = stream.tls().map(|facts| Rc::new(facts.clone()));
     let certificate_lines = tls.as_ref().map(|facts| client_certificate_lines(facts).into());
-    let seat =
-        connections::enter(&worker, &client, accepted.listener, tls.clone(), &deadline);
+    let seat = connections::enter(&worker, &client, accepted.listener, tls.clone(), &deadline);
     Some(Connection {
         seat,
         tls,
@@ -169,28 +180,32 @@ async fn refuse_plain(connection: &Connection, received: &[u8]) {
 /// Who connected where to, by the PROXY header of a peer that may say so; nothing if it speaks for
 /// itself, as for a health check. `None` if the connection has to end.
 async fn announced(
-    worker: &Worker,
+    opening: &Opening<'_>,
     snapshot: &Snapshot,
     stream: &Stream,
-    peer: Peer,
     deadline: &Deadline,
 ) -> Option<Option<Addresses>> {
-    let trusted = peer.ip().is_some_and(|ip| {
+    let trusted = opening.peer.ip().is_some_and(|ip| {
         let ip = ip.to_canonical();
         snapshot.trusted_proxies.iter().any(|net| net.contains(&ip))
     });
     if !trusted {
-        complain(worker, &peer, &"not trusted to connect to a listener with the PROXY protocol");
+        let what = "not trusted to connect to a listener with the PROXY protocol";
+        opening.fails(Party::Client, Cause::Denied, &what);
         return None;
     }
     match within(deadline, pin!(proxy_protocol::read_header(stream))).await {
         Some(Ok(addresses)) => Some(addresses),
         Some(Err(error)) => {
-            complain(worker, &peer, &error);
+            let cause = match &error {
+                HeaderError::Closed(error) => Cause::of(error),
+                HeaderError::Fault(_) => Cause::Malformed,
+            };
+            opening.fails(Party::Client, cause, &error);
             None
         }
         None => {
-            complain(worker, &peer, &"no PROXY header in time");
+            opening.fails(Party::Client, Cause::Timeout, &"no PROXY header in time");
             None
         }
     }
@@ -239,11 +254,34 @@ async fn within<T>(deadline: &Deadline, mut step: Pin<&mut impl Future<Output = 
     .await
 }
 
-fn complain(worker: &Worker, peer: &Peer, what: &dyn Display) {
-    if worker.error_log.enabled(Level::Debug) {
-        match peer.ip() {
-            Some(ip) => worker.error_log.debug(format_args!("client {ip}: {what}")),
-            None => worker.error_log.debug(format_args!("client: {what}")),
+/// A connection on its way to its first request.
+struct Opening<'a> {
+    worker: &'a Worker,
+    peer: Peer,
+    client: ClientAddress,
+    /// Number of the listener, and which configuration it has there.
+    listener: (usize, u32),
+    opened: Option<Opened>,
+}
+
+impl Opening<'_> {
+    /// It does not get there: in the debug log, and if wanted in the access log too.
+    fn fails(&self, by: Party, cause: Cause, what: &dyn Display) {
+        let Self { worker, peer, client, listener, opened } = *self;
+        if worker.error_log.enabled(Level::Debug) {
+            match peer.ip() {
+                Some(ip) => worker.error_log.debug(format_args!("client {ip}: {what}")),
+                None => worker.error_log.debug(format_args!("client: {what}")),
+            }
+        }
+        if worker.access_log.is_on() {
+            let took = opened.map_or(Duration::ZERO, |opened| opened.at.elapsed());
+            let total = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            let mut record = record(worker, &client, listener, None);
+            record.wall_us = (unix_millis() * 1000).saturating_sub(total);
+            record.times.total = total;
+            record.ended = failed(by, Phase::Accept, cause);
+            worker.access_log.failed_connection(&record);
         }
     }
 }

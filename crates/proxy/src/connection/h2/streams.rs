@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use config::model::Level;
 use config::model::Limits;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
@@ -183,6 +184,17 @@ impl Streams {
             Err(refusal) if refusal.status == 400 => self.reset(task, &refusal),
             Err(refusal) => {
                 tokio::task::spawn_local(task.refuse(refusal, counted));
+            }
+        }
+    }
+
+    /// Tells those who look for a fault why the connection ends.
+    pub(super) fn tell(&self, error: &h2::Error) {
+        let log = &self.worker.error_log;
+        if log.enabled(Level::Debug) {
+            match self.known.client.ip() {
+                Some(ip) => log.debug(format_args!("client {ip}: HTTP/2 connection: {error}")),
+                None => log.debug(format_args!("client: HTTP/2 connection: {error}")),
             }
         }
     }
