@@ -202,7 +202,7 @@ fn a_program_that_does_not_come_to_serve_leaves_the_old_process_serving() {
     for (what, told) in [
         ("s.send(b'failed because\\n  of this')", "because"),
         ("s.send(b'what')", "cannot be heard"),
-        ("s.send(b'over')", "not understood"),
+        ("s.send(b'over')", "says what is not understood"),
         (kill, "signal 9"),
         ("sys.exit(3)", "exit status 3"),
     ] {

@@ -121,6 +121,18 @@ impl Channel {
     /// # Errors
     /// The other process is gone ([`io::ErrorKind::BrokenPipe`]), or the message is too long.
     pub fn send(&self, message: &Message) -> io::Result<()> {
+        self.send_as(message, SendFlags::NOSIGNAL)
+    }
+
+    /// Sends a message if there is room for it: also to a process that does not exist yet.
+    ///
+    /// # Errors
+    /// As [`Channel::send`]; there is no room ([`io::ErrorKind::WouldBlock`]).
+    pub fn try_send(&self, message: &Message) -> io::Result<()> {
+        self.send_as(message, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+    }
+
+    fn send_as(&self, message: &Message, flags: SendFlags) -> io::Result<()> {
         let (bytes, sockets) = encode(message);
         let sockets: Vec<BorrowedFd<'_>> = sockets.iter().map(|socket| socket.as_fd()).collect();
         if bytes.len() > MESSAGE_BYTES_MAX || sockets.len() > SOCKETS_MAX {
@@ -131,7 +143,7 @@ impl Channel {
         if !sockets.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&sockets)) {
             return Err(io::Error::other("too many sockets for one message"));
         }
-        sendmsg(&self.socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
+        sendmsg(&self.socket, &[IoSlice::new(&bytes)], &mut control, flags)?;
         Ok(())
     }
 

@@ -156,6 +156,11 @@ impl Inheritance {
         Ok(())
     }
 
+    /// There is a process before this one, which gives way.
+    pub(crate) fn takes_over(&self) -> bool {
+        self.before.is_some()
+    }
+
     /// Says that this process serves. From here on the one before ends.
     ///
     /// # Errors
@@ -387,11 +392,15 @@ fn parcel(listeners: Vec<Sockets>, tickets: &Tickets) -> Vec<Message> {
 /// Why it does not. Then it is gone.
 async fn start(
     program: Program,
-    parcel: Vec<Message>,
+    mut parcel: Vec<Message>,
     starting: &Cell<Option<u32>>,
 ) -> Result<(Watched, Child), String> {
     let cannot = |error: io::Error| format!("cannot start a new process: {error}");
     let (channel, theirs) = Channel::pair().map_err(cannot)?;
+    // What there is room for is sent before there is a process to take it: so it has the sockets from its
+    // first moment on, whatever becomes of this one.
+    let sent = parcel.iter().take_while(|message| channel.try_send(message).is_ok()).count();
+    parcel.drain(..sent);
     let mut child = {
         // Its copy of the other end is closed with it, so that the end of the new process is seen.
         let mut command = Command::new(&program.path);
