@@ -99,7 +99,7 @@ impl Bench<'_> {
         };
         let mut all = Vec::new();
         for &program in &self.options.peers {
-            let variant = Variant { program, splice: false };
+            let variant = Variant::of(program);
             let fields = self.start(variant, scenario).and_then(|peer| peer.added_fields());
             // A peer that cannot do this will say so again in its rows.
             all.push((variant.name(), fields.unwrap_or_else(|error| vec![error.to_string()])));

@@ -7,6 +7,9 @@ use crate::measure::{Row, Sample};
 use crate::scenario::Scenario;
 use crate::{Options, Result};
 
+/// Most that looking at traffic may cost, against not looking.
+const OBSERVED_MAX: f64 = 1.05;
+
 /// Controls that move more than this over the rounds say that the machine was not quiet.
 const SPREAD_MAX: f64 = 1.10;
 
@@ -125,6 +128,11 @@ impl<'a> Report<'a> {
             }
             if !row.variant.is_control() {
                 self.ratios.extend(ratio.map(|ratio| (scenario.name, ratio)));
+                if scenario.observed && ratio.is_some_and(|ratio| ratio > OBSERVED_MAX) {
+                    self.failed = true;
+                    let name = scenario.name;
+                    self.warnings.push(format!("{name}: looking costs more than {OBSERVED_MAX}"));
+                }
             } else if spread(row) > SPREAD_MAX {
                 self.warnings.push(format!(
                     "in {} the control {} moved by {:.0} % over the rounds: do not read this \

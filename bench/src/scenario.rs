@@ -14,6 +14,8 @@ pub(crate) struct Scenario {
     pub(crate) backend: Backend,
     /// Much payload a message: HAProxy is measured with `splice(2)` and without.
     pub(crate) bulk: bool,
+    /// Ravelin is compared with itself: everything that looks at traffic on, and off.
+    pub(crate) observed: bool,
 }
 
 /// The traffic.
@@ -144,6 +146,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: http(64, "/small", SMALL),
         backend: Backend::Nginx,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "keepalive-1000",
@@ -151,6 +154,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: http(1000, "/small", SMALL),
         backend: Backend::Nginx,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "connection-per-request",
@@ -158,6 +162,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: CONNECTION_PER_REQUEST,
         backend: Backend::Nginx,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "body-64k",
@@ -165,6 +170,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: http(64, "/64k.bin", 64 << 10),
         backend: Backend::Nginx,
         bulk: true,
+        observed: false,
     },
     Scenario {
         name: "body-1m",
@@ -172,6 +178,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: http(16, "/1m.bin", 1 << 20),
         backend: Backend::Nginx,
         bulk: true,
+        observed: false,
     },
     Scenario {
         name: "post-64k",
@@ -186,6 +193,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         },
         backend: Backend::Own,
         bulk: true,
+        observed: false,
     },
     Scenario {
         name: "ws-echo-128",
@@ -193,6 +201,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: Load::WebSocket { connections: 64, size: 128, mode: Mode::Pipe },
         backend: Backend::Own,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "ws-echo-64k",
@@ -200,6 +209,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: Load::WebSocket { connections: 16, size: 64 << 10, mode: Mode::Pipe },
         backend: Backend::Own,
         bulk: true,
+        observed: false,
     },
     Scenario {
         name: "ws-frames-128",
@@ -207,6 +217,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: Load::WebSocket { connections: 64, size: 128, mode: Mode::Frames },
         backend: Backend::Own,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "ws-frames-64k",
@@ -214,6 +225,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: Load::WebSocket { connections: 16, size: 64 << 10, mode: Mode::Frames },
         backend: Backend::Own,
         bulk: true,
+        observed: false,
     },
     Scenario {
         name: "static-4k",
@@ -221,6 +233,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: http(64, "/4k.bin", FILE),
         backend: Backend::Files,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "idle",
@@ -228,6 +241,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: Load::Idle { connections: 5000, tls: false },
         backend: Backend::Nginx,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "idle-ws",
@@ -235,6 +249,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: Load::IdleWebSockets { connections: 10_000, mode: Mode::Pipe },
         backend: Backend::Own,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "idle-ws-frames",
@@ -242,6 +257,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: Load::IdleWebSockets { connections: 10_000, mode: Mode::Frames },
         backend: Backend::Own,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "https-keepalive",
@@ -256,6 +272,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         },
         backend: Backend::Nginx,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "tls-handshake",
@@ -263,6 +280,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: Load::Handshake { connections: 32, resume: false },
         backend: Backend::Nginx,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "tls-resume",
@@ -270,6 +288,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: Load::Handshake { connections: 32, resume: true },
         backend: Backend::Nginx,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "h2-16x16",
@@ -277,6 +296,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: Load::Http2 { connections: 16, streams: 16, grpc: false },
         backend: Backend::Nginx,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "h2-1x100",
@@ -284,6 +304,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: Load::Http2 { connections: 1, streams: 100, grpc: false },
         backend: Backend::Nginx,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "grpc-unary",
@@ -292,6 +313,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: Load::Http2 { connections: 16, streams: 16, grpc: true },
         backend: Backend::Grpc,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "idle-tls",
@@ -299,6 +321,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: Load::Idle { connections: 5000, tls: true },
         backend: Backend::Nginx,
         bulk: false,
+        observed: false,
+    },
+    Scenario {
+        name: "observed-keepalive-64",
+        about: "keepalive-64: Ravelin with metrics, JSON log and recorder against itself without",
+        load: http(64, "/small", SMALL),
+        backend: Backend::Nginx,
+        bulk: false,
+        observed: true,
     },
     Scenario {
         name: "five-keepalive-64",
@@ -306,6 +337,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: http(64, "/small", SMALL),
         backend: Backend::Five,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "five-keepalive-1000",
@@ -313,6 +345,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: http(1000, "/small", SMALL),
         backend: Backend::Five,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "five-connection-per-request",
@@ -320,6 +353,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: CONNECTION_PER_REQUEST,
         backend: Backend::Five,
         bulk: false,
+        observed: false,
     },
     Scenario {
         name: "five-body-64k",
@@ -327,6 +361,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: http(64, "/64k.bin", 64 << 10),
         backend: Backend::Five,
         bulk: true,
+        observed: false,
     },
 ];
 

@@ -32,22 +32,42 @@ pub(crate) struct Variant {
     pub(crate) program: Program,
     /// With `splice(2)`, for HAProxy.
     pub(crate) splice: bool,
+    /// What looks at traffic, in Ravelin.
+    pub(crate) eyes: Eyes,
+}
+
+/// What looks at traffic, in Ravelin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Eyes {
+    /// What does by default, without the access log.
+    Default,
+    /// Nothing.
+    Off,
+    /// Everything: metrics, a log in JSON, the recorder.
+    On,
 }
 
 impl Variant {
+    /// A program as it is measured beside others.
+    pub(crate) fn of(program: Program) -> Self {
+        Self { program, splice: false, eyes: Eyes::Default }
+    }
+
     /// As the tables call it.
     pub(crate) fn name(self) -> &'static str {
         match (self.program, self.splice) {
             (Program::Nginx, _) => "nginx",
             (Program::Haproxy, false) => "haproxy",
             (Program::Haproxy, true) => "haproxy-splice",
+            (Program::Ravelin, _) if self.eyes == Eyes::Off => "ravelin-blind",
+            (Program::Ravelin, _) if self.eyes == Eyes::On => "ravelin-observed",
             (Program::Ravelin, _) => "ravelin",
         }
     }
 
     /// Whether the others are compared with it.
     pub(crate) fn is_control(self) -> bool {
-        self.program != Program::Ravelin
+        self.program != Program::Ravelin || self.eyes == Eyes::Off
     }
 }
 
@@ -55,13 +75,20 @@ impl Variant {
 pub(crate) fn variants(programs: &[Program], scenario: &Scenario) -> Vec<Variant> {
     let is_static = scenario.backend == crate::scenario::Backend::Files;
     let mut variants = Vec::new();
+    if scenario.observed {
+        if programs.contains(&Program::Ravelin) {
+            let ravelin = Variant::of(Program::Ravelin);
+            variants.extend([Eyes::Off, Eyes::On].map(|eyes| Variant { eyes, ..ravelin }));
+        }
+        return variants;
+    }
     for &program in programs {
         if program == Program::Haproxy && is_static {
             continue;
         }
-        variants.push(Variant { program, splice: false });
+        variants.push(Variant::of(program));
         if program == Program::Haproxy && scenario.bulk {
-            variants.push(Variant { program, splice: true });
+            variants.push(Variant { splice: true, ..Variant::of(program) });
         }
     }
     variants
@@ -121,6 +148,8 @@ pub(crate) struct Task<'a> {
     pub(crate) tls: Option<tls::Files>,
     /// With `splice(2)`, where that is a choice.
     pub(crate) splice: bool,
+    /// What looks at traffic, where that is a choice.
+    pub(crate) eyes: Eyes,
 }
 
 impl Task<'_> {
@@ -166,10 +195,11 @@ impl Peer {
             load: &scenario.load,
             tls: scenario.load.is_tls().then(|| tls::files(lab)),
             splice: variant.splice,
+            eyes: variant.eyes,
         };
         let mut process = match (variant.program, &programs.haproxy, &programs.ravelin) {
             (Program::Haproxy, Some(path), _) => haproxy::start(lab, path, variant.name(), &task)?,
-            (Program::Ravelin, _, Some(path)) => ravelin::start(lab, path, &task)?,
+            (Program::Ravelin, _, Some(path)) => ravelin::start(lab, path, variant.name(), &task)?,
             _ => nginx::start(lab, &programs.nginx, &task)?,
         };
         wait_until_it_answers(&mut process, task.listen)?;

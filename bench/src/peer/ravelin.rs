@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{IDLE_UPSTREAM, Task};
+use super::{Eyes, IDLE_UPSTREAM, Task};
 use crate::Result;
 use crate::lab::{Lab, Process};
 use crate::tls::{GROUP, SUITE};
@@ -25,7 +25,7 @@ pub(super) fn find(named: Option<&Path>) -> Result<PathBuf> {
 }
 
 /// Starts it as proxy or file server.
-pub(super) fn start(lab: &Lab, program: &Path, task: &Task) -> Result<Process> {
+pub(super) fn start(lab: &Lab, program: &Path, name: &str, task: &Task) -> Result<Process> {
     let scheme = if task.load.is_grpc() { "h2c" } else { "http" };
     let upstreams = task.upstreams.iter().map(|upstream| {
         format!("[[sites.proxy.upstreams]]\nname = \"origin\"\nurl = \"{scheme}://{upstream}\"\n\n")
@@ -77,9 +77,7 @@ groups = ["{GROUP}"]
         r#"[server]
 name = "ravelin"
 
-[logging]
-log_requests = false
-
+{eyes}
 [performance]
 worker_threads = 1
 max_connections = {connections}
@@ -93,12 +91,31 @@ static_dir = "{files}"
 default = true
 
 {tls}{proxy}"#,
+        eyes = eyes(lab, name, task.eyes),
         connections = task.load.connections() + 256,
         listen = task.listen,
         files = task.files.display(),
     );
-    let file = lab.write("ravelin.toml", config)?;
-    lab.start("ravelin", &lab.proxy_core, program, &["run", "-c", &file.display().to_string()])
+    let file = lab.write(&format!("{name}.toml"), config)?;
+    lab.start(name, &lab.proxy_core, program, &["run", "-c", &file.display().to_string()])
+}
+
+/// What looks at traffic.
+fn eyes(lab: &Lab, name: &str, eyes: Eyes) -> String {
+    let socket = lab.dir.join(format!("{name}.sock"));
+    let management = format!("[management]\nsocket = \"{}\"\n", socket.display());
+    match eyes {
+        Eyes::Default => format!("[logging]\nlog_requests = false\n\n{management}"),
+        Eyes::Off => format!(
+            "[logging]\nlog_requests = false\n\n[metrics]\nenabled = false\n\n\
+             {management}recorder = 0\n"
+        ),
+        Eyes::On => format!(
+            "[logging]\naccess_log = \"{}\"\nformat = \"json\"\nrotate_size = \"64MB\"\n\
+             rotate_keep = 1\n\n{management}",
+            lab.dir.join(format!("{name}.access.log")).display()
+        ),
+    }
 }
 
 /// Limits that no message of the load reaches.

@@ -31,6 +31,7 @@ use control::health::HealthChecks;
 use control::history::{History, Texts};
 use control::orders::{Applied, Author, Canary, Order, Orders, Refused, Reply};
 use control::resolve::Resolving;
+use control::tracing::Exporter;
 use control::watch_config::Watch;
 use control::writer::LogWriters;
 use net::listener::Local;
@@ -100,6 +101,8 @@ pub(crate) struct Service {
     names: Resolving,
     /// Looks after endpoints for as long as it is kept.
     health: HealthChecks,
+    /// Sends spans to a collector.
+    spans: Exporter,
     /// A configuration that is tried out.
     trial: Option<Trial>,
     /// How many there were.

@@ -199,6 +199,7 @@ values! {
     "bytes.sent" BytesSent "Content sent to the client.";
     "bytes.received" BytesReceived "Content received from the client.";
     "id" Id "The request's id, if a rule asks for one.";
+    "trace_id" TraceId "The trace it belongs to, with `[tracing]`.";
     "site" Site "`name` of the site that took the request.";
     "route" Route "Name, or path, of the route that took it.";
     "pool" Pool "Name of the pool it was forwarded to.";

@@ -1,86 +1,83 @@
 //! Spans on their way to an OpenTelemetry collector.
 //!
 //! Workers hand over what is to be told of an exchange by a bounded queue ([`proxy::traces`]); a task on the
-//! control runtime sends it on ([`otlp`]). What always holds: nobody waits for a collector; what it
-//! does not take is counted and dropped.
+//! control runtime sends it on (`send`, `otlp`). What always holds: nobody waits for a collector; what it
+//! does not take is counted and dropped; the queue outlives configurations, only its end is another one
+//! after a reload.
 //!
 //! The part that speaks OTLP is behind the feature `otel`. Without it an endpoint is told of in the log and
-//! nothing is sent.
+//! nothing is recorded.
 
 #[cfg(feature = "otel")]
 mod otlp;
 #[cfg(feature = "otel")]
 mod send;
 
-use std::sync::Arc;
-
 use config::model::Tracing;
 use proxy::live::Live;
 use proxy::log::ErrorLog;
-use proxy::traces::SpanCounts;
 
 /// Sends spans where the configuration says.
 pub struct Exporter {
-    log: ErrorLog,
-    counts: Arc<SpanCounts>,
-    /// What is in force.
-    tracing: Tracing,
     #[cfg(feature = "otel")]
     sending: Option<send::Sending>,
+    #[cfg(not(feature = "otel"))]
+    log: ErrorLog,
+}
+
+/// Where spans are to be sent, ready to be used.
+pub struct Prepared {
+    #[cfg(feature = "otel")]
+    collector: Option<send::Collector>,
+    #[cfg(not(feature = "otel"))]
+    endpoint: Option<String>,
 }
 
 impl Exporter {
-    /// One that sends nothing yet.
-    pub fn new(log: ErrorLog) -> Self {
-        Self {
-            log,
-            counts: Arc::default(),
-            tracing: Tracing::default(),
-            #[cfg(feature = "otel")]
-            sending: None,
-        }
+    /// One that sends nothing yet. Snapshots that are compiled with `live` from now on record what it can
+    /// send. Call on the control runtime.
+    #[cfg(feature = "otel")]
+    pub fn start(live: &Live, log: ErrorLog) -> Self {
+        let counts = std::sync::Arc::default();
+        let (sink, queue) = proxy::traces::spans(std::sync::Arc::clone(&counts));
+        live.set_spans(Some(sink));
+        Self { sending: Some(send::Sending::start(queue, counts, log)) }
     }
 
-    /// What `tracing` says holds for the snapshots that are compiled with `live` from now on. Call on the
-    /// control runtime.
+    /// One that can send nothing.
+    #[cfg(not(feature = "otel"))]
+    pub fn start(_: &Live, log: ErrorLog) -> Self {
+        Self { log }
+    }
+
+    /// Makes ready what `tracing` says.
     ///
     /// # Errors
-    /// The authorities for the collector cannot be read; nothing changes then.
-    pub fn set(&mut self, tracing: &Tracing, live: &Live) -> Result<(), String> {
-        let same = |one: &Tracing| (one.endpoint.clone(), one.ca_file.clone(), one.service.clone());
-        if same(tracing) != same(&self.tracing) {
-            self.begin(tracing, live)?;
-        }
-        self.tracing = tracing.clone();
-        Ok(())
+    /// The authorities that may vouch for the collector cannot be read.
+    pub fn prepare(&self, tracing: &Tracing) -> Result<Prepared, String> {
+        #[cfg(feature = "otel")]
+        let prepared = {
+            let ca_file = tracing.ca_file.as_deref();
+            let collector = |endpoint| send::Collector::new(endpoint, ca_file, &tracing.service);
+            Prepared { collector: tracing.endpoint.as_deref().map(collector).transpose()? }
+        };
+        #[cfg(not(feature = "otel"))]
+        let prepared = Prepared { endpoint: tracing.endpoint.clone() };
+        Ok(prepared)
     }
 
-    #[cfg(not(feature = "otel"))]
-    fn begin(&mut self, tracing: &Tracing, _: &Live) -> Result<(), String> {
-        if let Some(endpoint) = &tracing.endpoint {
+    /// From now on spans are sent there.
+    pub fn set(&mut self, prepared: Prepared) {
+        #[cfg(feature = "otel")]
+        if let Some(sending) = &self.sending {
+            sending.set(prepared.collector);
+        }
+        #[cfg(not(feature = "otel"))]
+        if let Some(endpoint) = prepared.endpoint {
             self.log.warn(format_args!(
                 "tracing: nothing is sent to {endpoint}: this Ravelin was built without the feature `otel`"
             ));
         }
-        let _ = &self.counts;
-        Ok(())
-    }
-
-    /// The task before ends when the last snapshot that knows it is gone, and has sent everything then.
-    #[cfg(feature = "otel")]
-    fn begin(&mut self, tracing: &Tracing, live: &Live) -> Result<(), String> {
-        let Some(endpoint) = &tracing.endpoint else {
-            live.set_spans(None);
-            self.sending = None;
-            return Ok(());
-        };
-        let (sink, queue) = proxy::traces::spans(Arc::clone(&self.counts));
-        let ca_file = tracing.ca_file.as_deref();
-        let collector = send::Collector::new(endpoint, ca_file, &tracing.service)?;
-        let (counts, log) = (Arc::clone(&self.counts), self.log.clone());
-        self.sending = Some(send::Sending::start(collector, queue, counts, log));
-        live.set_spans(Some(sink));
-        Ok(())
     }
 
     /// Sends what is there and ends; a collector that does not answer is not waited for.

@@ -3,8 +3,8 @@
 use std::future::{Future as _, poll_fn};
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -125,23 +125,32 @@ fn root(error: &dyn std::error::Error) -> String {
 
 /// A task that sends spans.
 pub(super) struct Sending {
+    to: Slot,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
+/// The collector in force.
+type Slot = Arc<Mutex<Option<Arc<Collector>>>>;
+
 impl Sending {
     /// Sends what comes by `queue` until nobody can hand anything over any more.
     pub(super) fn start(
-        collector: Collector,
         queue: mpsc::Receiver<Box<Span>>,
         counts: Arc<SpanCounts>,
         log: ErrorLog,
     ) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let mut sender = Sender { collector, counts, log, is_told: false };
+        let to = Slot::default();
+        let mut sender = Sender { to: Arc::clone(&to), counts, log, is_told: false };
         let mut queue = Queue { spans: queue, stop: Some(stopped) };
         let task = tokio::spawn(async move { sender.run(&mut queue).await });
-        Self { stop, task }
+        Self { to, stop, task }
+    }
+
+    /// From now on spans are sent to `collector`.
+    pub(super) fn set(&self, collector: Option<Collector>) {
+        *self.to.lock().unwrap_or_else(PoisonError::into_inner) = collector.map(Arc::new);
     }
 
     /// Sends what is there, within a bounded time.
@@ -154,7 +163,7 @@ impl Sending {
 /// Where spans come from.
 struct Queue {
     spans: mpsc::Receiver<Box<Span>>,
-    /// Tells it to take no more. Given up without a word, it goes on until nobody can hand over any more.
+    /// Tells it to take no more.
     stop: Option<oneshot::Receiver<()>>,
 }
 
@@ -179,7 +188,7 @@ impl Queue {
 }
 
 struct Sender {
-    collector: Collector,
+    to: Slot,
     counts: Arc<SpanCounts>,
     log: ErrorLog,
     /// That the collector does not take spans is in the log.
@@ -201,18 +210,23 @@ impl Sender {
     /// Sends a batch, several times if need be.
     async fn deliver(&mut self, batch: &mut Vec<Box<Span>>) {
         let spans = batch.iter().map(|exchange| otlp::count(exchange)).sum();
-        let body = otlp::request(&self.collector.service, batch).encode_to_vec();
-        let body = Bytes::from(body);
+        let to = self.to.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Recorded by a request of a configuration that is over.
+        let Some(to) = to else {
+            batch.clear();
+            return add(&self.counts.refused, spans);
+        };
+        let body = Bytes::from(otlp::request(&to.service, batch).encode_to_vec());
         batch.clear();
         let mut pause = PAUSE;
         for attempt in 1..=ATTEMPTS_MAX {
-            match self.collector.send(body.clone()).await {
+            match to.send(body.clone()).await {
                 Ok(rejected) => {
                     let rejected = rejected.min(spans);
                     add(&self.counts.exported, spans - rejected);
                     add(&self.counts.refused, rejected);
                     if std::mem::take(&mut self.is_told) {
-                        let uri = &self.collector.uri;
+                        let uri = &to.uri;
                         self.log.info(format_args!("tracing: {uri} takes spans again"));
                     }
                     return;
@@ -224,7 +238,7 @@ impl Sender {
                 Err(Refused { why, .. }) => {
                     add(&self.counts.refused, spans);
                     if !std::mem::replace(&mut self.is_told, true) {
-                        let uri = &self.collector.uri;
+                        let uri = &to.uri;
                         self.log.warn(format_args!("tracing: {uri} takes no spans: {why}"));
                     }
                     return;

@@ -29,6 +29,9 @@ pub(super) fn line(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>, ch
     string(out, "site", record.site.as_bytes());
     proxied(out, record);
     string(out, "id", record.request_id);
+    if let Some(traced) = record.traced {
+        string(out, "trace_id", &traced.trace_text());
+    }
     tls(out, record);
     times(out, record);
     if let Some(of_million) = chance.share() {

@@ -119,6 +119,10 @@ impl Line<'_> {
             LogValue::BytesSent => number(self.out, record.response_bytes),
             LogValue::BytesReceived => number(self.out, record.request_bytes),
             LogValue::Id => self.text(record.request_id),
+            LogValue::TraceId => match record.traced {
+                Some(traced) => self.plain(&traced.trace_text()),
+                None => self.plain(b""),
+            },
             LogValue::Site => self.text(record.site.as_bytes()),
             LogValue::Route => self.text(record.route.unwrap_or_default().as_bytes()),
             LogValue::Pool => self.text(record.pool.map_or(&[], |pool| pool.name.as_bytes())),

@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use config::model::{SHARE_WHOLE, TraceAccept, Tracing};
 use wire::field::FieldId;
 use wire::head::RequestHead;
-use wire::trace_context::TraceParent;
+use wire::trace_context::{TraceParent, write_hex};
 
 use crate::log::Record;
 
@@ -38,6 +38,7 @@ impl Settings {
     /// What `tracing` says; `None` if requests are not traced. Spans go to `sink`.
     #[must_use]
     pub fn compile(tracing: &Tracing, sink: Option<SpanSink>) -> Option<Self> {
+        let sink = sink.filter(|_| tracing.endpoint.is_some());
         (tracing.propagate || sink.is_some()).then(|| Self {
             accept: tracing.accept,
             threshold: (u128::from(tracing.sample) << 64) / u128::from(SHARE_WHOLE),
@@ -97,6 +98,14 @@ impl<'s> Traced<'s> {
             sink: settings.sink.as_ref().filter(|_| sampled),
             attempts: RefCell::default(),
         }
+    }
+
+    /// The trace as text.
+    #[must_use]
+    pub fn trace_text(&self) -> [u8; 32] {
+        let mut text = [0; 32];
+        write_hex(&self.trace_id, &mut text);
+        text
     }
 
     /// Its spans are recorded here.
@@ -179,7 +188,8 @@ mod tests {
     const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331";
 
     fn settings(sample: u32, records: bool) -> Settings {
-        let tracing = Tracing { propagate: true, sample, ..Tracing::default() };
+        let endpoint = Some("http://127.0.0.1:4318/v1/traces".to_owned());
+        let tracing = Tracing { propagate: true, sample, endpoint, ..Tracing::default() };
         Settings::compile(&tracing, records.then(|| spans(Default::default()).0)).unwrap()
     }
 
@@ -267,7 +277,8 @@ mod tests {
     #[test]
     fn what_finds_the_queue_full_is_counted_and_nobody_waits() {
         let (sink, _queue) = spans(Default::default());
-        let tracing = Tracing { propagate: true, ..Tracing::default() };
+        let endpoint = Some("http://127.0.0.1:4318/v1/traces".to_owned());
+        let tracing = Tracing { endpoint, ..Tracing::default() };
         let settings = Settings::compile(&tracing, Some(sink.clone())).unwrap();
         let traced = traced(&settings, "");
         traced.begin_attempt("http://a", 0, 1);

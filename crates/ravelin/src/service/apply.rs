@@ -13,6 +13,7 @@ use control::auth::Prepared;
 use control::certificates::Certificates;
 use control::history::{Cause, Entry, Texts};
 use control::orders::{Applied, Author, Canary, Refused};
+use control::tracing;
 use control::watch_config;
 use control::writer::Change as LogChange;
 use net::listener::bind;
@@ -53,6 +54,7 @@ pub(super) struct Candidate {
     pub(super) certificates: Certificates,
     pub(super) credentials: Prepared,
     pub(super) logs: LogChange,
+    pub(super) spans: tracing::Prepared,
 }
 
 /// A configuration that was read and compiled.
@@ -212,6 +214,7 @@ impl Service {
         let credentials =
             self.credentials.prepare(&snapshot.credentials).map_err(Refused::because)?;
         let logs = self.writers.prepare(&model.logging).map_err(Refused::because)?;
+        let spans = self.spans.prepare(&model.tracing).map_err(Refused::because)?;
         let change = self
             .addresses
             .prepare(&mut snapshot, self.count, &mut bind)
@@ -220,7 +223,7 @@ impl Service {
         warnings.extend(change.warnings.iter().cloned());
         warnings.extend(self.fixed(&model));
         let (model, snapshot) = (Arc::new(model), Arc::new(snapshot));
-        Ok(Candidate { model, snapshot, change, certificates, credentials, logs })
+        Ok(Candidate { model, snapshot, change, certificates, credentials, logs, spans })
     }
 
     /// What `model` wants that a running process cannot be given.
@@ -249,7 +252,9 @@ impl Service {
     /// Serves `candidate` from now on, all of it. If its new addresses cannot be served, nothing has
     /// changed but that for a moment.
     pub(super) async fn put_in_force(&mut self, candidate: Candidate) -> Result<(), Refused> {
-        let Candidate { model, snapshot, change, certificates, credentials, logs } = candidate;
+        let Candidate { model, snapshot, change, certificates, credentials, logs, spans } =
+            candidate;
+        self.spans.set(spans);
         // Names that are new are looked up before somebody asks for what they stand for.
         self.names.set(&model.dns).await;
         self.names.settle().await;

@@ -16,6 +16,7 @@ use control::health::{HealthChecks, PROBES_MAX};
 use control::history::{Cause, Entry, History};
 use control::orders::{Author, Orders};
 use control::resolve;
+use control::tracing::Exporter;
 use control::writer::LogWriters;
 use net::descriptors::raise_limit;
 use net::worker::worker_count;
@@ -90,12 +91,15 @@ impl Service {
         let Configuration { model, texts, source } = configuration;
         let Parts { log, writers, descriptors, signals } = parts;
         let live = Arc::new(Live::default());
+        let mut spans = Exporter::start(&live, log.clone());
         let (snapshot, warnings) =
             Snapshot::compile(&model, &live).map_err(|error| Failure::new(error, ""))?;
         for warning in warnings {
             log.warn(format_args!("{warning}"));
         }
         net::tls::install();
+        let to = spans.prepare(&model.tracing).map_err(|error| Failure::new(error, ""))?;
+        spans.set(to);
         let tickets = std::mem::take(&mut inheritance.tickets);
         let mut certificates = Certificates::load(&model, log).map_err(no_certificates)?;
         let configs = secure::configs(&model, &certificates, &tickets)?;
@@ -186,6 +190,7 @@ impl Service {
             sweep_due: false,
             ticks: super::ticks(),
             succession: Succession::new(),
+            spans,
             signals,
             orders,
             inbox,

@@ -35,6 +35,7 @@ impl Service {
             }
         }
         self.log.info(format_args!("{}", announce::end(&self.workers, self.started.elapsed())));
+        self.spans.finish().await;
         self.writers.finish();
     }
 }

@@ -122,8 +122,8 @@ fn attributes(span: &Sent) -> HashMap<&str, String> {
 async fn sent(endpoint: &Endpoint, exchanges: Vec<Span>) -> Arc<SpanCounts> {
     let counts = Arc::new(SpanCounts::default());
     let (queue, spans) = mpsc::channel(16);
-    let collector = Collector::new(&endpoint.url, None, "edge").unwrap();
-    let sending = Sending::start(collector, spans, Arc::clone(&counts), log());
+    let sending = Sending::start(spans, Arc::clone(&counts), log());
+    sending.set(Some(Collector::new(&endpoint.url, None, "edge").unwrap()));
     for exchange in exchanges {
         queue.send(Box::new(exchange)).await.unwrap();
     }
