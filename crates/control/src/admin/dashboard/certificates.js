@@ -19,7 +19,7 @@ export class Certificates {
       { name: 'renewal', title: 'Renewal', show: (row) => row.failure ?? (row.next_renewal ? when(row.next_renewal) : '–'), sort: (row) => row.next_renewal ?? '' },
       { name: 'stapled', title: 'OCSP', show: (row) => (row.stapled ? 'stapled' : '–') },
     ], (row) => `${row.serial} ${row.place} ${row.sites}`, {
-      order: { name: 'days', down: false }, empty: 'No site has TLS.', tone: (row) => (row.days_left < 7 || row.failure ? 'wrong' : ''),
+      stack: true, order: { name: 'days', down: false }, empty: 'No site has TLS.', tone: (row) => (row.days_left < 7 || row.failure ? 'wrong' : ''),
     });
     this.node = el('div.view', this.wrong, card('Certificates', this.table.node));
     this.looked = 0;

@@ -2,8 +2,13 @@
 
 import { el, svg, seconds } from './ui.js';
 
-/** The time that charts show, in seconds. */
-const SHOWN = 300;
+/** The time that charts show, in seconds: as much as is known, at most five minutes. */
+const SPANS = [60, 120, 300];
+
+const span = (points) => {
+  const known = points.length ? (points.at(-1).at - points[0].at) / 1000 : 0;
+  return SPANS.find((one) => known <= one) ?? SPANS.at(-1);
+};
 
 const path = (points) => points.map(([x, y], at) => `${at ? 'L' : 'M'}${x.toFixed(1)} ${y.toFixed(1)}`).join('');
 
@@ -19,14 +24,14 @@ export class Spark {
     const known = points.filter((point) => point.value !== null);
     const top = Math.max(...known.map((point) => point.value), 1e-9) * 1.1;
     const last = points.at(-1)?.at ?? 0;
-    const places = known.map(({ at, value }) => [120 - ((last - at) / 1000 / SHOWN) * 120, 31 - (value / top) * 29]);
+    const whole = span(points);
+    const places = known.map(({ at, value }) => [120 - ((last - at) / 1000 / whole) * 120, 31 - (value / top) * 29]);
     this.line.setAttribute('d', path(places));
     this.area.setAttribute('d', places.length > 1 ? `${path(places)}L120 32L${places[0][0].toFixed(1)} 32Z` : '');
   }
 }
 
-const WIDE = 640;
-const HIGH = 200;
+const HIGH = 190;
 const SIDE = { left: 46, right: 8, top: 10, bottom: 22 };
 
 /**
@@ -38,10 +43,11 @@ export class Chart {
     Object.assign(this, { lines, show, stacked, sets: [] });
     this.grid = svg('g', { class: 'grid' });
     this.marks = svg('g');
+    this.wide = 640;
     this.cross = svg('line', { class: 'cross', y1: SIDE.top, y2: HIGH - SIDE.bottom });
     this.paths = lines.map((line) => svg('path', { class: `${stacked ? 'stack' : 'line'} ${line.tone}` }));
     this.marks.append(...this.paths);
-    this.plot = svg('svg', { viewBox: `0 0 ${WIDE} ${HIGH}`, role: 'img', 'aria-label': label }, this.grid, this.marks, this.cross);
+    this.plot = svg('svg', { viewBox: `0 0 ${this.wide} ${HIGH}`, role: 'img', 'aria-label': label }, this.grid, this.marks, this.cross);
     this.values = lines.map(() => el('b'));
     this.at = el('span.at');
     const legend = lines.map((line, at) => el('li', el(`span.key.${line.tone}`), line.name, ' ', this.values[at]));
@@ -53,14 +59,18 @@ export class Chart {
   /** `sets`: the points of each line, all at the same times. */
   update(sets) {
     this.sets = sets;
+    // As wide as there is room, so that text has its own size.
+    this.wide = Math.max(260, Math.round(this.plot.getBoundingClientRect().width) || 640);
+    this.plot.setAttribute('viewBox', `0 0 ${this.wide} ${HIGH}`);
     const first = sets[0] ?? [];
     const last = first.at(-1)?.at ?? Date.now();
-    this.x = (at) => WIDE - SIDE.right - ((last - at) / 1000 / SHOWN) * (WIDE - SIDE.left - SIDE.right);
+    const whole = span(first);
+    this.x = (at) => this.wide - SIDE.right - ((last - at) / 1000 / whole) * (this.wide - SIDE.left - SIDE.right);
     const sums = first.map((_, at) => sets.map((set) => set[at]?.value ?? 0));
     const tops = sums.map((values) => (this.stacked ? values.reduce((a, b) => a + b, 0) : Math.max(...values)));
     const top = nice(Math.max(...tops, 1e-6));
     const y = (value) => HIGH - SIDE.bottom - (value / top) * (HIGH - SIDE.top - SIDE.bottom);
-    this.axes(top, y);
+    this.axes(top, y, whole);
     const below = first.map(() => 0);
     sets.forEach((set, line) => {
       const known = set.map((point, at) => [point, at]).filter(([point]) => point.value !== null);
@@ -78,22 +88,24 @@ export class Chart {
     this.legend();
   }
 
-  axes(top, y) {
+  axes(top, y, whole) {
     const label = (x, at, text, anchor) => svg('text', { x, y: at, 'text-anchor': anchor }, text);
     const rows = [0, 0.5, 1].map((share) => {
       const at = y(top * share);
-      return [svg('line', { x1: SIDE.left, x2: WIDE - SIDE.right, y1: at, y2: at }), label(SIDE.left - 6, at + 4, this.show(top * share), 'end')];
+      return [svg('line', { x1: SIDE.left, x2: this.wide - SIDE.right, y1: at, y2: at }), label(SIDE.left - 6, at + 4, this.show(top * share), 'end')];
     });
-    const columns = [4, 3, 2, 1, 0].map((minutes) => {
-      const x = WIDE - SIDE.right - ((minutes * 60) / SHOWN) * (WIDE - SIDE.left - SIDE.right);
-      return label(x, HIGH - 5, minutes ? `−${minutes} min` : 'now', minutes ? 'middle' : 'end');
+    const step = whole / (whole === 300 ? 5 : 4);
+    const columns = [4, 3, 2, 1, 0].filter((steps) => steps * step < whole).map((steps) => {
+      const x = this.wide - SIDE.right - ((steps * step) / whole) * (this.wide - SIDE.left - SIDE.right);
+      const time = whole > 120 ? `−${(steps * step) / 60} min` : `−${steps * step} s`;
+      return label(x, HIGH - 5, steps ? time : 'now', steps ? 'middle' : 'end');
     });
     this.grid.replaceChildren(...rows.flat(), ...columns);
   }
 
   point(event) {
     const box = this.plot.getBoundingClientRect();
-    const x = ((event.clientX - box.left) / box.width) * WIDE;
+    const x = ((event.clientX - box.left) / box.width) * this.wide;
     let best = null;
     (this.sets[0] ?? []).forEach((point, at) => {
       if (best === null || Math.abs(this.x(point.at) - x) < Math.abs(this.x(this.sets[0][best].at) - x)) best = at;

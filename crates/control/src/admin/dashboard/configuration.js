@@ -12,10 +12,10 @@ export class Configuration {
       { name: 'time', title: 'When', show: (row) => `${when(row.time)}` },
       { name: 'generation', title: 'No.', number: true, show: (row) => row.generation ?? '–' },
       { name: 'outcome', title: 'Outcome', show: (row) => same(`${row.outcome} ${row.in_force}`, () => el('span', badge(row.outcome, TONES[row.outcome]), row.in_force ? el('b.force', ' in force') : null)) },
-      { name: 'cause', title: 'By', show: (row) => `${row.cause}, ${row.author}` },
-      { name: 'reason', title: 'Why', show: (row) => row.reason || '–' },
+      { name: 'cause', title: 'By', show: (row) => (row.cause === row.author ? row.cause : `${row.cause}, ${row.author}`) },
+      { name: 'reason', title: 'Why', wide: true, show: (row) => row.reason || '–' },
       { name: 'act', title: '', show: (row) => (may('operator') && has('/v1/config/rollback') ? same(`${row.in_force}`, () => this.back(row)) : '') },
-    ], (row) => `${row.time} ${row.generation}`, { pick: (row) => this.open(row), tone: (row) => (this.picked === row.generation && row.generation ? 'picked' : '') });
+    ], (row) => `${row.time} ${row.generation}`, { stack: true, pick: (row) => this.open(row), tone: (row) => (this.picked === row.generation && row.generation ? 'picked' : '') });
     this.diff = el('div', nothing('Choose one to see what was different.'));
     const reload = may('operator') && has('/v1/reload')
       ? el('button', { type: 'button', onclick: () => this.reload() }, 'Read the files again') : null;

@@ -22,7 +22,7 @@ export class Connections {
       { name: 'sent', title: 'Sent', number: true, show: (row) => bytes(row.response_bytes), sort: (row) => row.response_bytes },
       { name: 'age', title: 'Age', number: true, show: (row) => ago(row.since), sort: (row) => -new Date(row.since) },
       { name: 'close', title: '', show: close('/v1/connections') },
-    ], (row) => row.id, { empty: 'No connection is open.' });
+    ], (row) => row.id, { stack: true, empty: 'No connection is open.' });
     this.sockets = new Table('Open WebSockets', [
       { name: 'client', title: 'Client', show: (row) => row.request.client ?? '–', sort: (row) => row.request.client ?? '' },
       { name: 'target', title: 'Opened with', show: (row) => row.request.target ?? '', sort: (row) => row.request.target ?? '' },
@@ -31,7 +31,7 @@ export class Connections {
       { name: 'out', title: 'Sent', number: true, show: (row) => bytes(row.sent_bytes), sort: (row) => row.sent_bytes },
       { name: 'age', title: 'Age', number: true, show: (row) => ago(row.since), sort: (row) => -new Date(row.since) },
       { name: 'close', title: '', show: close('/v1/websockets') },
-    ], (row) => row.id, { empty: 'No WebSocket is open.' });
+    ], (row) => row.id, { stack: true, empty: 'No WebSocket is open.' });
     this.facts = el('p.facts', { role: 'status' });
     this.socketFacts = el('p.facts');
     this.more = el('button', { type: 'button', hidden: true, onclick: () => { this.limit += 200; this.look(); } }, 'Show more');

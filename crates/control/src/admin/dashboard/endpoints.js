@@ -5,7 +5,7 @@ import { numbers, tone } from './overview.js';
 import { Table, ago, ask, badge, bytes, card, count, el, put, same, seconds, settled, tell } from './ui.js';
 
 const WORDS = {
-  enable: ['Use', 'is used again'],
+  enable: ['Ready', 'is ready'],
   drain: ['Drain', 'is drained'],
   maintenance: ['Maintenance', 'is in maintenance'],
 };
@@ -51,14 +51,14 @@ export class Endpoints {
     const facts = el('p.facts');
     const table = new Table(`Endpoints of ${pool.name}`, [
       { name: 'name', title: 'Endpoint', show: (row) => row.name, sort: (row) => row.name },
-      { name: 'status', title: 'State', show: (row) => state(row), sort: (row) => row.status },
+      { name: 'status', title: 'State', wide: true, show: (row) => state(row), sort: (row) => row.status },
       { name: 'flight', title: 'Under way', number: true, show: (row) => (row.max_conns ? `${row.in_flight} / ${row.max_conns}` : String(row.in_flight)), sort: (row) => row.in_flight },
       ...numbers((row) => row.recent),
       { name: 'failures', title: 'Failed', number: true, show: (row) => count(row.connect_errors + row.response_errors), sort: (row) => row.connect_errors + row.response_errors },
       { name: 'out', title: 'Received', number: true, show: (row) => bytes(row.bytes_in), sort: (row) => row.bytes_in },
       { name: 'weight', title: 'Weight', number: true, show: (row) => weight(row, pool), sort: (row) => row.weight },
-      ...(may('operator') ? [{ name: 'act', title: 'Set', show: (row) => controls(row, pool) }] : []),
-    ], (row) => row.name, { tone: (row) => (tone(row.status) === 'bad' ? 'wrong' : '') });
+      ...(may('operator') ? [{ name: 'act', title: 'Set', wide: true, show: (row) => controls(row, pool) }] : []),
+    ], (row) => row.name, { stack: true, tone: (row) => (tone(row.status) === 'bad' ? 'wrong' : '') });
     return { facts, table, node: card(pool.name, facts, table.node) };
   }
 }

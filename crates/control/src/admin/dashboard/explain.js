@@ -30,13 +30,7 @@ export class Explain {
     try {
       const said = await get(`/v1/explain?${query.join('&')}`);
       this.wrong.hidden = true;
-      const summary = [
-        ['Site', name(said.site)], ['Route', name(said.route) ?? 'none'], ['Action', said.action],
-        ['Status', said.status], ['Location', said.location],
-      ].filter(([, value]) => value !== null && value !== undefined && value !== '');
-      this.result.replaceChildren(
-        el('dl', summary.flatMap(([title, value]) => [el('dt', title), el('dd', String(value))])),
-        el('pre.text', { tabindex: '0' }, said.text ?? JSON.stringify(said, null, 2)));
+      this.result.replaceChildren(shown(said.text ?? JSON.stringify(said, null, 2)));
     } catch (error) {
       put(this.wrong, error.message);
       this.wrong.hidden = false;
@@ -44,5 +38,12 @@ export class Explain {
   }
 }
 
-/** What a part of the explanation is called. */
-const name = (value) => (value && typeof value === 'object' ? value.name ?? value.path ?? null : value);
+/** The explanation, with the words that its parts begin with set off. */
+function shown(text) {
+  const line = (text) => {
+    const [, word, rest] = /^(\w*)([^]*)$/.exec(text);
+    const taken = /^ +[+>]/.test(text) ? 'taken' : /^ +-/.test(text) ? 'passed' : 'plainly';
+    return el(`span.${taken}`, word ? el('b', word) : null, `${rest}\n`);
+  };
+  return el('pre.said', { tabindex: '0' }, text.replace(/\n$/, '').split('\n').map(line));
+}

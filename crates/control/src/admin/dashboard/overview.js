@@ -89,7 +89,7 @@ export class Overview {
     this.requests.update(`${rate(recent.rate)}/s`, `${bytes(recent.in)}/s in · ${bytes(recent.out)}/s out`, line((one) => one.rate));
     this.errors.update(percent(recent.errors), `${percent(recent.refused)} refused (4xx)`, line((one) => one.errors));
     this.latency.update(seconds(recent.p50), `p90 ${seconds(recent.p90)} · p99 ${seconds(recent.p99)}`, line((one) => one.p90));
-    this.open.update(count(last.connections), `${count(last.in_flight)} requests under way`, line((_, look) => look.connections));
+    this.open.update(count(last.connections), `requests under way: ${count(last.in_flight)}`, line((_, look) => look.connections));
     this.classes.update([2, 3, 4, 5].map((at) => line((one) => one.classes[at] + (at === 5 ? one.classes[0] : 0))));
     this.times.update(['p50', 'p90', 'p99'].map((name) => line((one) => one[name])));
     this.sites.update(sites());

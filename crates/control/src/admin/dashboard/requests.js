@@ -141,7 +141,7 @@ export class Requests {
       el('td.time', when(one.time)),
       el('td', badge(one.status || '–', tone)),
       el('th', { scope: 'row' }, el('b', one.method ?? '–'), ' ', el('span.target', one.target ?? '')),
-      el('td.where', [one.site, one.route].filter(Boolean).join(' '), one.endpoint ? el('span.why', one.endpoint) : null),
+      el('td.where', [one.site, one.route].filter(Boolean).join(' '), one.endpoint ? el('span.to', ` → ${one.endpoint.replace(/^\w+:\/\//, '')}`) : null),
       el('td.number.took', seconds(one.total), bar),
       el('td.number', bytes(one.response_bytes)));
     bar.style.inlineSize = `${Math.min(100, Math.max(2, 20 * Math.log10(1 + one.total * 1000)))}%`;

@@ -61,7 +61,7 @@ export class Table {
     this.heads = columns.map((column) => this.head(column));
     this.table = el('table', el('caption.hidden', label), el('thead', el('tr', this.heads)), this.body);
     this.empty = nothing(options.empty ?? 'Nothing yet.');
-    this.node = el('div.table', { tabindex: '0', role: 'region', 'aria-label': label }, this.table, this.empty);
+    this.node = el(options.stack ? 'div.table.stacked' : 'div.table', { tabindex: '0', role: 'region', 'aria-label': label }, this.table, this.empty);
     this.empty.hidden = false;
   }
 
@@ -119,7 +119,7 @@ export class Table {
 
   line() {
     const cells = this.columns.map((column, at) => el(
-      (at === 0 ? 'th' : 'td') + (column.number ? '.number' : ''), at === 0 ? { scope: 'row' } : {},
+      (at === 0 ? 'th' : 'td') + (column.number ? '.number' : '') + (column.wide ? '.wide' : ''), at === 0 ? { scope: 'row' } : {},
       { 'data-title': column.title },
     ));
     const line = { row: el('tr', cells), cells, shown: [] };
