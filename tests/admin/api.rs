@@ -14,7 +14,8 @@ fn mismatch(document: &Json, schema: &Json, value: &Json) -> Option<String> {
         return mismatch(document, named, value).map(|wrong| format!("{name}.{wrong}"));
     }
     if let Json::List(any) = schema.get("anyOf") {
-        let wrong: Vec<String> = any.iter().filter_map(|it| mismatch(document, it, value)).collect();
+        let wrong: Vec<String> =
+            any.iter().filter_map(|it| mismatch(document, it, value)).collect();
         return (wrong.len() == any.len()).then(|| wrong.join(" and "));
     }
     let is = match schema.get("type").text() {
@@ -73,7 +74,7 @@ fn full(origin: &Origin) -> (Ravelin, Client) {
     let identity = authority.server(&["example.com"]);
     let more = "[sites.ssl]\nenabled = true\ncert_file = \"site.crt\"\nkey_file = \"site.key\"\n";
     let toml = site(&[&origin.url()], "");
-    let tls = "[[sites]]\nname = \"secure\"\nhostname = \"secure.example\"\nlisten = [\"127.0.0.1:0\"]\n\
+    let tls = "[[sites]]\nname = \"secure\"\nhostname = \"secure.example\"\nlisten = [\"127.0.0.2:0\"]\n\
                static_dir = \".\"\n";
     let ravelin = Setup::new(&format!("{toml}\n{tls}{more}"))
         .file("site.crt", identity.certificate)
@@ -107,7 +108,8 @@ fn every_documented_path_answers_as_documented() {
             };
             let Json::Object(contents) = described.get("content") else { continue };
             let media = asked.get("content-type").unwrap().split(';').next().unwrap().to_owned();
-            let content = contents.get(&media).unwrap_or_else(|| panic!("{method} {path}: {media}"));
+            let content =
+                contents.get(&media).unwrap_or_else(|| panic!("{method} {path}: {media}"));
             if !media.ends_with("json") {
                 continue;
             }
@@ -149,7 +151,8 @@ fn answers_are_never_kept_and_load_nothing() {
         assert_eq!(answer.get("x-frame-options"), Some("DENY"));
         assert!(answer.get("content-security-policy").unwrap().contains("default-src 'none'"));
     }
-    let head = Client::connect_unix(&socket).ask("HEAD /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let head =
+        Client::connect_unix(&socket).ask("HEAD /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!((head.status, head.body.len()), (200, 0));
     let other = ask(&socket, "DELETE", "/v1/status", "");
     assert_eq!((other.status, other.get("allow")), (405, Some("GET, HEAD")));
@@ -162,7 +165,11 @@ fn what_is_misspelled_is_not_passed_over() {
     let socket = socket(&ravelin);
     let answer = ask(&socket, "PUT", "/v1/config?dryrun=true", "x");
     assert_eq!(answer.status, 400);
-    assert!(answer.text().contains("`dryrun` has no meaning here; there is `dry_run`"), "{}", answer.text());
+    assert!(
+        answer.text().contains("`dryrun` has no meaning here; there is `dry_run`"),
+        "{}",
+        answer.text()
+    );
     assert_eq!(ask(&socket, "PUT", "/v1/config?dry_run=perhaps", "x").status, 400);
     assert_eq!(ask(&socket, "GET", "/v1/status?%zz", "").status, 400);
     assert_eq!(ask(&socket, "POST", "/v1/reload?for=60s", "").status, 400);
@@ -250,7 +257,10 @@ fn certificates_are_listed_with_their_end() {
     assert_eq!(texts(one.get("sites")), ["secure"]);
     assert_eq!(texts(one.get("names")), ["example.com"]);
     assert_eq!((one.get("source").text(), one.get("place").text()), ("file", "site.crt"));
-    assert!(one.get("days_left").number() > 0.0 && one.get("issuer").text().contains("CN="), "{one:?}");
+    assert!(
+        one.get("days_left").number() > 0.0 && one.get("issuer").text().contains("CN="),
+        "{one:?}"
+    );
 }
 
 #[test]
@@ -258,7 +268,8 @@ fn the_level_of_the_log_changes_at_once() {
     let origin = Origin::saying("traffic");
     let upstreams = [(origin.url(), "")];
     let toml = format!("{}\n[logging]\nlevel = \"warn\"\n", site_of(&upstreams, ""));
-    let ravelin = Setup::new(&toml).args(&["run", "-c", "ravelin.toml", "--log-level", "info"]).start();
+    let ravelin =
+        Setup::new(&toml).args(&["run", "-c", "ravelin.toml", "--log-level", "info"]).start();
     let socket = socket(&ravelin);
     assert_eq!(get(&socket, "/v1/log-level").get("level").text(), "info");
     let set = |level: &str| {
@@ -271,5 +282,5 @@ fn the_level_of_the_log_changes_at_once() {
     assert_eq!(ask(&socket, "GET", "/v1/status", "").status, 200);
     let refused = "GET /v1/status HTTP/1.1\r\nHost: evil.example\r\n\r\n";
     assert_eq!(Client::connect_unix(&socket).ask(refused).status, 421);
-    ravelin.stderr.line_with(&["DEBUG", "is turned away"]);
+    ravelin.stderr.line_with(&[" debug ", "is turned away"]);
 }

@@ -43,7 +43,8 @@ fn slowloris_takes_places_of_its_own_listener_only() {
     assert_eq!(status.get("generation").number(), 1.0);
     drop(slow);
     // As soon as they are gone there are places again.
-    let answer = Client::connect(admin).ask(request("GET", "/v1/status", &admin.to_string(), "", ""));
+    let answer =
+        Client::connect(admin).ask(request("GET", "/v1/status", &admin.to_string(), "", ""));
     assert_eq!(answer.status, 200);
 }
 
@@ -67,7 +68,8 @@ fn clients_that_never_read_hold_up_nobody() {
     }
     traffic(&ravelin, 300);
     assert_eq!(ask(&socket, "GET", "/v1/status", "").status, 200);
-    let answer = Client::connect(admin).ask(request("GET", "/v1/status", &admin.to_string(), "", ""));
+    let answer =
+        Client::connect(admin).ask(request("GET", "/v1/status", &admin.to_string(), "", ""));
     assert_eq!(answer.status, 200);
     drop(deaf);
 }
@@ -146,7 +148,9 @@ fn what_is_too_long_is_refused() {
     assert_eq!(ask(&socket, "POST", "/v1/reload", &"#".repeat(65 * 1024)).status, 413);
     // The length that is said does not matter.
     let mut chunked = client();
-    chunked.send("PUT /v1/log-level HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+    chunked.send(
+        "PUT /v1/log-level HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+    );
     let chunk = format!("4000\r\n{}\r\n", "#".repeat(0x4000));
     for _ in 0..5 {
         chunked.send(&chunk);
@@ -195,7 +199,8 @@ fn many_who_ask_at_once_are_all_answered() {
             let socket = socket.clone();
             std::thread::spawn(move || {
                 let mut client = Client::connect_unix(&socket);
-                for path in ["/v1/status", "/v1/endpoints", "/v1/connections", "/metrics"].repeat(5) {
+                for path in ["/v1/status", "/v1/endpoints", "/v1/connections", "/metrics"].repeat(5)
+                {
                     let answer = client.ask(request("GET", path, "localhost", "", ""));
                     assert_eq!(answer.status, 200, "{path}");
                     if answer.get("content-type") == Some("application/json") {

@@ -32,7 +32,9 @@ fn status_finds_the_only_one_that_runs() {
     let ravelin = start(&origin);
     ravelin.get("/");
     let text = said(&ravelin, &["status"]);
-    for part in ["version ", &format!("{}, ", ravelin.pid()), "ravelin.toml", &ravelin.addr().to_string()] {
+    for part in
+        ["version ", &format!("{}, ", ravelin.pid()), "ravelin.toml", &ravelin.addr().to_string()]
+    {
         assert!(text.contains(part), "no {part} in\n{text}");
     }
     assert_eq!(text, said(&ravelin, &["status", "-c", "ravelin.toml"]).replace("\u{0}", ""));
@@ -135,7 +137,10 @@ fn endpoints_are_shown_drained_and_weighed() {
     assert_eq!(wrong.status.code(), Some(1));
     assert!(printed(&wrong).contains("has no endpoint `nobody:1`"), "{}", printed(&wrong));
     assert_eq!(tell(&ravelin, &["endpoints", "drain", "backend"]).status.code(), Some(2));
-    assert_eq!(tell(&ravelin, &["endpoints", "weight", "backend", &name, "much"]).status.code(), Some(1));
+    assert_eq!(
+        tell(&ravelin, &["endpoints", "weight", "backend", &name, "much"]).status.code(),
+        Some(1)
+    );
 }
 
 #[test]
@@ -169,13 +174,15 @@ fn log_level_and_certificates_are_told() {
 fn one_on_another_machine_is_asked_with_its_key() {
     let origin = Origin::saying("traffic");
     let key = "0123456789abcdef";
-    let keys = format!("[management]\nenabled = true\nport = 0\napi_key = \"{key}\"\nsocket = \"none\"");
+    let keys =
+        format!("[management]\nenabled = true\nport = 0\napi_key = \"{key}\"\nsocket = \"none\"");
     let ravelin = Setup::new(&format!("{}\n{keys}\n", site(&[&origin.url()], "")))
         .file("key", format!("{key}\n"))
         .file("wrong", "another\n")
         .start();
     let url = format!("http://{}", address(&ravelin, "admin API"));
-    let json = said(&ravelin, &["status", "--format", "json", "--url", &url, "--token-file", "key"]);
+    let json =
+        said(&ravelin, &["status", "--format", "json", "--url", &url, "--token-file", "key"]);
     assert_eq!(Json::parse(&json).get("pid").number(), f64::from(ravelin.pid()));
     let refused = tell(&ravelin, &["status", "--url", &url]);
     let text = printed(&refused);

@@ -31,7 +31,10 @@ fn the_configuration_is_shown_without_its_secrets_and_can_be_sent_back() {
     let shown = get(&socket, "/v1/config");
     let [file] = items(shown.get("files")) else { panic!("{shown:?}") };
     let text = file.get("text").text();
-    assert!(!text.contains(key) && text.contains("api_key = \"****") && text.contains("# kept"), "{text}");
+    assert!(
+        !text.contains(key) && text.contains("api_key = \"****") && text.contains("# kept"),
+        "{text}"
+    );
     assert!(!over(&socket, &[], "/v1/config/history/1").contains(key));
 
     // What was shown, with something else in it, has the same key.
@@ -64,9 +67,13 @@ fn a_text_is_tried_applied_and_taken_back() {
     assert_eq!(tried.get("generation").number(), 1.0);
     assert!(!items(tried.get("changes")).is_empty(), "{tried:?}");
     assert_eq!(ravelin.get("/").text(), "before");
-    let validated = Json::parse(&over(&socket, &["--data-binary", &changed], "/v1/config/validate"));
+    let validated =
+        Json::parse(&over(&socket, &["--data-binary", &changed], "/v1/config/validate"));
     assert_eq!(texts(validated.get("changes")), texts(tried.get("changes")));
-    assert_eq!(get(&socket, "/v1/config/history").get("entries"), get(&socket, "/v1/config/history").get("entries"));
+    assert_eq!(
+        get(&socket, "/v1/config/history").get("entries"),
+        get(&socket, "/v1/config/history").get("entries")
+    );
 
     assert_eq!(put("").get("generation").number(), 2.0);
     assert_eq!(ravelin.get("/").text(), "after");
@@ -106,8 +113,19 @@ fn a_mistake_is_told_with_its_place_and_changes_nothing() {
     assert_eq!(get(&socket, "/v1/status").get("generation").number(), 1.0);
     for body in ["{}", "{\"files\": []}", "{\"files\": [{\"path\": 1}]}", "nonsense"] {
         let (_, answer, _) = crate::harness::curl_any(&[
-            "--unix-socket", socket.to_str().unwrap(), "-X", "PUT", "-H", JSON, "-d", body,
-            "-o", "/dev/null", "-w", "%{http_code}", "http://localhost/v1/config",
+            "--unix-socket",
+            socket.to_str().unwrap(),
+            "-X",
+            "PUT",
+            "-H",
+            JSON,
+            "-d",
+            body,
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "http://localhost/v1/config",
         ]);
         assert_eq!(answer, "400", "{body}");
     }

@@ -38,7 +38,10 @@ fn over_tcp_every_request_needs_the_key() {
     assert!(challenges.iter().any(|it| it.starts_with("Bearer")), "{challenges:?}");
     let problem = Json::parse(&refused.text());
     assert_eq!(refused.get("content-type"), Some("application/problem+json"));
-    assert_eq!((problem.get("status").number(), problem.get("title").text()), (401.0, "Unauthorized"));
+    assert_eq!(
+        (problem.get("status").number(), problem.get("title").text()),
+        (401.0, "Unauthorized")
+    );
     let named = format!("admin:{KEY}");
     let page = curl(&["-u", &named, &format!("http://{admin}/v1/status")]);
     assert!(page.contains("\"generation\":1"), "{page}");
@@ -56,7 +59,17 @@ fn the_reload_that_bws_has_works_as_it_is_written() {
     std::fs::write(ravelin.dir().join("ravelin.toml"), toml.replace(&origin.url(), &other.url()))
         .unwrap();
 
-    let (_, wrong, _) = curl_any(&["-w", "%{http_code}", "-o", "/dev/null", "-X", "POST", "-H", "X-API-Key: no", &url]);
+    let (_, wrong, _) = curl_any(&[
+        "-w",
+        "%{http_code}",
+        "-o",
+        "/dev/null",
+        "-X",
+        "POST",
+        "-H",
+        "X-API-Key: no",
+        &url,
+    ]);
     assert_eq!(wrong, "401");
     assert_eq!(ravelin.get("/").text(), "before");
     let answer = Json::parse(&curl(&["-X", "POST", "-H", &key, &url]));
@@ -72,7 +85,7 @@ fn without_a_key_this_machine_may_look_and_reload_but_not_apply() {
     let origin = Origin::saying("traffic");
     let ravelin = Ravelin::start(&with_tcp(&origin, ""));
     let admin = address(&ravelin, "admin API");
-    ravelin.stderr.line_with(&["WARN", "without an `api_key`"]);
+    ravelin.stderr.line_with(&[" warn ", "without an `api_key`"]);
     let host = admin.to_string();
     let status = |method: &str, path: &str| {
         Client::connect(admin).ask(request(method, path, &host, "", "")).status
@@ -101,7 +114,9 @@ fn pages_of_elsewhere_are_not_answered() {
     assert_eq!(ask("admin.example.com", ""), 200);
     assert_eq!(ask(&format!("localhost:{port}"), ""), 200);
     // A page of another origin is in Origin, for reads too.
-    for origin in ["http://evil.example", "null", "http://localhost:1", &format!("http://evil.{own}")] {
+    for origin in
+        ["http://evil.example", "null", "http://localhost:1", &format!("http://evil.{own}")]
+    {
         assert_eq!(ask(&own, &format!("Origin: {origin}\r\n")), 403, "{origin}");
     }
     assert_eq!(ask(&own, &format!("Origin: http://{own}\r\n")), 200);
@@ -109,7 +124,9 @@ fn pages_of_elsewhere_are_not_answered() {
     assert_eq!(ask(&own, "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n"), 403);
     assert_eq!(ask(&own, "Sec-Fetch-Site: same-origin\r\n"), 200);
     let answer = Client::connect(admin).ask(request("GET", "/v1/status", &own, "", ""));
-    assert!(!answer.head.names().iter().any(|name| name.to_lowercase().starts_with("access-control")));
+    assert!(
+        !answer.head.names().iter().any(|name| name.to_lowercase().starts_with("access-control"))
+    );
     // The target says where it goes, whatever Host says.
     let absolute = format!("GET http://evil.example/v1/status HTTP/1.1\r\nHost: {own}\r\n\r\n");
     assert_eq!(Client::connect(admin).ask(absolute).status, 400);
@@ -141,7 +158,9 @@ fn who_gave_an_order_is_in_the_history_and_in_the_log() {
     let (socket, admin) = (socket(&ravelin), address(&ravelin, "admin API"));
     assert_eq!(ask(&socket, "POST", "/v1/reload", "").status, 200);
     let key = format!("X-API-Key: {KEY}\r\n");
-    Client::connect(admin).ask(request("POST", "/v1/reload", &admin.to_string(), &key, "")).expect(200);
+    Client::connect(admin)
+        .ask(request("POST", "/v1/reload", &admin.to_string(), &key, ""))
+        .expect(200);
     let history = get(&socket, "/v1/config/history");
     let authors: Vec<&str> =
         super::items(history.get("entries")).iter().map(|it| it.get("author").text()).collect();

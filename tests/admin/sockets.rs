@@ -44,9 +44,8 @@ fn it_may_be_turned_off() {
     let origin = Origin::saying("traffic");
     let ravelin = with(&origin, "socket = \"none\"").start();
     assert_eq!(ravelin.get("/").text(), "traffic");
-    let is_socket = |entry: std::io::Result<std::fs::DirEntry>| {
-        entry.unwrap().file_type().unwrap().is_socket()
-    };
+    let is_socket =
+        |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_type().unwrap().is_socket();
     assert!(!std::fs::read_dir(ravelin.dir()).unwrap().any(is_socket));
 }
 
@@ -82,7 +81,7 @@ fn one_that_somebody_else_has_is_left_alone() {
         .args(&["run", "-c", toml.to_str().unwrap()])
         .env("RUNTIME_DIRECTORY", first.dir().display())
         .start();
-    second.stderr.line_with(&["WARN", "no admin socket at", "listens there"]);
+    second.stderr.line_with(&[" warn ", "no admin socket at", "listens there"]);
     assert_eq!(second.get("/").text(), "traffic");
     drop(second);
     let status = get(&name, "/v1/status");
@@ -104,7 +103,7 @@ fn without_a_place_for_it_ravelin_serves_all_the_same() {
     let ravelin = Setup::new(&site(&[&origin.url()], ""))
         .env("RUNTIME_DIRECTORY", "/proc/no/such/place")
         .start();
-    ravelin.stderr.line_with(&["WARN", "no admin socket"]);
+    ravelin.stderr.line_with(&[" warn ", "no admin socket"]);
     assert_eq!(ravelin.get("/").text(), "traffic");
 }
 

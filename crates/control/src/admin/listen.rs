@@ -67,6 +67,7 @@ impl Listeners {
     pub(super) fn new(configuration: &[PathBuf], takes_over: bool) -> Self {
         Self {
             configuration: configuration.to_vec(),
+            takes_over,
             unix: None,
             tcp: None,
             metrics: None,
@@ -110,15 +111,14 @@ impl Listeners {
             AdminSocket::Default => (socket::default_path(&self.configuration), true),
             AdminSocket::Path(path) => (path.clone(), false),
         };
-        if self
-            .unix
-            .as_ref()
-            .is_some_and(|unix| unix.path == path && unix.mode == management.socket_mode)
-        {
+        let mode = management.socket_mode;
+        let is_same = |unix: &Unix| unix.path == path && unix.mode == mode && unix.file.is_there();
+        if self.unix.as_ref().is_some_and(is_same) {
             return Ok(());
         }
         self.unix = None;
-        match Unix::listen(path.clone(), management.socket_mode, own, state).await {
+        let at = (path.clone(), mode, own, self.takes_over);
+        match Unix::listen(at, state).await {
             Ok(unix) => {
                 log.info(format_args!("admin socket {}", path.display()));
                 self.unix = Some(unix);
@@ -184,14 +184,12 @@ fn doubts(address: SocketAddr, management: &Management, log: &ErrorLog) {
 
 impl Unix {
     async fn listen(
-        path: PathBuf,
-        mode: u32,
-        own_directory: bool,
+        (path, mode, own_directory, takes_over): (PathBuf, u32, bool, bool),
         state: &Rc<State>,
     ) -> io::Result<Self> {
-        let (listener, file) = socket::listen(&path, mode, own_directory).await?;
+        let (listener, file) = socket::listen(&path, mode, own_directory, takes_over).await?;
         let accepting = tokio::task::spawn_local(accept_unix(listener, Rc::clone(state)));
-        Ok(Self { path, mode, accepting: Accepting(accepting.abort_handle()), _file: file })
+        Ok(Self { path, mode, _accepting: Accepting(accepting.abort_handle()), file })
     }
 }
 

@@ -91,7 +91,8 @@ struct State {
 
 /// Serves the admin API as `management` says, for the process that was started with the files of
 /// `configuration` (as given on the command line). What cannot be had is told in the log and tried again,
-/// so that the path of requests does not depend on it. Call on the control runtime.
+/// so that the path of requests does not depend on it. With `takes_over` the process that started this one
+/// gives way to it, with its socket too. Call on the control runtime.
 ///
 /// # Errors
 /// The socket that `management` names cannot be made.
@@ -99,13 +100,14 @@ pub async fn start(
     management: &Management,
     configuration: &[PathBuf],
     running: Running,
+    takes_over: bool,
 ) -> Result<Admin, String> {
     let state = Rc::new(State {
         gate: RefCell::new(Rc::new(Gate::new(management))),
         followers: Arc::new(Semaphore::new(bounds::FOLLOWERS_MAX)),
         running,
     });
-    let mut listeners = Listeners::new(configuration);
+    let mut listeners = Listeners::new(configuration, takes_over);
     listeners.set(management, &state, true).await?;
     Ok(Admin { state, listeners })
 }

@@ -66,7 +66,10 @@ fn directory() -> PathBuf {
         let first = given.to_str().and_then(|all| all.split(':').next()).map(PathBuf::from);
         return first.unwrap_or_else(|| given.into());
     }
-    if rustix::process::geteuid().is_root() {
+    // Root has it, or whoever it was made for before that was given up.
+    let user = rustix::process::geteuid();
+    let is_own = fs::metadata(SYSTEM).is_ok_and(|data| data.uid() == user.as_raw());
+    if user.is_root() || is_own {
         return PathBuf::from(SYSTEM);
     }
     of_session().unwrap_or_else(of_user)
@@ -99,11 +102,17 @@ pub(super) struct File {
     inode: u64,
 }
 
+impl File {
+    /// Whether the file is there, and no other has taken its place.
+    pub(super) fn is_there(&self) -> bool {
+        fs::symlink_metadata(&self.path)
+            .is_ok_and(|data| data.dev() == self.device && data.ino() == self.inode)
+    }
+}
+
 impl Drop for File {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|data| data.dev() == self.device && data.ino() == self.inode);
-        if ours {
+        if self.is_there() {
             // If it cannot be, it is a socket that nobody listens at: it is replaced by the next one.
             let _ = fs::remove_file(&self.path);
         }
@@ -116,6 +125,7 @@ pub(super) async fn listen(
     path: &Path,
     mode: u32,
     own_directory: bool,
+    takes_over: bool,
 ) -> io::Result<(UnixListener, File)> {
     if own_directory && let Some(directory) = path.parent() {
         prepare(directory)?;
@@ -124,7 +134,7 @@ pub(super) async fn listen(
         Ok(data) if !data.file_type().is_socket() => {
             return Err(io::Error::new(ErrorKind::AlreadyExists, "the file is no socket"));
         }
-        Ok(_) => free(path).await?,
+        Ok(_) => free(path, takes_over).await?,
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
@@ -155,12 +165,12 @@ fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
 }
 
 /// Whether the socket at `path` may be replaced.
-async fn free(path: &Path) -> io::Result<()> {
+async fn free(path: &Path, takes_over: bool) -> io::Result<()> {
     match timeout(CONNECT_TIME, UnixStream::connect(path)).await {
         Ok(Ok(stream)) => {
             let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
             let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
-            if pid.is_some() && pid == parent {
+            if takes_over && pid.is_some() && pid == parent {
                 return Ok(());
             }
             let who =

@@ -127,9 +127,8 @@ impl Service {
         let logs = Logs { access: writers.access(), error: log.clone() };
         let challenges = Arc::new(Challenges::default());
         let snapshot = Arc::new(snapshot);
-        let bound = change.opened.into_iter().map(|(_, bound)| bound).collect();
         let shared = (Arc::clone(&snapshot), Arc::clone(&challenges));
-        let workers = serve(shared.0, bound, count, &performance, shared.1, logs)
+        let workers = serve(shared.0, Vec::new(), count, &performance, shared.1, logs)
             .map_err(|error| no_resources("start the workers", &error))?;
         let reports = Rc::new(RefCell::new(certificates.reports(&model)));
         let certificates = certificates.start(&challenges);
@@ -160,8 +159,16 @@ impl Service {
             started,
         };
         let management = running.model.borrow().management.clone();
-        let admin = admin::start(&management, source.paths(), running.clone()).await;
+        let admin =
+            admin::start(&management, source.paths(), running.clone(), inheritance.takes_over())
+                .await;
         let admin = admin.map_err(|error| Failure::new(error, ADMIN_SOCKET))?;
+        // Connections are taken only when nothing can fail any more: after an upgrade that fails they are
+        // the old process's.
+        for (number, bound) in change.opened {
+            let opened = running.workers.open(number, bound).await;
+            opened.map_err(|error| no_resources("listen", &error))?;
+        }
         let Running { workers, snapshot, model, history, log, .. } = running.clone();
         Ok(move |writers| Self {
             writers,
@@ -183,6 +190,7 @@ impl Service {
             credentials,
             names,
             health,
+            spans,
             trial: None,
             trials: 0,
             past: Vec::new(),
@@ -190,7 +198,6 @@ impl Service {
             sweep_due: false,
             ticks: super::ticks(),
             succession: Succession::new(),
-            spans,
             signals,
             orders,
             inbox,
