@@ -1,5 +1,12 @@
 //! What the operator can read afterwards.
 
+mod endings;
+mod formats;
+mod proxy_status;
+mod sampling;
+mod syslog;
+mod targets;
+
 use crate::harness::*;
 
 fn logging(keys: &str, origin: &Origin) -> Setup {

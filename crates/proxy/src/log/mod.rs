@@ -8,6 +8,10 @@
 //! All times are UTC.
 
 mod access;
+#[cfg(test)]
+mod cost;
+#[cfg(test)]
+mod documentation;
 mod ended;
 mod error;
 mod escape;
