@@ -265,7 +265,6 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         traced: traced.as_ref(),
     };
     request_id.clear();
-    worker.metrics.begun();
     let mut line = Line::new(connection, record(&inbound, *head_micros), inbound.started);
     let record = &mut line.record;
     let host = Host::parse(inbound.authority()).ok();
@@ -544,22 +543,28 @@ struct Line<'a> {
     worker: Option<&'a Worker>,
     seat: &'a Seat,
     started: Option<Instant>,
+    /// It is among those under way in metrics.
+    counted: bool,
 }
 
 impl<'a> Line<'a> {
     fn new(connection: &'a Connection, record: Record<'a>, started: Option<Instant>) -> Self {
         let Connection { worker, seat, .. } = connection;
-        Self { record, worker: started.map(|_| &**worker), seat, started }
+        let counted = started.is_some() && worker.metrics.begun();
+        Self { record, worker: started.map(|_| &**worker), seat, started, counted }
     }
 
     fn write(mut self, request_id: &[u8], response_fields: &[Vec<u8>]) {
         if let Some(worker) = self.worker.take() {
-            self.over();
+            self.over(worker);
             worker.finished(&Record { request_id, response_fields, ..self.record });
         }
     }
 
-    fn over(&mut self) {
+    fn over(&mut self, worker: &Worker) {
+        if self.counted {
+            worker.metrics.ended();
+        }
         let micros = self.started.map_or(0, |started| started.elapsed().as_micros() as u64);
         self.record.times.over(micros);
         self.seat.passed(self.record.request_bytes, self.record.response_bytes);
@@ -578,7 +583,7 @@ impl Drop for Line<'_> {
                 true => Cause::Panic,
                 false => Cause::Aborted,
             };
-            self.over();
+            self.over(worker);
             self.record.ended = failed(Party::Proxy, phase, cause);
             worker.finished(&self.record);
         }

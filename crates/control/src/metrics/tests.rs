@@ -60,6 +60,7 @@ fn all() -> All {
     };
     for worker in &workers {
         worker.begun();
+        worker.ended();
         worker.retried(&pool.series, Why::Connect);
         worker.failed(&member.series, Why::Connect);
         worker.answered(&member.series, 200);
@@ -68,6 +69,7 @@ fn all() -> All {
     let limited =
         Ended::Failed { by: Party::Client, phase: Phase::Decide, cause: Cause::RateLimit };
     workers[0].begun();
+    workers[0].ended();
     workers[0].finished(&Record {
         status: 429,
         ended: limited,

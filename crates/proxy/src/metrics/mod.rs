@@ -31,6 +31,7 @@ use counts::{class_index, method_index, protocol_index};
 pub struct Metrics {
     on: Cell<bool>,
     begun: Cell<u64>,
+    ended: Cell<u64>,
     tables: RefCell<Tables>,
 }
 
@@ -86,7 +87,8 @@ impl Metrics {
     /// Nothing is counted yet; nothing ever is unless it is `on`.
     #[must_use]
     pub fn new(on: bool) -> Self {
-        Self { on: Cell::new(on), begun: Cell::new(0), tables: RefCell::default() }
+        let (begun, ended) = (Cell::new(0), Cell::new(0));
+        Self { on: Cell::new(on), begun, ended, tables: RefCell::default() }
     }
 
     /// Whether anything is counted.
@@ -100,10 +102,20 @@ impl Metrics {
         self.on.set(on);
     }
 
-    /// An exchange begins.
+    /// An exchange begins. Whether that was counted: then its end is to be, too, whatever is switched
+    /// meanwhile.
     #[inline]
-    pub fn begun(&self) {
-        self.begun.set(self.begun.get().wrapping_add(1));
+    pub fn begun(&self) -> bool {
+        if self.is_on() {
+            self.begun.set(self.begun.get().wrapping_add(1));
+        }
+        self.is_on()
+    }
+
+    /// An exchange that was counted when it began is over.
+    #[inline]
+    pub fn ended(&self) {
+        self.ended.set(self.ended.get().wrapping_add(1));
     }
 
     /// An exchange is over, or a request was refused before there was one.
@@ -116,10 +128,7 @@ impl Metrics {
         let none = Series::default();
         let times = &record.times;
         let tunnel = record.status == 101;
-        match record.version.is_empty() {
-            true => tables.worker.refused += 1,
-            false => tables.worker.ended += 1,
-        }
+        tables.worker.refused += u64::from(record.version.is_empty());
 
         let site = tables.sites.row(record.site_at.map_or(&none, |site| &site.series));
         site.codes.count(record.status);
@@ -255,11 +264,9 @@ impl Metrics {
 impl Metrics {
     /// What concerns the worker as a whole.
     pub fn worker(&self) -> WorkerCounts {
-        let begun = self.begun.get();
-        self.tables
-            .try_borrow()
-            .map(|tables| WorkerCounts { begun, ..tables.worker })
-            .unwrap_or_default()
+        let (begun, ended) = (self.begun.get(), self.ended.get());
+        let refused = self.tables.try_borrow().map_or(0, |tables| tables.worker.refused);
+        WorkerCounts { begun, ended, refused }
     }
 
     /// Sites with these numbers.
@@ -340,7 +347,8 @@ mod tests {
     #[test]
     fn an_exchange_counts_once_everywhere_it_belongs() {
         let metrics = Metrics::new(true);
-        metrics.begun();
+        assert!(metrics.begun());
+        metrics.ended();
         let mut record =
             Record { status: 200, method: b"GET", version: "HTTP/1.1", ..Record::default() };
         (record.times.head, record.times.total) = (Some(0), 250);
