@@ -10,7 +10,7 @@ mod sockets;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::*;
@@ -49,10 +49,14 @@ impl Place {
 
     /// Puts another program where the binary is, as package managers do: the one that runs keeps its file.
     fn replace(&self, program: &str) {
-        let new = self.path().with_extension("new");
+        self.replace_at(&self.path(), program);
+    }
+
+    fn replace_at(&self, path: &Path, program: &str) {
+        let new = path.with_extension("new");
         fs::write(&new, program).unwrap();
         fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::rename(new, self.path()).unwrap();
+        fs::rename(new, path).unwrap();
     }
 
     /// Asks the first process for an upgrade and waits until another one serves. Its id.
@@ -186,6 +190,37 @@ fn what_is_executed_is_the_file_as_it_is_now() {
     assert_eq!(place.said(&["replaced"]), "replaced run -c ravelin.toml");
     place.await_end();
     place.ravelin.get("/").expect(200);
+}
+
+#[test]
+fn a_link_that_leads_elsewhere_by_now_is_followed_anew() {
+    let origin = Origin::saying("served");
+    let setup = Setup::new(&site(&[&origin.url()], ""));
+    let link = setup.dir().join("ravelin");
+    std::os::unix::fs::symlink(binary(), &link).unwrap();
+    let ravelin = setup.program(link.clone()).start();
+    let mut place = Place { ravelin, upgrades: 0, successors: Vec::new() };
+    place.replace_at(
+        &place.ravelin.dir().join("next"),
+        &format!("#!/bin/sh\necho the next one >&2\nexec {} \"$@\"\n", binary().display()),
+    );
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("next", &link).unwrap();
+    place.upgrade();
+    place.said(&["the next one"]);
+    place.await_end();
+    place.ravelin.get("/").expect(200);
+}
+
+#[test]
+fn a_connection_that_stays_idle_is_closed_after_a_while() {
+    let origin = Origin::saying("served");
+    let mut place = Place::new(&site(&[&origin.url()], ""));
+    let mut idle = place.ravelin.client();
+    idle.get("/").expect(200);
+    place.upgrade();
+    idle.expect_close();
+    place.await_end();
 }
 
 #[test]

@@ -87,8 +87,11 @@ impl Load {
     /// Waits until so many more requests have been answered.
     #[track_caller]
     pub fn await_requests(&self, more: usize) {
-        let wanted = self.shared.requests.load(Ordering::SeqCst) + more;
-        until("requests", || self.shared.requests.load(Ordering::SeqCst) >= wanted);
+        // As long as there are some it may take its time.
+        for _ in 0..more.div_ceil(100) {
+            let wanted = self.shared.requests.load(Ordering::SeqCst) + 100;
+            until("requests", || self.shared.requests.load(Ordering::SeqCst) >= wanted);
+        }
     }
 
     pub fn end(mut self) -> Arc<Shared> {

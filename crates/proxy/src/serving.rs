@@ -21,7 +21,10 @@ use crate::worker::LocalSnapshot;
 
 /// A connection that had no request when its listener went may still bring one: it may be in the midst of
 /// its TLS handshake or its first head. Beyond that time it meets a snapshot that knows nothing of it.
-const GONE_FOR: Duration = Duration::from_secs(60);
+const GONE_FOR: Duration = Duration::from_secs(30);
+
+/// Snapshots that are kept for such connections; with more reloads in that time the oldest goes.
+const GONE_MAX: usize = 4;
 
 /// Shares are in millionths.
 const WHOLE: u32 = 1_000_000;
@@ -189,7 +192,14 @@ impl Serving {
                 gone.push(Gone { number, is_secure, snapshot, since: Tick::now() });
             }
         }
-        gone.len() > known
+        let any_new = gone.len() > known;
+        // Those of one snapshot stand together.
+        let mut kept: Vec<*const Arc<Snapshot>> =
+            gone.iter().map(|gone| Rc::as_ptr(&gone.snapshot)).collect();
+        kept.dedup();
+        let over = kept.get(..kept.len().saturating_sub(GONE_MAX)).unwrap_or_default();
+        gone.retain(|gone| !over.contains(&Rc::as_ptr(&gone.snapshot)));
+        any_new
     }
 
     /// From now on a share of the new connections, in millionths, gets `snapshot`. It has the listeners of

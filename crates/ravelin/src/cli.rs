@@ -160,6 +160,7 @@ Signals:
   SIGTERM, SIGINT (Ctrl-C)   stop listening, finish what is under way (at most 30 s), end;
                              a second one does not wait
   SIGQUIT                    end at once
+  SIGHUP                     read the configuration again
   SIGUSR1                    open the log files anew, after a rotation
 
 Examples:

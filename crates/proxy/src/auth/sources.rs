@@ -142,3 +142,45 @@ impl Sources {
         self.listed.retain(|listed| Arc::strong_count(&listed.users) > 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn list(name: &str) -> Vec<(String, PasswordHash)> {
+        vec![(name.to_owned(), PasswordHash::parse("plain:secret").unwrap())]
+    }
+
+    #[test]
+    fn what_has_not_changed_goes_on_as_it_is() {
+        let mut first = Sources::default();
+        let (ann, bob) = (first.listed(&list("ann")), first.listed(&list("bob")));
+        assert!(!Arc::ptr_eq(&ann, &bob) && Arc::ptr_eq(&ann, &first.listed(&list("ann"))));
+        let mut live = Sources::default();
+        live.remember(&first.used());
+        let mut second = Sources::knowing(live.clone());
+        assert!(Arc::ptr_eq(&ann, &second.listed(&list("ann"))));
+        assert!(!Arc::ptr_eq(&ann, &second.listed(&list("eve"))));
+        assert_eq!(second.used().listed.len(), 2);
+        live.remember(&second.used());
+        drop((first, second, bob));
+        live.sweep();
+        assert_eq!(live.listed.len(), 1, "somebody still has one of them");
+    }
+
+    #[test]
+    fn files_are_read_when_they_are_new_only() {
+        let path = std::env::temp_dir().join(format!("ravelin-sources-{}", std::process::id()));
+        std::fs::write(&path, "ann:plain:secret\n").unwrap();
+        let mut first = Sources::default();
+        let file = first.user_file(&path).unwrap();
+        let mut live = Sources::default();
+        live.remember(&first.used());
+        std::fs::remove_file(&path).unwrap();
+        let mut second = Sources::knowing(live);
+        assert!(Arc::ptr_eq(&file, &second.user_file(&path).unwrap()));
+        assert!(second.user_file(&PathBuf::from("/none")).is_err());
+    }
+}
