@@ -98,12 +98,12 @@ fn reload_takes_what_is_right_and_reports_mistakes_as_check_does() {
 
     write(&toml.replace(&origin.url(), &other.url()));
     let done = said(&ravelin, &["reload"]);
-    assert!(done.starts_with("ok: generation 2\n"), "{done}");
+    assert!(done.starts_with("ok: generation 2 is in force\n"), "{done}");
     assert_eq!(ravelin.get("/").text(), "after");
     let history = said(&ravelin, &["history"]);
     assert!(history.contains("refused") && history.contains("applied, in force"), "{history}");
     assert!(said(&ravelin, &["history", "2"]).contains(&format!("+url = \"{}\"", other.url())));
-    assert!(said(&ravelin, &["rollback"]).starts_with("ok: generation 3\n"));
+    assert!(said(&ravelin, &["rollback"]).starts_with("ok: generation 3 is in force\n"));
     assert_eq!(ravelin.get("/").text(), "before");
     let unknown = tell(&ravelin, &["rollback", "99"]);
     assert_eq!(unknown.status.code(), Some(1));

@@ -42,6 +42,7 @@ fn over_tcp_every_request_needs_the_key() {
         (problem.get("status").number(), problem.get("title").text()),
         (401.0, "Unauthorized")
     );
+    ravelin.stderr.line_with(&[" warn ", "admin: a request of 127.0.0.1 has not the right key"]);
     let named = format!("admin:{KEY}");
     let page = curl(&["-u", &named, &format!("http://{admin}/v1/status")]);
     assert!(page.contains("\"generation\":1"), "{page}");

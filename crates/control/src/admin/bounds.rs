@@ -42,6 +42,9 @@ pub const FOLLOWERS_MAX: usize = 16;
 /// Pieces that wait for a follower who does not read; what does not fit is dropped and counted.
 pub const FOLLOWER_QUEUE: usize = 1024;
 
+/// Requests without the right key are told of in the log this often at most.
+pub const KEYLESS_TOLD: Duration = Duration::from_secs(10);
+
 /// Items of a list in one response.
 pub const PAGE_MAX: usize = 1000;
 

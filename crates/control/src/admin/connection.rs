@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use config::model::AdminLevel;
@@ -74,6 +75,9 @@ async fn answer_to(
     let gate = Rc::clone(&state.gate.borrow());
     let pass = gate.check(caller, &parts.headers, open).inspect_err(|problem| {
         state.running.log.debug(format_args!("admin: {caller:?} is turned away: {problem:?}"));
+        if problem.is_unauthorized() {
+            tell_keyless(state, caller);
+        }
     })?;
     let (route, values) = match found {
         Found::Route(route, values) => (route, values),
@@ -110,6 +114,24 @@ async fn answer_to(
         let detail = format!("it was not done within {} s", route.time.as_secs());
         Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, detail))
     })
+}
+
+/// Tells of requests without the right key, now and then: somebody may try one after the other.
+fn tell_keyless(state: &State, caller: &Caller) {
+    let (told, more) = state.keyless.get();
+    let now = Instant::now();
+    if told.is_some_and(|told| now.duration_since(told) < bounds::KEYLESS_TOLD) {
+        state.keyless.set((told, more.saturating_add(1)));
+        return;
+    }
+    state.keyless.set((Some(now), 0));
+    let Caller::Tcp { peer, .. } = caller else { return };
+    let more = match more {
+        0 => String::new(),
+        more => format!(" (and {more} more since this was last told)"),
+    };
+    let peer = peer.ip().to_canonical();
+    state.running.log.warn(format_args!("admin: a request of {peer} has not the right key{more}"));
 }
 
 /// Whether the one who asks may.

@@ -25,7 +25,7 @@ mod routes;
 pub mod schema;
 pub mod socket;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -87,6 +87,8 @@ struct State {
     gate: RefCell<Rc<Gate>>,
     /// Places of those who follow a stream.
     followers: Arc<Semaphore>,
+    /// Requests without the right key: when they were told of, and how many there were since.
+    keyless: Cell<(Option<Instant>, u64)>,
 }
 
 /// Serves the admin API as `management` says, for the process that was started with the files of
@@ -105,6 +107,7 @@ pub async fn start(
     let state = Rc::new(State {
         gate: RefCell::new(Rc::new(Gate::new(management))),
         followers: Arc::new(Semaphore::new(bounds::FOLLOWERS_MAX)),
+        keyless: Cell::default(),
         running,
     });
     let mut listeners = Listeners::new(configuration, takes_over);

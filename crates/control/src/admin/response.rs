@@ -147,6 +147,10 @@ impl Problem {
         problem
     }
 
+    pub(super) fn is_unauthorized(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
     /// 405: the path is there, with other methods.
     pub(super) fn other_methods(methods: &str) -> Self {
         let detail = format!("this path takes {methods}");

@@ -43,13 +43,14 @@ pub(super) fn reload(arguments: &Reload, common: &Common) -> Result<(), Failure>
     if let Some(lasts) = lasts {
         path.push_str(&format!("&for={}", encode(lasts)));
     }
-    order(asked, common, &path)
+    let outcome = if canary.is_some() { "is tried out" } else { "is in force" };
+    order(asked, common, &path, outcome)
 }
 
 pub(super) fn rollback(arguments: &Rollback, common: &Common) -> Result<(), Failure> {
     let Rollback { to, asked } = arguments;
     let to = to.map(|to| format!("?to={to}")).unwrap_or_default();
-    order(asked, common, &format!("/v1/config/rollback{to}"))
+    order(asked, common, &format!("/v1/config/rollback{to}"), "is in force")
 }
 
 pub(super) fn upgrade(asked: &Asked, common: &Common) -> Result<(), Failure> {
@@ -60,15 +61,18 @@ pub(super) fn upgrade(asked: &Asked, common: &Common) -> Result<(), Failure> {
     Ok(())
 }
 
-fn order(asked: &Asked, common: &Common, path: &str) -> Result<(), Failure> {
+fn order(asked: &Asked, common: &Common, path: &str, outcome: &str) -> Result<(), Failure> {
     let answered = asked.client(common)?.ask("POST", path, None);
     let value = answered.map_err(|unanswered| refused(unanswered, asked.format))?;
-    asked.show(&value, people);
+    asked.show(&value, |value| people(value, outcome));
     Ok(())
 }
 
-fn people(value: &Value) -> String {
-    let mut text = format!("ok: generation {}\n", number(value, "generation"));
+fn people(value: &Value, outcome: &str) -> String {
+    let mut text = format!("ok: generation {} {outcome}\n", number(value, "generation"));
+    if items(value, "changes").is_empty() {
+        text.push_str("  nothing is different\n");
+    }
     for (name, mark) in [("changes", " "), ("warnings", " warning:")] {
         for line in items(value, name).iter().filter_map(Value::as_str) {
             text.push_str(&format!(" {mark} {line}\n"));

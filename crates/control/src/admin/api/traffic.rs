@@ -54,6 +54,8 @@ static ENDPOINT: Shape = Shape::Object(
         has("requests", Shape::Integer, "Attempts that have ended."),
         has("failures", Shape::Integer, "Those that got no response."),
         has("classes", CLASSES, "Responses of no class, 1xx, 2xx, 3xx, 4xx, 5xx."),
+        has("request_bytes", Shape::Integer, "Content sent to it."),
+        has("response_bytes", Shape::Integer, "Content that came from it."),
         has("buckets", Shape::List(&Shape::Integer), "How many response heads took how long."),
         has("seconds", Shape::Number, "How long those took together."),
     ],
@@ -111,6 +113,8 @@ fn endpoint(labels: &[String], counts: &MemberCounts) -> Value {
         "requests": responses.saturating_add(failures),
         "failures": failures,
         "classes": counts.classes,
+        "request_bytes": counts.request_bytes,
+        "response_bytes": counts.response_bytes,
         "buckets": buckets(&counts.first_byte),
         "seconds": counts.first_byte.sum_micros() as f64 / 1e6,
     })

@@ -77,7 +77,7 @@ async function follow() {
       if (!document.hidden || !now()) {
         const stats = await look();
         put(facts, `${stats.version} · generation ${stats.generation} · up ${span(stats.uptime)} · pid ${stats.pid}`);
-        say('live', 'live');
+        say('live', 'on');
         shown?.made.update();
       }
     } catch (error) {

@@ -7,9 +7,12 @@ const KEPT = 150;
 /** Rates and percentiles are those of the last looks, so many seconds. */
 const WINDOW = 20;
 
+/** Where that is: the address of the page may have a name and a password in it, which must not be in others. */
+export const at = (path) => `${location.origin}${path}`;
+
 /** Asks for something. Throws what went wrong, in words. */
 export async function get(path) {
-  return answer(await fetch(path, { headers: { accept: 'application/json' } }));
+  return answer(await fetch(at(path), { headers: { accept: 'application/json' } }));
 }
 
 /** Orders something. */
@@ -19,7 +22,7 @@ export async function order(method, path, body) {
     options.headers['content-type'] = 'application/json';
     options.body = JSON.stringify(body);
   }
-  return answer(await fetch(path, options));
+  return answer(await fetch(at(path), options));
 }
 
 async function answer(response) {

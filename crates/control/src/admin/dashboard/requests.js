@@ -1,7 +1,7 @@
 // Requests: as they end, and those that the recorder has; each with its phases.
 
 import { waterfall } from './charts.js';
-import { get, has, part } from './data.js';
+import { at, get, has, part } from './data.js';
 import { badge, bytes, el, nothing, put, seconds, settled, tell, when } from './ui.js';
 
 /** Lines that are kept on the page. */
@@ -97,7 +97,7 @@ export class Requests {
   }
 
   follow(filter) {
-    this.source = new EventSource(`/v1/events?rate=${RATE}${filter}`);
+    this.source = new EventSource(at(`/v1/events?rate=${RATE}${filter}`));
     this.source.addEventListener('exchange', (event) => {
       if (this.held) this.missed += 1;
       else this.add(JSON.parse(event.data));
