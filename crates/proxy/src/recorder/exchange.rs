@@ -73,6 +73,16 @@ pub(super) const TEXT_MAX: usize = {
     sum
 };
 
+/// [`Text::max`] of each.
+const MAXES: [usize; TEXTS] = {
+    let (mut all, mut at) = ([0; TEXTS], 0);
+    while at < TEXTS {
+        all[at] = Text::ALL[at].max();
+        at += 1;
+    }
+    all
+};
+
 /// The phases whose times are kept, beside the total.
 pub(super) const PHASES: usize = 8;
 
@@ -238,22 +248,15 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// Those of its texts that are longer than what is kept of them, as bits.
+    fn long(&self) -> u16 {
+        let long = self.texts.iter().zip(MAXES).enumerate();
+        long.fold(0, |all, (at, (text, max))| all | u16::from(text.len() > max) << at)
+    }
+
     /// It went wrong: it was broken off or could not be served, or the status says so.
     pub fn is_failed(&self) -> bool {
         self.facts.status >= 500 || self.facts.ended != Ended::Complete
-    }
-
-    /// Cuts its texts to what is kept of each; how many bytes they take then.
-    pub(super) fn cut(&mut self) -> usize {
-        let mut sum = 0;
-        for (at, (text, which)) in self.texts.iter_mut().zip(Text::ALL).enumerate() {
-            if text.len() > which.max() {
-                *text = text.get(..which.max()).unwrap_or_default();
-                self.cut |= 1 << at;
-            }
-            sum += text.len();
-        }
-        sum
     }
 }
 
@@ -303,17 +306,19 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Writes the texts of `exchange`, which were cut, to the front of `memory`, which has room for them.
-    pub(super) fn write(exchange: &Exchange<'_>, memory: &mut [u8]) -> Self {
-        let mut lens = [0; TEXTS];
-        let mut rest = memory;
-        for (text, len) in exchange.texts.iter().zip(&mut lens) {
-            let Some((place, after)) = rest.split_at_mut_checked(text.len()) else { break };
+    /// Writes the texts of `exchange`, cut, to the front of `memory`, which has room for [`TEXT_MAX`]
+    /// bytes; how many it took.
+    pub(super) fn write(exchange: &Exchange<'_>, memory: &mut [u8]) -> (Self, usize) {
+        let (mut lens, mut end) = ([0; TEXTS], 0);
+        for (text, (len, max)) in exchange.texts.iter().zip(lens.iter_mut().zip(MAXES)) {
+            let kept = text.len().min(max);
+            let place = memory.get_mut(end..end + kept);
+            let (Some(text), Some(place)) = (text.get(..kept), place) else { break };
             place.copy_from_slice(text);
-            *len = text.len() as u16;
-            rest = after;
+            *len = kept as u16;
+            end += kept;
         }
-        Self { facts: exchange.facts, lens, cut: exchange.cut }
+        (Self { facts: exchange.facts, lens, cut: exchange.cut | exchange.long() }, end)
     }
 
     /// The exchange whose texts are at the front of `memory`.
@@ -338,10 +343,9 @@ pub struct Kept {
 impl Kept {
     /// A copy of `exchange`, its texts cut.
     pub fn new(exchange: &Exchange<'_>) -> Self {
-        let mut exchange = *exchange;
-        let mut memory = vec![0; exchange.cut()].into_boxed_slice();
-        let stored = Stored::write(&exchange, &mut memory);
-        Self { stored, memory }
+        let mut memory = [0; TEXT_MAX];
+        let (stored, len) = Stored::write(exchange, &mut memory);
+        Self { stored, memory: memory.get(..len).unwrap_or_default().into() }
     }
 
     /// The exchange.

@@ -94,7 +94,7 @@ impl Recorder {
             self.streams.offer(&exchange);
         }
         if let Some(memory) = &mut *self.memory.borrow_mut() {
-            memory.add(exchange);
+            memory.add(&exchange);
         }
     }
 
@@ -153,18 +153,17 @@ impl Memory {
         })
     }
 
-    fn add(&mut self, mut exchange: Exchange<'_>) {
-        let len = exchange.cut();
-        self.last.push(&exchange, len);
+    fn add(&mut self, exchange: &Exchange<'_>) {
+        self.last.push(exchange);
         if exchange.is_failed() {
             match exchange.facts.ended {
-                Ended::Failed { by: Party::Client, .. } => self.by_client.push(&exchange, len),
-                _ => self.failed.push(&exchange, len),
+                Ended::Failed { by: Party::Client, .. } => self.by_client.push(exchange),
+                _ => self.failed.push(exchange),
             }
         }
         // A tunnel is not slow, it lasts.
         if exchange.facts.status != 101 {
-            self.slowest.offer(&exchange);
+            self.slowest.offer(exchange);
         }
     }
 }

@@ -41,22 +41,23 @@ impl Ring {
         }
     }
 
-    /// Adds an exchange whose texts were cut and take `len` bytes.
-    pub(super) fn push(&mut self, exchange: &Exchange<'_>, len: usize) {
-        if self.head + len > self.text.len() {
+    /// Adds an exchange.
+    pub(super) fn push(&mut self, exchange: &Exchange<'_>) {
+        if self.head + TEXT_MAX > self.text.len() {
             // What is left of the end was written before what is at the beginning.
             let head = std::mem::take(&mut self.head);
             self.forget(|start| start >= head);
         }
-        let range = self.head..self.head + len;
+        let start = self.head;
+        let range = start..start + TEXT_MAX;
         self.forget(|start| range.contains(&start));
         if self.entries.len() >= self.max {
             self.entries.pop_front();
         }
-        let Some(memory) = self.text.get_mut(range.clone()) else { return };
-        let stored = Stored::write(exchange, memory);
-        self.entries.push_back(Entry { stored, start: range.start });
-        self.head = range.end;
+        let Some(memory) = self.text.get_mut(range) else { return };
+        let (stored, len) = Stored::write(exchange, memory);
+        self.entries.push_back(Entry { stored, start });
+        self.head = start + len;
     }
 
     /// Forgets the oldest exchanges as long as their text begins at such a place.

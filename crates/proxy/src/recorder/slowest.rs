@@ -45,7 +45,7 @@ impl Slowest {
         Self { current: Span::new(max), before: Span::new(max), since: now }
     }
 
-    /// Adds an exchange whose texts were cut, if it is one of the slowest.
+    /// Adds an exchange, if it is one of the slowest.
     pub(super) fn offer(&mut self, exchange: &Exchange<'_>) {
         if exchange.facts.total_us > self.current.least || !self.current.is_full() {
             self.current.add(exchange);
@@ -95,7 +95,7 @@ impl Span {
         };
         let memory = self.text.chunks_exact_mut(TEXT_MAX).nth(place);
         let Some(memory) = memory else { return };
-        let stored = Stored::write(exchange, memory);
+        let (stored, _) = Stored::write(exchange, memory);
         let slot = Slot { stored, total_us: exchange.facts.total_us };
         match self.slots.get_mut(place) {
             Some(kept) => *kept = slot,

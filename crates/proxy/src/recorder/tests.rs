@@ -54,9 +54,8 @@ fn memory_is_what_was_asked_for_and_does_not_grow() {
         assert!(before <= bytes + bytes / 16, "{before} of {bytes}");
         let long = vec![b'x'; 2000];
         for _ in 0..10_000 {
-            let mut exchange = Exchange::of(&Record { user_agent: &long, ..record(&long, 1) });
-            let len = exchange.cut();
-            ring.push(&exchange, len);
+            let record = Record { user_agent: &long, ..record(&long, 1) };
+            ring.push(&Exchange::of(&record));
         }
         assert_eq!(ring.bytes(), before);
     }
@@ -98,9 +97,7 @@ fn the_slowest_are_those_of_the_last_minutes() {
     let later = |spans: u64| Tick::from(spans * SPAN.as_millis() as u64);
     let mut slowest = Slowest::new(4 * TEXT_MAX, later(0));
     let offer = |slowest: &mut Slowest, target: &'static [u8], total| {
-        let mut exchange = Exchange::of(&record(target, total));
-        exchange.cut();
-        slowest.offer(&exchange);
+        slowest.offer(&Exchange::of(&record(target, total)));
     };
     let all = |slowest: &Slowest| {
         let mut all: Vec<u64> = slowest.iter().map(|found| found.facts.total_us).collect();
@@ -180,7 +177,7 @@ fn who_does_not_read_or_gets_too_many_misses_some_and_that_is_counted() {
     for _ in 0..100 {
         recorder.finished(&record(b"/a", 1));
     }
-    let mut count = |source: &mut mpsc::Receiver<Kept>| {
+    let count = |source: &mut mpsc::Receiver<Kept>| {
         std::iter::from_fn(|| source.try_recv().ok()).count() as u64
     };
     assert_eq!(count(&mut slow_source), 2);
