@@ -5,6 +5,7 @@
 
 mod async_origin;
 mod backend;
+mod browser;
 mod certificates;
 mod client;
 mod dns;
@@ -26,6 +27,7 @@ mod tls_client;
 
 pub use async_origin::*;
 pub use backend::*;
+pub use browser::*;
 pub use certificates::*;
 pub use client::*;
 pub use dns::*;

@@ -1,0 +1,197 @@
+//! The dashboard, in a browser: every view is shown, numbers move, endpoints can be steered, and no page
+//! complains of anything.
+
+use std::net::SocketAddr;
+
+use crate::harness::*;
+
+/// Views, by the names in their addresses.
+const VIEWS: [&str; 9] = [
+    "overview",
+    "traffic",
+    "endpoints",
+    "requests",
+    "connections",
+    "certificates",
+    "configuration",
+    "timeline",
+    "explain",
+];
+
+const MANAGEMENT: &str = "[management]\nenabled = true\nport = 0\n";
+
+/// Where the dashboard is.
+#[track_caller]
+fn dashboard(ravelin: &Ravelin) -> SocketAddr {
+    let line = ravelin.stderr.line_with(&["admin API at http://"]);
+    line.split_once(" at http://").unwrap().1.parse().unwrap()
+}
+
+fn two(one: &Backend, other: &Backend, more: &str) -> Ravelin {
+    Ravelin::start(&site(&[&one.url(), &other.url()], &format!("{more}\n{MANAGEMENT}")))
+}
+
+/// The dashboard in a browser, with data.
+#[track_caller]
+fn browse(ravelin: &Ravelin, width: u32, dark: bool) -> Browser {
+    let mut browser = Browser::start();
+    browser.window(width, 900, dark);
+    browser.open(&format!("http://{}/", dashboard(ravelin)));
+    browser.until("document.querySelector('.live.on')");
+    browser
+}
+
+#[test]
+fn every_view_is_shown_in_both_colours_and_on_a_phone() {
+    let (one, other) = (Backend::new("one"), Backend::new("other"));
+    let ravelin = two(&one, &other, "");
+    let mut client = ravelin.client();
+    (0..20).for_each(|_| drop(client.get("/some/path?with=query").expect(200)));
+    for (width, dark) in [(1280, false), (1280, true), (360, false), (360, true)] {
+        let mut browser = browse(&ravelin, width, dark);
+        let ground = browser.eval("getComputedStyle(document.body).backgroundColor");
+        let is_light = ground.text().contains("24");
+        assert_eq!(is_light, !dark, "{ground:?}");
+        for view in VIEWS {
+            browser.eval(&format!("location.hash = '{view}'"));
+            browser.until(&format!(
+                "document.querySelector('nav a[aria-current]').hash === '#{view}' \
+                 && document.querySelector('main .card, main .table')"
+            ));
+            let wide = browser.eval("document.documentElement.scrollWidth - innerWidth");
+            assert_eq!(wide.number(), 0.0, "{view} at {width} is too wide");
+            // Whatever can be pressed or written in says what it is.
+            let nameless = browser.eval(
+                "[...document.querySelectorAll('button, a, input, select, textarea, summary')] \
+                 .filter((one) => one.offsetParent && !(one.textContent.trim() \
+                 || one.getAttribute('aria-label') || one.labels?.length)) \
+                 .map((one) => one.outerHTML).join()",
+            );
+            assert_eq!(nameless.text(), "", "{view}");
+            browser.screenshot(&format!("{view}-{width}-{}", if dark { "dark" } else { "light" }));
+        }
+        browser.assert_content();
+    }
+}
+
+#[test]
+fn numbers_move_while_requests_come() {
+    let (one, other) = (Backend::new("one"), Backend::new("other"));
+    let ravelin = two(&one, &other, "");
+    let mut browser = browse(&ravelin, 1280, false);
+    browser.until("document.querySelector('.tile .value')?.textContent === '0/s'");
+    let mut client = ravelin.client();
+    (0..200).for_each(|_| drop(client.get("/").expect(200)));
+    browser.until("parseFloat(document.querySelector('.tile .value').textContent) > 1");
+    browser.until("document.querySelector('.chart path.s2').getAttribute('d').length > 10");
+    browser.eval("location.hash = 'traffic'");
+    browser.until("document.querySelector('table tbody th')?.textContent === 'test'");
+    browser
+        .until("[...document.querySelectorAll('td')].some((cell) => cell.textContent === '200')");
+    // The live requests: those that come from now on, too, and their phases.
+    browser.eval("location.hash = 'requests'");
+    browser.until("document.querySelector('main [role=status]').textContent.includes('following')");
+    client.get("/later?yes").expect(200);
+    browser.until("document.querySelector('.requests tbody .target').textContent === '/later?yes'");
+    browser.eval("document.querySelector('.requests tbody tr').click()");
+    browser.until("document.querySelectorAll('.waterfall tr').length >= 3");
+    browser.until("document.querySelector('tr.more dl').textContent.includes('complete')");
+    browser.assert_content();
+}
+
+#[test]
+fn an_endpoint_is_drained_and_weighed() {
+    let (one, other) = (Backend::new("one"), Backend::new("other"));
+    let ravelin = two(&one, &other, "");
+    let mut client = ravelin.client();
+    let mut browser = browse(&ravelin, 1280, false);
+    browser.eval("location.hash = 'endpoints'");
+    browser.until("document.querySelectorAll('main tbody tr').length === 2");
+    browser.eval("document.querySelector('main tbody tr [data-act=drain]').click()");
+    // Nothing is done without being asked.
+    browser.until("document.querySelector('dialog[open]').textContent.includes('No new clients')");
+    assert_eq!(order(&mut client, 4).matches("one").count(), 2);
+    browser.eval("document.querySelector('dialog .strong').click()");
+    browser.until("document.querySelector('main tbody .badge').textContent === 'drain'");
+    assert_eq!(order(&mut client, 4).matches("one").count(), 0);
+    browser.eval("document.querySelector('main tbody tr [data-act=enable]').click()");
+    browser.until("document.querySelector('main tbody .badge').textContent === 'up'");
+    browser.eval(
+        "{ const weight = document.querySelector('main tbody .weight'); weight.value = 3; \
+         weight.dispatchEvent(new Event('change')); }",
+    );
+    browser.until("document.querySelector('.toast').textContent.includes('has weight 3')");
+    assert_eq!(order(&mut client, 8).matches("one").count(), 6);
+    // It is told who said so.
+    browser.eval("location.hash = 'timeline'");
+    browser
+        .until("document.querySelector('main .events').textContent.includes('is drained, says')");
+    browser.assert_content();
+}
+
+#[test]
+fn why_an_endpoint_is_down_is_shown() {
+    let (one, other) = (Backend::new("one"), Backend::new("other"));
+    other.set_status(500);
+    let checks =
+        "[sites.proxy.health_check]\nenabled = true\npath = \"/\"\ninterval = \"50ms\"\nfall = 1\n";
+    let ravelin = two(&one, &other, checks);
+    let mut browser = browse(&ravelin, 1280, false);
+    browser.until("document.querySelector('main').textContent.includes('1 of 2 up')");
+    browser.until("document.querySelector('main').textContent.includes('status 500')");
+    browser.assert_content();
+}
+
+#[test]
+fn keys_lead_everywhere() {
+    let (one, other) = (Backend::new("one"), Backend::new("other"));
+    let ravelin = two(&one, &other, "");
+    let mut browser = browse(&ravelin, 1280, false);
+    browser.press("3");
+    browser.until("location.hash === '#endpoints' && document.querySelector('main tbody tr')");
+    browser.press("/");
+    browser.until("document.activeElement.type === 'search'");
+    browser.press("Escape");
+    browser.until("document.activeElement.type !== 'search'");
+    browser.press("j");
+    browser.until("document.activeElement.tagName === 'TR'");
+    browser.press("?");
+    browser.until("document.querySelector('dialog[open] kbd')");
+    browser.eval("document.querySelector('dialog').close()");
+    browser.press("t");
+    browser.until("document.documentElement.dataset.theme === 'light'");
+    browser.assert_content();
+}
+
+#[test]
+fn with_a_key_nothing_is_shown_without_it() {
+    let backend = Backend::new("one");
+    let management =
+        "[management]\nenabled = true\nport = 0\napi_key = \"a-key-that-is-long-enough\"\n";
+    let ravelin = Ravelin::start(&site(&[&backend.url()], management));
+    let address = dashboard(&ravelin);
+    for path in ["/", "/dashboard/app.js", "/v1/timeline", "/v1/session"] {
+        let response =
+            Client::connect(address).ask(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n"));
+        assert_eq!(response.status, 401, "{path}");
+    }
+    // As a browser asks for it: any name, and the key.
+    let mut browser = Browser::start();
+    browser.window(1280, 900, false);
+    browser.open(&format!("http://ops:a-key-that-is-long-enough@{address}/"));
+    browser.until("document.querySelector('.live.on')");
+    browser.assert_content();
+}
+
+#[test]
+fn the_page_loads_nothing_from_elsewhere_and_cannot_be_framed() {
+    let backend = Backend::new("one");
+    let ravelin = Ravelin::start(&site(&[&backend.url()], MANAGEMENT));
+    let address = dashboard(&ravelin);
+    let page = Client::connect(address).ask(format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n"));
+    let policy = page.get("content-security-policy").unwrap().to_owned();
+    for part in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+}
