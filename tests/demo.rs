@@ -42,6 +42,16 @@ fn the_demo_serves_files_two_origins_and_a_websocket_echo_and_stops_on_ctrl_c() 
         assert!(printed.contains(hint), "{hint} is missing in\n{printed}");
     }
 
+    let (_, dashboard) = printed
+        .split_once("  the dashboard")
+        .map(|(before, _)| before.rsplit_once("http://").unwrap())
+        .unwrap();
+    let address: std::net::SocketAddr = dashboard.trim().trim_end_matches('/').parse().unwrap();
+    let page = Client::connect(address)
+        .ask(format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n"))
+        .expect(200);
+    assert!(page.text().contains("<title>Ravelin</title>"));
+
     drop(client);
     demo.signal("INT");
     assert!(demo.exit().success());

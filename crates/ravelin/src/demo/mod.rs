@@ -29,9 +29,14 @@ mod origin;
 /// After Ctrl-C a demo request may take this long; nobody's work is lost with it.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 
+/// Where the dashboard is, unless somebody else has that port.
+const ADMIN_PORT: u16 = 7654;
+
 /// Where the demo's parts are.
 struct Parts<'a> {
     listen: SocketAddr,
+    /// Where the dashboard is.
+    admin: SocketAddr,
     files: &'a Path,
     origins: [SocketAddr; 2],
     echo: SocketAddr,
@@ -43,7 +48,8 @@ pub(crate) fn demo(arguments: &DemoArguments, common: &Common) -> Result<(), Fai
     let listen = arguments.listen.unwrap_or(local(arguments.port));
     if arguments.show_config {
         let origins = [local(3001), local(3002)];
-        let parts = Parts { listen, files: Path::new("static"), origins, echo: local(3003) };
+        let admin = local(ADMIN_PORT);
+        let parts = Parts { listen, admin, files: Path::new("static"), origins, echo: local(3003) };
         let note = "# The demo's origins listen at ports the kernel chooses; 3001 to 3003 stand for\n\
                     # them here, and `static` for the directory of its index page.\n";
         terminal::print(io::stdout(), &format!("{note}{}", configuration(&parts)));
@@ -63,8 +69,10 @@ pub(crate) fn demo(arguments: &DemoArguments, common: &Common) -> Result<(), Fai
 
 async fn serve(listen: SocketAddr, files: &Path, common: &Common) -> Result<(), Failure> {
     let (first, second, echo) = (bind().await?, bind().await?, bind().await?);
+    let admin = admin_address().await?;
     let parts = Parts {
         listen,
+        admin,
         files,
         origins: [address(&first)?, address(&second)?],
         echo: address(&echo)?,
@@ -88,9 +96,18 @@ async fn serve(listen: SocketAddr, files: &Path, common: &Common) -> Result<(), 
         Local::Ip(address) => Some(address),
         Local::Unix(_) => None,
     });
-    terminal::print(io::stdout(), &what_to_try(bound.unwrap_or(listen)));
+    terminal::print(io::stdout(), &what_to_try(bound.unwrap_or(listen), admin));
     service.until_stopped(DRAIN_MAX).await;
     Ok(())
+}
+
+/// The usual address of the admin API, or one that is free if somebody else has it.
+async fn admin_address() -> Result<SocketAddr, Failure> {
+    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT));
+    match TcpListener::bind(usual).await {
+        Ok(_) => Ok(usual),
+        Err(_) => address(&bind().await?),
+    }
 }
 
 async fn bind() -> Result<TcpListener, Failure> {
@@ -106,7 +123,8 @@ fn no_origin(error: &io::Error) -> Failure {
 }
 
 fn configuration(parts: &Parts<'_>) -> String {
-    let Parts { listen, files, origins: [first, second], echo } = parts;
+    let Parts { listen, admin, files, origins: [first, second], echo } = parts;
+    let admin = admin.port();
     let files = toml_string(&files.to_string_lossy());
     format!(
         r#"[[sites]]
@@ -144,6 +162,11 @@ websocket = true
 [sites.proxy.load_balancing]
 method = "round_robin"
 
+# The dashboard, for this machine.
+[management]
+enabled = true
+port = {admin}
+
 [logging]
 format = "compact"
 "#
@@ -166,7 +189,7 @@ fn toml_string(text: &str) -> String {
     quoted
 }
 
-fn what_to_try(bound: SocketAddr) -> String {
+fn what_to_try(bound: SocketAddr, admin: SocketAddr) -> String {
     let host = match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
         IpAddr::V6(ip) if ip.is_unspecified() => "[::1]".to_owned(),
@@ -180,6 +203,7 @@ Ravelin's demo serves at http://{at}   (Ctrl-C ends it)
 
 Try:
   open http://{at}/             an index page, from static files
+  open http://{admin}/         the dashboard: traffic, endpoints, requests
   curl http://{at}/api/hello    two origins take turns: repeat it
   curl -d 'a=1' http://{at}/api/form
   curl http://{at}/api/health   Ravelin's own answer
@@ -202,7 +226,8 @@ mod tests {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let files = Path::new("/tmp/with \"quotes\" and \\ and é");
         let origins = [local(1), local(2)];
-        let parts = Parts { listen: local(8080), files, origins, echo: local(3) };
+        let (listen, admin, echo) = (local(8080), local(4), local(3));
+        let parts = Parts { listen, admin, files, origins, echo };
         let text = configuration(&parts);
         let loaded = config::load(&[("demo.toml".into(), text)], &config::Options::default());
         assert!(loaded.diagnostics.is_empty(), "{}", loaded.render(false));
