@@ -143,8 +143,9 @@ impl Page<'_> {
             self.put(format_args!("<th scope=\"colgroup\" colspan=\"{span}\">{group}</th>"));
         }
         self.text.push_str("</tr><tr><td></td>");
-        for (_, heading) in GROUPS.iter().flat_map(|(_, columns)| *columns) {
-            self.put(format_args!("<th scope=\"col\">{heading}</th>"));
+        for (column, heading) in GROUPS.iter().flat_map(|(_, columns)| *columns) {
+            let class = if is_text(column) { " class=\"text\"" } else { "" };
+            self.put(format_args!("<th scope=\"col\"{class}>{heading}</th>"));
         }
         self.text.push_str("</tr></thead><tbody>\n");
         for row in rows {
@@ -175,19 +176,19 @@ impl Page<'_> {
         }
         self.text.push_str("</th>");
         for (column, _) in GROUPS.iter().flat_map(|(_, columns)| *columns) {
-            let (text, is_text) = match *column {
-                "status" => (state(row), true),
-                "check" => (check(row), true),
+            let text = match *column {
+                "status" => state(row),
+                "check" => check(row),
                 "act" | "bck" if row.of == Of::Server => {
-                    (if row.get(column) == "1" { "Y" } else { "-" }.to_owned(), true)
+                    if row.get(column) == "1" { "Y" } else { "-" }.to_owned()
                 }
                 "downtime" => {
                     let seconds = row.get("downtime").parse();
-                    (seconds.map_or_else(|_| String::new(), duration), true)
+                    seconds.map_or_else(|_| String::new(), duration)
                 }
-                column => (grouped(&row.get(column)), false),
+                column => grouped(&row.get(column)),
             };
-            let class = if is_text { " class=\"text\"" } else { "" };
+            let class = if is_text(column) { " class=\"text\"" } else { "" };
             self.put(format_args!("<td{class}>{}</td>", escaped(&text)));
         }
         self.text.push_str("</tr>\n");
@@ -197,6 +198,11 @@ impl Page<'_> {
         // Writing to a String does not fail.
         let _infallible = self.text.write_fmt(text);
     }
+}
+
+/// What stands in a column is no number.
+fn is_text(column: &str) -> bool {
+    matches!(column, "status" | "check" | "act" | "bck" | "downtime")
 }
 
 /// For how long, and what it is: `1h2m UP`.

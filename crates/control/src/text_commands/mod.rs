@@ -187,6 +187,8 @@ impl Lines {
             if self.buffer.len() >= LINE_MAX {
                 return Err(io::ErrorKind::InvalidData.into());
             }
+            // All that has come is taken: whether there is another line decides what happens next.
+            self.buffer.reserve(LINE_MAX);
             // What is read is kept if this is dropped here.
             self.is_over = stream.read_buf(&mut self.buffer).await? == 0;
         }

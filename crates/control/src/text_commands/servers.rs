@@ -288,7 +288,7 @@ pub(super) async fn show_connections(running: &Running, words: &[&str]) -> Strin
             let (used, needed) = (endpoint.in_flight, endpoint.in_flight);
             let _infallible = write!(
                 text,
-                "{}/{} {}/{} {address} {port} - {milliseconds} {used} - {needed} 0 {all} {limit} {all}",
+                "{}/{} {}/{} {address} {port} - {milliseconds} {used} {used} {needed} 0 {all} {limit} {all}",
                 view.pool.name, endpoint.name, view.pool.number, endpoint.number
             );
             per_worker.iter().for_each(|count| text.push_str(&format!(" {count}")));
