@@ -66,7 +66,7 @@ pub(super) static MANAGEMENT: Section = Section {
             "recorder",
             Kind::Size(0, RECORDER_MAX),
             "\"1MB\"",
-            "Memory in which each worker keeps its last requests, those that failed and the slowest, for `ravelin tail --last` and the dashboard: about 3 KB for eight of them. 0: none are kept.",
+            "Memory in which each worker keeps its last requests, those that failed and the slowest, for `ravelin tail --last` and the dashboard. `\"1MB\"` holds about 1,500 of the last. 0: none are kept.",
         ),
         now("stats", Kind::Table(&stats_page::STATS_PAGE), "", "A stats page as HAProxy's."),
     ],

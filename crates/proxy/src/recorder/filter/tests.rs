@@ -197,6 +197,14 @@ fn every_field_has_one_name_of_its_own() {
     assert!(FIELDS.iter().all(|field| !field.names.is_empty() && !field.about.is_empty()));
 }
 
+#[test]
+fn every_field_is_documented() {
+    let docs = include_str!("../../../../../docs/observe.md");
+    for name in FIELDS.iter().filter_map(|field| field.names.first()) {
+        assert!(docs.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
 /// Pieces that make texts which are nearly filters.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
