@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use net::worker::Workers;
-use proxy::recorder::{Exchange, Filter, Kept, Subscription, TIMED, Text, Which, reason};
+use proxy::recorder::{Exchange, Filter, Kept, Subscription, TIMED, Text, Which, how};
 use proxy::worker::Worker;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::{Receiver, channel};
@@ -125,11 +125,12 @@ pub fn value(exchange: &Exchange<'_>) -> Value {
     });
     add("phases", Value::Object(phases.collect()));
     add("failed", exchange.is_failed().into());
-    let [ended, phase, cause] = reason(facts.ended);
+    let [ended, phase, cause, reason] = how(facts.ended);
     add("ended", ended.into());
     if !phase.is_empty() {
         add("phase", phase.into());
         add("cause", cause.into());
+        add("reason", reason.into());
     }
     Value::Object(all)
 }
@@ -203,6 +204,7 @@ mod tests {
             "ended": "upstream",
             "phase": "connect",
             "cause": "refused",
+            "reason": "connect_refused",
         });
         assert_eq!(value(&kept.exchange()), expected);
     }

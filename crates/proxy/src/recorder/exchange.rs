@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use crate::log::{Ended, Phase, Record, Times};
+use crate::log::{Ended, Phase, Record, Times, reasons};
 
 /// How many texts an exchange has.
 pub(super) const TEXTS: usize = 10;
@@ -354,11 +354,14 @@ impl Kept {
     }
 }
 
-/// The words for how an exchange ended: who, in which phase, for which cause; the first is `complete`, and
-/// the others are empty, if it ended well.
-pub fn reason(ended: Ended) -> [&'static str; 3] {
+/// The words for how an exchange ended: who, in which phase, for which cause, and the name for all of it;
+/// the first is `complete`, and the others are empty, if it ended well.
+pub fn how(ended: Ended) -> [&'static str; 4] {
     match ended {
-        Ended::Complete => ["complete", "", ""],
-        Ended::Failed { by, phase, cause } => [by.as_str(), Phase::as_str(phase), cause.as_str()],
+        Ended::Complete => ["complete", "", "", ""],
+        Ended::Failed { by, phase, cause } => {
+            let reason = reasons::of(by, phase, cause);
+            [by.as_str(), Phase::as_str(phase), cause.as_str(), reason.name]
+        }
     }
 }

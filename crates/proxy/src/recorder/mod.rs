@@ -19,7 +19,7 @@ use std::cell::RefCell;
 
 use net::timer::Tick;
 
-pub use exchange::{Exchange, Facts, Kept, TIMED, Text, Timed, reason};
+pub use exchange::{Exchange, Facts, Kept, TIMED, Text, Timed, how};
 pub use filter::{Filter, FilterError};
 pub use slowest::SPAN;
 pub use streams::{STREAMS_MAX, Subscription};

@@ -92,6 +92,7 @@ pub(super) static EXCHANGE: Shape = Shape::Object(
         has("ended", Shape::Text, "`complete`, or who is to blame: `client`, `upstream`, `proxy`."),
         may("phase", Shape::Text, "What was being done when it failed."),
         may("cause", Shape::Text, "Why it failed."),
+        may("reason", Shape::Text, "One name for all of that, as in the log."),
     ],
 );
 

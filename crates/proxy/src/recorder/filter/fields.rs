@@ -1,6 +1,6 @@
 //! What a filter can ask about.
 
-use crate::recorder::exchange::{Exchange, Text, Timed, reason};
+use crate::recorder::exchange::{Exchange, Text, Timed, how};
 
 /// A name that a filter may begin a test with.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +27,8 @@ pub(super) enum Kind {
     Text(Value),
     /// Text that is one of these words.
     Word(Value, &'static [&'static str]),
+    /// The name of a reason.
+    Reason,
     /// The client's address.
     Client,
     /// Something that is so or not.
@@ -57,6 +59,7 @@ pub(super) enum Value {
     Ended,
     Phase,
     Cause,
+    Reason,
 }
 
 /// Something that is so or not.
@@ -118,7 +121,8 @@ pub static FIELDS: &[Field] = &[
         "`complete`, or who is to blame: `client`, `upstream`, `proxy`",
     ),
     field(&["phase"], Kind::Text(Value::Phase), "what was being done when it failed"),
-    field(&["cause", "reason"], Kind::Text(Value::Cause), "why it failed"),
+    field(&["cause"], Kind::Text(Value::Cause), "why it failed"),
+    field(&["reason"], Kind::Reason, "one name for who, what and why, as in the log"),
     field(&["bytes", "response_bytes"], Kind::Bytes(Number::ResponseBytes), "content sent"),
     field(&["request_bytes"], Kind::Bytes(Number::RequestBytes), "content received"),
     field(&["attempts"], Kind::Number(Number::Attempts), "how many attempts were made"),
@@ -161,9 +165,7 @@ impl Number {
 impl Value {
     /// Its value; empty if that is not known.
     pub(super) fn of<'a>(self, exchange: &Exchange<'a>) -> &'a [u8] {
-        let ended = |which: fn([&'static str; 3]) -> &'static str| {
-            which(reason(exchange.facts.ended)).as_bytes()
-        };
+        let [ended, phase, cause, reason] = how(exchange.facts.ended);
         match self {
             Self::Text(text) => exchange.text(text),
             Self::Path => exchange.path(),
@@ -171,9 +173,10 @@ impl Value {
             Self::Protocol => exchange.facts.protocol.as_bytes(),
             Self::Tls => exchange.facts.tls.as_bytes(),
             Self::Cipher => exchange.facts.cipher.as_bytes(),
-            Self::Ended => ended(|[who, _, _]| who),
-            Self::Phase => ended(|[_, phase, _]| phase),
-            Self::Cause => ended(|[_, _, cause]| cause),
+            Self::Ended => ended.as_bytes(),
+            Self::Phase => phase.as_bytes(),
+            Self::Cause => cause.as_bytes(),
+            Self::Reason => reason.as_bytes(),
         }
     }
 

@@ -5,6 +5,8 @@ use std::ops::Range;
 use regex_automata::meta::Regex;
 
 use super::fields::{FIELDS, Field, Kind, Number, Value};
+use crate::log::reasons::REASONS;
+
 use super::{
     BYTES_MAX, DEPTH_MAX, FilterError, Node, REGEXES_MAX, TESTS_MAX, Test, VALUES_MAX, values,
 };
@@ -157,7 +159,8 @@ impl<'t> Parser<'t> {
             return Ok((field, place));
         }
         let message = format!("no field is called `{}`", shortened(name));
-        let help = match nearest(name) {
+        let fields = FIELDS.iter().flat_map(|field| field.names).copied();
+        let help = match nearest(name, fields) {
             Some(name) => format!("did you mean `{name}`?"),
             None => {
                 let names: Vec<&str> =
@@ -265,6 +268,12 @@ impl<'t> Parser<'t> {
                 }
                 Ok(texts(field, words, is))
             }
+            Kind::Reason => {
+                for (word, at) in &words {
+                    self.reason(word, at)?;
+                }
+                Ok(texts(Value::Reason, words, is))
+            }
             Kind::Text(field) => Ok(texts(field, words, is)),
             Kind::Flag(flag) => Ok(Test::Flag(flag)),
         }
@@ -277,6 +286,16 @@ impl<'t> Parser<'t> {
         let among: Vec<&str> = among.iter().copied().filter(|one| !one.is_empty()).collect();
         let message = format!("`{}` is none of its values", shortened(word));
         self.fail(at.clone(), message, format!("there are {}", among.join(", ")))
+    }
+
+    fn reason(&self, word: &str, at: &Range<usize>) -> Parsed<()> {
+        let names = || REASONS.iter().map(|reason| reason.name);
+        if names().any(|name| name == word) {
+            return Ok(());
+        }
+        let message = format!("no reason is called `{}`", shortened(word));
+        let help = nearest(word, names()).map(|name| format!("did you mean `{name}`?"));
+        self.fail(at.clone(), message, help.unwrap_or_default())
     }
 
     fn compare(
@@ -292,7 +311,7 @@ impl<'t> Parser<'t> {
             Kind::Status => (Number::Status, values::number(word)),
             Kind::Bytes(number) => (number, values::bytes(word)),
             Kind::Time(number) => (number, values::time(word)),
-            Kind::Client | Kind::Text(_) | Kind::Word(..) | Kind::Flag(_) => {
+            Kind::Client | Kind::Text(_) | Kind::Word(..) | Kind::Reason | Kind::Flag(_) => {
                 let help = "use ==, != or in, or =~ where it is text";
                 return self.fail(place, "this compares numbers, sizes and times", help);
             }
@@ -315,9 +334,13 @@ impl<'t> Parser<'t> {
         place: Range<usize>,
         is: bool,
     ) -> Parsed<Test> {
-        let (Kind::Text(field) | Kind::Word(field, _)) = field.kind else {
-            let help = "use ==, !=, <, <=, >, >= or in";
-            return self.fail(place, "only text matches a regular expression", help);
+        let field = match field.kind {
+            Kind::Text(field) | Kind::Word(field, _) => field,
+            Kind::Reason => Value::Reason,
+            _ => {
+                let help = "use ==, !=, <, <=, >, >= or in";
+                return self.fail(place, "only text matches a regular expression", help);
+            }
         };
         self.regexes += 1;
         if self.regexes > REGEXES_MAX {
@@ -413,20 +436,20 @@ fn example(field: &Field) -> String {
         Kind::Word(_, words) => {
             return format!("such as `{name} == {}`", words.first().copied().unwrap_or_default());
         }
+        Kind::Reason => " == connect_refused",
         Kind::Client => " == 10.0.0.0/8",
         Kind::Flag(_) => "",
     };
     format!("such as `{name}{rest}`")
 }
 
-/// The name that was probably meant.
-fn nearest(word: &str) -> Option<&'static str> {
+/// The one of `names` that was probably meant.
+fn nearest(word: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     const WORD_MAX: usize = 32;
     if word.len() > WORD_MAX {
         return None;
     }
     let word = word.to_ascii_lowercase().replace('-', "_");
-    let names = FIELDS.iter().flat_map(|field| field.names).copied();
     names
         .map(|name| (strsim::damerau_levenshtein(&word, name), name))
         .filter(|(distance, name)| {

@@ -62,6 +62,7 @@ fn what_is_so_passes() {
         "time.connect == 12000us",
         "bytes == 2KB && request_bytes < 10",
         "ended == upstream && phase == connect && cause == refused",
+        "reason == connect_refused && reason =~ '^connect_'",
         "user == ann or user == bob",
         "request_id == 7-a",
         "protocol == HTTP/1.1",
@@ -150,6 +151,10 @@ fn mistakes_are_shown_at_their_place_with_what_to_write() {
         (
             "ended == server",
             "`server` is none of its values\n  ended == server\n           ^^^^^^ there are complete, client, upstream, proxy",
+        ),
+        (
+            "reason == conect_refused",
+            "no reason is called `conect_refused`\n  reason == conect_refused\n            ^^^^^^^^^^^^^^ did you mean `connect_refused`?",
         ),
         ("site in a", "expected a list\n  site in a\n          ^ such as (404, 502)"),
         ("status in (1 2)", "expected `,` or `)`\n  status in (1 2)\n               ^"),
