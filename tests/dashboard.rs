@@ -18,6 +18,10 @@ const VIEWS: [&str; 9] = [
     "explain",
 ];
 
+/// By how much a page is wider than the window.
+const TOO_WIDE: &str =
+    "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+
 const MANAGEMENT: &str = "[management]\nenabled = true\nport = 0\n";
 
 /// Where the dashboard is.
@@ -58,7 +62,7 @@ fn every_view_is_shown_in_both_colours_and_on_a_phone() {
                 "document.querySelector('nav a[aria-current]').hash === '#{view}' \
                  && document.querySelector('main .card, main .table')"
             ));
-            let wide = browser.eval("document.documentElement.scrollWidth - innerWidth");
+            let wide = browser.eval(TOO_WIDE);
             assert_eq!(wide.number(), 0.0, "{view} at {width} is too wide");
             // Whatever can be pressed or written in says what it is.
             let nameless = browser.eval(

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Instant;
 
 use crate::harness::*;
 
@@ -51,7 +53,7 @@ impl Haproxy {
         let configuration = format!(
             "global\n    stats socket {at}/admin.sock level admin\n\
              defaults\n    mode http\n    timeout connect 5s\n    timeout client 5s\n    timeout server 5s\n\
-             backend backend\n    id 2\n    balance roundrobin\n    option httpchk GET /health\n{servers}"
+             backend backend\n    balance roundrobin\n    option httpchk GET /health\n{servers}"
         );
         directory.write("haproxy.cfg", &configuration);
         let mut command = Command::new("haproxy");
@@ -159,15 +161,17 @@ fn endpoints_are_in_the_same_states() {
     let sockets = [haproxy.socket(), socket(&ravelin)];
     let (first, second) = (name(&one), name(&other));
     let agree = |what: &str| {
-        let mut last = (Vec::new(), Vec::new());
-        let same = || {
-            let [expected, said] =
-                sockets.each_ref().map(|socket| say(socket, "show servers state\n"));
-            last = (states(&expected), states(&said));
-            last.0 == last.1
-        };
         // Checks settle in their own time.
-        until(what, same);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let [expected, said] =
+                sockets.each_ref().map(|socket| states(&say(socket, "show servers state\n")));
+            if expected == said {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{what}\n{expected:?}\n{said:?}");
+            thread::yield_now();
+        }
     };
     agree("both up");
     for (command, what) in [

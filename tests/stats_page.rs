@@ -120,7 +120,8 @@ fn a_browser_shows_it_and_its_forms_work() {
         browser.until(
             "getComputedStyle(document.querySelector('table')).borderCollapse === 'collapse'",
         );
-        let wide = browser.eval("document.documentElement.scrollWidth - innerWidth");
+        let wide = browser
+            .eval("document.documentElement.scrollWidth - document.documentElement.clientWidth");
         assert_eq!(wide.number(), 0.0);
         browser.screenshot(&format!("stats-{width}"));
     }

@@ -74,6 +74,14 @@ impl Browser {
     /// Gives an order and waits for the answer.
     #[track_caller]
     fn order(&mut self, method: &str, parameters: &str) -> Json {
+        let answer = self.answer(method, parameters);
+        assert_eq!(answer.get("error"), &Json::Null, "{method} {parameters}");
+        answer.get("result").clone()
+    }
+
+    /// The answer to an order, whatever it is.
+    #[track_caller]
+    fn answer(&mut self, method: &str, parameters: &str) -> Json {
         self.number += 1;
         let number = self.number;
         let session = self.session.as_ref().map(|id| format!(",\"sessionId\":\"{id}\""));
@@ -89,8 +97,7 @@ impl Browser {
             let Ok(text) = self.said.recv_timeout(left) else { panic!("no answer to {order}") };
             let message = Json::parse(&text);
             if message.get("id").number() == number as f64 {
-                assert_eq!(message.get("error"), &Json::Null, "{order}");
-                return message.get("result").clone();
+                return message;
             }
             self.note(&message, &text);
         }
@@ -141,13 +148,7 @@ impl Browser {
     /// What an expression of the page's comes to.
     #[track_caller]
     pub fn eval(&mut self, expression: &str) -> Json {
-        let quoted = quoted(expression);
-        let answer = self.order(
-            "Runtime.evaluate",
-            &format!(
-                "{{\"expression\":{quoted},\"awaitPromise\":true,\"returnByValue\":true,\"userGesture\":true}}"
-            ),
-        );
+        let answer = self.order("Runtime.evaluate", &evaluation(expression));
         assert_eq!(answer.get("exceptionDetails"), &Json::Null, "{expression}");
         answer.get("result").get("value").clone()
     }
@@ -162,7 +163,12 @@ impl Browser {
              let is = false; try {{ is = Boolean({expression}); }} catch {{ }} \
              if (is || Date.now() > end) done(is); else setTimeout(look, 50); }}; look(); }})"
         );
-        while self.eval(&waiting) != Json::Bool(true) {
+        loop {
+            // A page that is left meanwhile says nothing.
+            let answer = self.answer("Runtime.evaluate", &evaluation(&waiting));
+            if *answer.get("result").get("result").get("value") == Json::Bool(true) {
+                return;
+            }
             if Instant::now() > deadline {
                 let page = self.eval("document.body?.innerText ?? ''");
                 panic!("waited in vain for {expression}\n{}\n{:?}", page.text(), self.complaints);
@@ -215,6 +221,13 @@ impl Drop for Browser {
             Command::new("kill").args(["-KILL", "--", &format!("-{}", self.child.id())]).status();
         let _ = self.child.wait();
     }
+}
+
+/// An order to evaluate this.
+fn evaluation(expression: &str) -> String {
+    let expression = quoted(expression);
+    let how = "\"awaitPromise\":true,\"returnByValue\":true,\"userGesture\":true";
+    format!("{{\"expression\":{expression},{how}}}")
 }
 
 /// As JSON has it.
