@@ -102,7 +102,11 @@ fn on_free_ports(toml: &str) -> String {
                     _ => format!("\"unix:{}.sock\"", e.len()),
                 })
                 .collect();
-            out += &format!("listen = [{}]\n", entries.join(", "));
+            let entries = entries.join(", ");
+            out += &match list.starts_with('[') {
+                true => format!("listen = [{entries}]\n"),
+                false => format!("listen = {entries}\n"),
+            };
         } else {
             out += line;
             out += "\n";
