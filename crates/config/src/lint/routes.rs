@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use regex_automata::meta::Regex;
+
 use super::{Of, Rule};
 use crate::diagnostic::Diagnostic;
 use crate::model::{HostMatch, HostPattern, PathMatch, Route, RouteOrder};
@@ -30,7 +32,8 @@ pub(super) fn look(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
     if routes.len() > ROUTES_MAX {
         return;
     }
-    let everything = routes.iter().find(|(_, route)| takes_everything(route));
+    let patterns = patterns(of);
+    let everything: Vec<_> = routes.iter().filter(|(_, route)| takes_everything(route)).collect();
     let mut by_path: HashMap<&PathMatch, Vec<(usize, &Route)>> = HashMap::new();
     for (index, route) in &routes {
         if route.path == PathMatch::Never {
@@ -38,17 +41,29 @@ pub(super) fn look(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
         }
         let earlier = by_path.entry(&route.path).or_default();
         let first = earlier.iter().find(|(_, one)| takes_all(one)).map(|(first, _)| *first);
-        let above = everything.filter(|(first, one)| comes_first(of, (*first, one), *index, route));
+        let mut above = everything.iter();
+        let above = above.find(|(first, one)| comes_first(of, (*first, one), *index, route));
         let above = first.or(above.map(|(first, _)| *first)).or_else(|| shorter(of, *index, route));
         match above {
             Some(first) => {
                 let message = format!("no request comes to {}", called(route));
                 found.push(unreachable(*index, message, Some(first)));
             }
-            None => overlaps(of, *index, route, earlier, found),
+            None => overlaps(of, (*index, route), earlier, &patterns, found),
         }
         earlier.push((*index, route));
     }
+}
+
+/// Regular expressions that take every request with a path of theirs.
+fn patterns<'m>(of: &Of<'m>) -> Vec<(usize, &'m Route, Regex)> {
+    let routes = of.site.routes.iter().enumerate().filter(|(_, route)| takes_all(route));
+    let compiled = routes.filter_map(|(index, route)| {
+        let PathMatch::Regex { pattern, ignore_case } = &route.path else { return None };
+        let pattern = if *ignore_case { format!("(?i){pattern}") } else { pattern.clone() };
+        Some((index, route, pattern::compile(&pattern).ok()?))
+    });
+    compiled.collect()
 }
 
 /// With routes asked as declared: one before whose prefix this one's path begins with.
@@ -91,9 +106,9 @@ fn comes_first(of: &Of<'_>, (first, one): (usize, &Route), index: usize, route: 
 
 fn overlaps(
     of: &Of<'_>,
-    index: usize,
-    route: &Route,
+    (index, route): (usize, &Route),
     same: &[(usize, &Route)],
+    patterns: &[(usize, &Route, Regex)],
     found: &mut Vec<Diagnostic>,
 ) {
     let other = same.iter().find(|(_, one)| !takes_all(route) && meet(one, route));
@@ -113,22 +128,19 @@ fn overlaps(
     if matches!(route.path, PathMatch::Exact(_)) {
         return;
     }
-    let taker = of.site.routes.iter().enumerate().find(|(_, one)| {
-        let PathMatch::Regex { pattern, ignore_case } = &one.path else { return false };
-        let pattern = if *ignore_case { format!("(?i){pattern}") } else { pattern.clone() };
-        let Ok(regex) = pattern::compile(&pattern) else { return false };
-        // Found in the path itself, or right below it: what it takes is no matter of file names.
-        let below = format!("{}/x", path.trim_end_matches('/'));
-        takes_all(one) && (regex.is_match(path.as_bytes()) || regex.is_match(below.as_bytes()))
-    });
-    if let Some((first, one)) = taker {
+    // Found in the path itself, or right below it: what it takes is no matter of file names.
+    let below = format!("{}/x", path.trim_end_matches('/'));
+    let taker = patterns
+        .iter()
+        .find(|(_, _, regex)| regex.is_match(path.as_bytes()) || regex.is_match(below.as_bytes()));
+    if let Some((first, one, _)) = taker {
         let message = format!(
             "{} comes before {} and takes requests that are for it",
             called(one),
             called(route)
         );
         let finding = Diagnostic::lint(Rule::OverlappingRoutes, of.route(index, &[]), message);
-        let mut finding = with(finding, of.route(first, &[]), "the regular expression");
+        let mut finding = with(finding, of.route(*first, &[]), "the regular expression");
         finding.help.push("`before_regex = true` asks a prefix first".to_owned());
         found.push(finding);
     }
