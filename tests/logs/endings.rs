@@ -20,7 +20,7 @@ fn assert_reason(line: &Json, status: u16, reason: &str) {
 const JSON: &str = "[logging]\nformat = \"json\"\n";
 
 fn get(target: &str) -> String {
-    format!("GET {target} HTTP/1.1\r\nHost: example.com\r\n\r\n")
+    format!("GET {target} HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n")
 }
 
 fn upgrade(target: &str, more: &str) -> String {
@@ -80,7 +80,7 @@ fn what_upstreams_do_wrong_has_a_name() {
     let ravelin = Ravelin::start(&(JSON.to_owned() + &pools(&all)));
     for (target, status, reason, by) in [
         ("/nobody", 502, "connect_refused", "connect"),
-        ("/nowhere", 503, "unresolved", "connect"),
+        ("/nowhere", 503, "no_address", "queue"),
         ("/closed", 502, "closed_early", "first_byte"),
         ("/reset", 502, "reset_early", "first_byte"),
         ("/bad", 502, "response_malformed", "first_byte"),
@@ -88,7 +88,7 @@ fn what_upstreams_do_wrong_has_a_name() {
         ("/switch", 502, "upgrade_failed", "first_byte"),
         ("/silent", 504, "response_timeout", "first_byte"),
         ("/cut", 200, "response_cut", "transfer"),
-        ("/coding", 200, "response_coding", "transfer"),
+        ("/coding", 502, "response_coding", "transfer"),
         ("/stalls", 200, "response_stalled", "transfer"),
     ] {
         let mut client = ravelin.client();
@@ -96,7 +96,8 @@ fn what_upstreams_do_wrong_has_a_name() {
         let _ = client.wire.rest();
         let line = ended(&ravelin, target);
         assert_reason(&line, status, reason);
-        assert_eq!(line.get("ended").text(), "upstream", "{line:?}");
+        let whose = if reason == "no_address" { "proxy" } else { "upstream" };
+        assert_eq!(line.get("ended").text(), whose, "{line:?}");
         assert_eq!(line.get("phase").text(), by, "{line:?}");
         assert_eq!(line.get("pool").text(), target.trim_start_matches('/'), "{line:?}");
     }
@@ -110,7 +111,7 @@ fn tls_of_an_upstream_that_is_no_good_has_a_name() {
     let origin = AsyncOrigin::connections(tls, |_, _| async {});
     let url = origin.https_url();
     let keys = "tls = { ca_file = \"other.pem\", server_name = \"localhost\" }";
-    let plain = Origin::saying("");
+    let plain = Origin::script(|conn| conn.send("HTTP/1.1 400 Bad Request\r\n\r\n"));
     let both =
         [("unknown", url, "", keys), ("plain", plain.url().replace("http:", "https:"), "", "")];
     let ravelin =
@@ -126,7 +127,7 @@ fn tls_of_an_upstream_that_is_no_good_has_a_name() {
 #[test]
 fn what_clients_do_wrong_has_a_name() {
     let origin = Origin::script(|conn| {
-        conn.request();
+        let _ = conn.try_request();
         conn.wait_closed();
     });
     let more = "[[sites.routes]]\npath = \"/small\"\nstatus = 200\nmax_request_size = 10\n\
@@ -203,7 +204,7 @@ fn what_rules_refuse_has_a_name() {
     };
     let more = [
         route("/list", "access = { deny = [\"127.0.0.0/8\"] }"),
-        route("/cors", "access_control = { allow_origins = [\"mine.test\"] }"),
+        route("/cors", "access_control = { allow_origins = [\"https://mine.test\"] }"),
         route("/rate", "rate_limit = { requests = 1, per = \"1h\" }"),
         route("/user", "auth = { type = \"basic\", users = { ann = \"plain:secret\" } }"),
     ]
@@ -228,15 +229,21 @@ fn waiting_for_room_has_a_time_and_a_name() {
     let gate = Gate::new();
     let passing = gate.clone();
     let (came, held) = channel();
-    let origin = Origin::serve(move |request| {
-        let _ = came.send(());
-        if request.target.contains("/hold") {
-            passing.pass();
-        }
-        ok("")
+    // One each: places are those of an endpoint, whatever pool it is in.
+    let origins = [(); 4].map(|()| {
+        let (came, passing) = (came.clone(), passing.clone());
+        Origin::serve(move |request| {
+            let _ = came.send(());
+            if request.target.contains("/hold") {
+                passing.pass();
+            }
+            ok("")
+        })
     });
-    let pool =
-        |name: &'static str, queue: &'static str| (name, origin.url(), queue, "max_conns = 1");
+    let mut urls = origins.iter().map(Origin::url);
+    let mut pool = |name: &'static str, queue: &'static str| {
+        (name, urls.next().unwrap(), queue, "max_conns = 1")
+    };
     let all = [
         pool("full", "queue = { max = 0, timeout = \"5s\" }"),
         pool("late", "queue = { timeout = \"200ms\" }"),
@@ -308,19 +315,36 @@ fn clients_that_leave_are_told_apart_by_when_they_left() {
 
 #[test]
 fn a_pool_that_cannot_be_used_says_why() {
+    let nobody = || format!("http://127.0.0.1:{}", free_port());
     let fails = Origin::serve(|_| b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".to_vec());
     let all = [
         ("broken", fails.url(), "circuit_breaker = { window = 2, minimum = 2, open = 60 }", ""),
-        ("down", fails.url(), "", "down = true"),
+        (
+            "down",
+            nobody(),
+            "load_balancing = { fail_open = false }",
+            "max_fails = 1\nfail_timeout = 60",
+        ),
     ];
-    let ravelin = Ravelin::start(&(JSON.to_owned() + &pools(&all)));
+    let another = format!(
+        "[[sites.proxy.upstreams]]\nname = \"down\"\nurl = \"{}\"\nmax_fails = 1\nfail_timeout = 60\n",
+        nobody()
+    );
+    let toml = pools(&all).replacen(
+        "[[sites.proxy.upstreams]]",
+        &(another + "[[sites.proxy.upstreams]]"),
+        1,
+    );
+    let ravelin = Ravelin::start(&(JSON.to_owned() + &toml));
     for number in 0..2 {
         ravelin.get(&format!("/broken/{number}")).expect(500);
     }
     ravelin.get("/broken/open").expect(503);
     assert_reason(&ended(&ravelin, "/broken/open"), 503, "circuit_open");
-    ravelin.get("/down").expect(503);
-    assert_reason(&ended(&ravelin, "/down"), 503, "no_endpoint");
+    ravelin.get("/down/first").expect(502);
+    ravelin.get("/down/second").expect(502);
+    ravelin.get("/down/then").expect(503);
+    assert_reason(&ended(&ravelin, "/down/then"), 503, "no_endpoint");
     let line = ended(&ravelin, "/broken/0");
     assert_eq!(line.get("ended").text(), "complete", "a 500 is a response like any other");
 }

@@ -142,12 +142,17 @@ impl Syslog {
                 Link::UnixDatagram(to) => {
                     self.framing.datagrams(first, &mut lost, |line| to.send(line))
                 }
-                Link::Udp(to) => self.framing.datagrams(first, &mut lost, |line| to.send(line)),
+                Link::Udp(to) => {
+                    let sent = self.framing.datagrams(first, &mut lost, |line| to.send(line));
+                    // Nobody listens there: one that was sent before has not arrived.
+                    lost.lines += u64::from(is_refused(&sent));
+                    sent
+                }
                 Link::UnixStream(to) => self.framing.stream(first, false, to),
                 Link::Tcp(to) => self.framing.stream(first, true, to),
             };
             if let Err(error) = sent {
-                self.fall(&error);
+                self.fall();
                 lost.why = Some(error.to_string());
                 return lost;
             }
@@ -177,13 +182,13 @@ impl Syslog {
                 Ok(())
             }
             Err(error) => {
-                self.fall(&error);
+                self.fall();
                 Err(error)
             }
         }
     }
 
-    fn fall(&mut self, _error: &io::Error) {
+    fn fall(&mut self) {
         self.link = Link::Down;
         self.retry = Some(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
@@ -270,6 +275,10 @@ impl Link {
     }
 }
 
+fn is_refused(sent: &io::Result<()>) -> bool {
+    sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
 fn is(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno.raw_os_error())
 }
@@ -349,20 +358,12 @@ impl Framer {
             }
             match sent {
                 Ok(_) => {}
-                // Nobody listens: an earlier datagram has not arrived, and this one was not sent.
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                // The system has no room for it at present.
+                Err(error) if is(&error, Errno::NOBUFS) => {
                     lost.lines = lost.lines.saturating_add(1);
-                    waiting.advance(length);
-                    return Err(error);
+                    lost.why = Some(error.to_string());
                 }
-                // It takes no more at present.
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
-                        || is(&error, Errno::NOBUFS) =>
-                {
-                    lost.lines = lost.lines.saturating_add(1);
-                    lost.why = Some("it does not take lines fast enough".to_owned());
-                }
+                // A socket that takes no more (within its time) is one, too: lines wait for it.
                 Err(error) => return Err(error),
             }
             waiting.advance(length);

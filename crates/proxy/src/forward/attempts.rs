@@ -203,7 +203,8 @@ impl<'a> Attempts<'a> {
                 self.queued.set(Some(self.queued.get().unwrap_or(0).saturating_add(micros)));
                 waited
             }
-            Taken::Full | Taken::Nothing => Err(no_endpoint()),
+            Taken::Full => Err(no_endpoint()),
+            Taken::Nothing => Err(self.nothing()),
         };
         let (member, flight) = taken?;
         if let Some(index) = self.pool.balancer.index_of(member) {
@@ -249,6 +250,21 @@ impl<'a> Attempts<'a> {
         Taken::Full
     }
 
+    /// Why there is no member to choose.
+    fn nothing(&self) -> Broken {
+        let mut endpoints = self.pool.balancer.members().iter().map(|member| &member.endpoint);
+        let unresolved = endpoints.all(|endpoint| {
+            endpoint.name_to_resolve().is_some() && endpoint.addresses().is_empty()
+        });
+        match unresolved {
+            true => {
+                let detail = "no host name of its upstreams resolves".to_owned();
+                Broken { cause: Cause::Unresolved, detail, ..no_endpoint() }
+            }
+            false => no_endpoint(),
+        }
+    }
+
     fn choose(&self, inbound: &Inbound<'_>) -> Choice<'a> {
         let (now, tried) = (Tick::now(), &*self.tried.borrow());
         let keeper = self.found.tag().and_then(|tag| self.pool.keeper(tag, tried, now));
@@ -285,7 +301,7 @@ impl<'a> Attempts<'a> {
                     place.leave(self.pool.has_free_member(Tick::now()));
                     return Ok((member, flight));
                 }
-                Some(Taken::Nothing) => return Err(no_endpoint()),
+                Some(Taken::Nothing) => return Err(self.nothing()),
                 Some(Taken::Full) | None => {}
             }
             let expired = poll_fn(|cx| match room.as_mut().poll(cx) {

@@ -102,6 +102,13 @@ impl AccessLog {
         Rc::clone(&self.response_fields.borrow())
     }
 
+    /// Lines that were dropped since the start, of all workers with the same log.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        let output = self.output.try_borrow();
+        output.ok().and_then(|output| Some(output.as_ref()?.settings.sink.dropped())).unwrap_or(0)
+    }
+
     /// Adds one line, unless chance has it that there is none for this request.
     pub fn record(&self, record: &Record<'_>) {
         // What fails while it writes a line has nothing more to say.

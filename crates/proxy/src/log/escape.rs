@@ -45,6 +45,79 @@ pub(super) fn json_string(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Appends `bytes` as they may stand within a JSON string.
 pub(super) fn json_text(out: &mut Vec<u8>, bytes: &[u8]) {
+    if !append_plain(out, bytes) {
+        append_escaped(out, bytes);
+    }
+}
+
+/// Appends `bytes` as they are if nothing in them has to be escaped. Nearly every text of a line is such
+/// a one and short: those are looked at and copied a few bytes at a time, without a call.
+fn append_plain(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    let len = bytes.len();
+    let mut piece = [0; 32];
+    let plain = if let (Some(first), Some(last)) =
+        (bytes.first_chunk::<16>(), bytes.last_chunk::<16>())
+    {
+        if len > piece.len() {
+            // Without an early end several bytes are looked at in one step.
+            let plain = bytes.iter().fold(true, |plain, &byte| plain & is_plain(byte));
+            if plain {
+                out.extend_from_slice(bytes);
+            }
+            return plain;
+        }
+        put(&mut piece, 0, first);
+        put(&mut piece, len - 16, last);
+        are_plain(first) & are_plain(last)
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        put(&mut piece, 0, first);
+        put(&mut piece, len - 8, last);
+        is_plain_word(*first) & is_plain_word(*last)
+    } else {
+        let mut plain = true;
+        for (to, &byte) in piece.iter_mut().zip(bytes) {
+            *to = byte;
+            plain &= is_plain(byte);
+        }
+        plain
+    };
+    if plain {
+        // All of it, because a length that is known makes it a few moves.
+        let end = out.len() + len;
+        out.extend_from_slice(&piece);
+        out.truncate(end);
+    }
+    plain
+}
+
+#[inline]
+fn put<const N: usize>(piece: &mut [u8; 32], at: usize, bytes: &[u8; N]) {
+    if let Some(place) = piece.get_mut(at..at + N) {
+        place.copy_from_slice(bytes);
+    }
+}
+
+#[inline]
+fn are_plain(bytes: &[u8; 16]) -> bool {
+    let (words, _) = bytes.as_chunks::<8>();
+    words.iter().fold(true, |plain, word| plain & is_plain_word(*word))
+}
+
+/// All of eight bytes are plain: [`is_plain`] of each at once.
+#[inline]
+fn is_plain_word(bytes: [u8; 8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let word = u64::from_le_bytes(bytes);
+    // A byte below `least`, if none is above 0x7f; exact as far as "is there any" goes.
+    let below = |word: u64, least: u64| word.wrapping_sub(ONES * least) & !word & HIGH;
+    let any = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (word & HIGH | below(word, 0x20) | any(b'"') | any(b'\\') | any(0x7f)) == 0
+}
+
+/// Appends `bytes` with what has to be escaped.
+#[cold]
+fn append_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
         let mut rest = chunk.valid().as_bytes();
         while let Some(at) = rest.iter().position(|&b| b < 0x20 || b == b'"' || b == b'\\') {
@@ -202,6 +275,22 @@ mod tests {
             text(|out| json_string(out, b"a\"\\\n\t\x01\xc3\xa9\xff\xfe z")),
             "\"a\\\"\\\\\\n\\t\\u0001\u{e9}\u{fffd}\u{fffd} z\""
         );
+    }
+
+    #[test]
+    fn a_text_of_any_length_is_the_same_by_the_short_way() {
+        for len in 0..70 {
+            let plain: Vec<u8> = (0..len).map(|at| b'a' + (at % 26) as u8).collect();
+            assert_eq!(text(|out| json_text(out, &plain)).as_bytes(), plain);
+            for at in 0..len {
+                for byte in 0..=255 {
+                    let mut bytes = plain.clone();
+                    bytes[at] = byte;
+                    let by_the_long_way = text(|out| append_escaped(out, &bytes));
+                    assert_eq!(text(|out| json_text(out, &bytes)), by_the_long_way);
+                }
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,13 @@ use super::sampling::{Chance, share};
 use super::stamp::Stamp;
 use super::{Ended, Record, reasons};
 
+/// What stands before a value, in one piece: many small ones cost more than what is in them.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":").as_bytes()
+    };
+}
+
 /// Appends the line; fields that are not known are left out.
 pub(super) fn line(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>, chance: Chance) {
     out.extend_from_slice(b"{\"time\":\"");
@@ -14,28 +21,28 @@ pub(super) fn line(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>, ch
         out.extend_from_slice(b",\"client\":\"");
         address(out, ip);
         out.push(b'"');
-        count(out, "client_port", u64::from(record.client_port));
+        count(out, key!("client_port"), u64::from(record.client_port));
     }
-    string(out, "user", record.user);
-    string(out, "method", record.method);
-    string(out, "target", record.target);
-    string(out, "version", record.version.as_bytes());
-    count(out, "status", u64::from(record.status));
-    count(out, "response_bytes", record.response_bytes);
-    count(out, "request_bytes", record.request_bytes);
-    string(out, "host", record.host);
-    string(out, "referer", record.referer);
-    string(out, "user_agent", record.user_agent);
-    string(out, "site", record.site.as_bytes());
+    string(out, key!("user"), record.user);
+    string(out, key!("method"), record.method);
+    string(out, key!("target"), record.target);
+    string(out, key!("version"), record.version.as_bytes());
+    count(out, key!("status"), u64::from(record.status));
+    count(out, key!("response_bytes"), record.response_bytes);
+    count(out, key!("request_bytes"), record.request_bytes);
+    string(out, key!("host"), record.host);
+    string(out, key!("referer"), record.referer);
+    string(out, key!("user_agent"), record.user_agent);
+    string(out, key!("site"), record.site.as_bytes());
     proxied(out, record);
-    string(out, "id", record.request_id);
+    string(out, key!("id"), record.request_id);
     if let Some(traced) = record.traced {
-        string(out, "trace_id", &traced.trace_text());
+        string(out, key!("trace_id"), &traced.trace_text());
     }
     tls(out, record);
     times(out, record);
     if let Some(of_million) = chance.share() {
-        key(out, "sample");
+        out.extend_from_slice(key!("sample"));
         share(out, of_million);
     }
     ended(out, record.ended);
@@ -44,43 +51,43 @@ pub(super) fn line(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>, ch
 
 fn proxied(out: &mut Vec<u8>, record: &Record<'_>) {
     let Some(route) = record.route else { return };
-    string(out, "proxy", route.as_bytes());
-    string(out, "upstream", record.endpoint.as_bytes());
-    string(out, "pool", record.pool.map_or(&[], |pool| pool.name.as_bytes()));
+    string(out, key!("proxy"), route.as_bytes());
+    string(out, key!("upstream"), record.endpoint.as_bytes());
+    string(out, key!("pool"), record.pool.map_or(&[], |pool| pool.name.as_bytes()));
     if record.cache != "-" {
-        string(out, "cache", record.cache.as_bytes());
+        string(out, key!("cache"), record.cache.as_bytes());
     }
-    count(out, "attempts", u64::from(record.attempts));
+    count(out, key!("attempts"), u64::from(record.attempts));
     if record.attempts > 0 {
-        key(out, "reused");
+        out.extend_from_slice(key!("reused"));
         out.extend_from_slice(if record.reused { b"true" } else { b"false" });
     }
 }
 
 fn tls(out: &mut Vec<u8>, record: &Record<'_>) {
     let Some(tls) = record.tls else { return };
-    string(out, "tls", tls.version.as_bytes());
-    string(out, "cipher", tls.cipher.as_bytes());
-    string(out, "sni", tls.server_name.as_deref().unwrap_or_default().as_bytes());
-    key(out, "resumed");
+    string(out, key!("tls"), tls.version.as_bytes());
+    string(out, key!("cipher"), tls.cipher.as_bytes());
+    string(out, key!("sni"), tls.server_name.as_deref().unwrap_or_default().as_bytes());
+    out.extend_from_slice(key!("resumed"));
     out.extend_from_slice(if tls.resumed { b"true" } else { b"false" });
     if let Some(client) = &tls.client {
-        string(out, "client_subject", client.subject.as_bytes());
+        string(out, key!("client_subject"), client.subject.as_bytes());
     }
 }
 
 fn times(out: &mut Vec<u8>, record: &Record<'_>) {
-    count(out, "total_us", record.times.total);
+    count(out, key!("total_us"), record.times.total);
     let times = &record.times;
     for (name, time) in [
-        ("accept_us", times.accept),
-        ("tls_us", times.tls),
-        ("head_us", times.head),
-        ("held_us", times.held),
-        ("queue_us", times.queue),
-        ("connect_us", times.connect),
-        ("first_byte_us", times.first_byte),
-        ("transfer_us", times.transfer),
+        (key!("accept_us"), times.accept),
+        (key!("tls_us"), times.tls),
+        (key!("head_us"), times.head),
+        (key!("held_us"), times.held),
+        (key!("queue_us"), times.queue),
+        (key!("connect_us"), times.connect),
+        (key!("first_byte_us"), times.first_byte),
+        (key!("transfer_us"), times.transfer),
     ] {
         if let Some(us) = time {
             count(out, name, us);
@@ -90,30 +97,26 @@ fn times(out: &mut Vec<u8>, record: &Record<'_>) {
 
 fn ended(out: &mut Vec<u8>, ended: Ended) {
     match ended {
-        Ended::Complete => string(out, "ended", b"complete"),
+        Ended::Complete => string(out, key!("ended"), b"complete"),
         Ended::Failed { by, phase, cause } => {
-            string(out, "ended", by.as_str().as_bytes());
-            string(out, "phase", phase.as_str().as_bytes());
-            string(out, "cause", cause.as_str().as_bytes());
-            string(out, "reason", reasons::of(by, phase, cause).name.as_bytes());
+            string(out, key!("ended"), by.as_str().as_bytes());
+            string(out, key!("phase"), phase.as_str().as_bytes());
+            string(out, key!("cause"), cause.as_str().as_bytes());
+            string(out, key!("reason"), reasons::of(by, phase, cause).name.as_bytes());
         }
     }
 }
 
-fn key(out: &mut Vec<u8>, name: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
-}
-
-fn count(out: &mut Vec<u8>, name: &str, value: u64) {
-    key(out, name);
+#[inline]
+fn count(out: &mut Vec<u8>, key: &[u8], value: u64) {
+    out.extend_from_slice(key);
     number(out, value);
 }
 
-fn string(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+#[inline]
+fn string(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     if !value.is_empty() {
-        key(out, name);
+        out.extend_from_slice(key);
         json_string(out, value);
     }
 }

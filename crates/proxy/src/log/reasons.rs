@@ -206,6 +206,9 @@ reasons! {
     "no_endpoint" Proxy [Queue] [NoEndpoint] 503 "destination_unavailable"
         "No endpoint of the pool may be used: all are down, drained, or have been tried."
         "Look at the pool's entries, and at what the error log said of them.";
+    "no_address" Proxy [Queue] [Unresolved] 503 "dns_error"
+        "No host name of the pool's endpoints resolves; they are looked up again, every 30 s at the latest."
+        "Correct the names, or the name server.";
     "queue_full" Proxy [Queue] [QueueFull] 503 "connection_limit_reached"
         "All endpoints are at `max_conns`, and `queue.max` requests wait already."
         "The application is too slow, or the limits too low.";

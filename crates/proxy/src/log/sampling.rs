@@ -33,9 +33,11 @@ impl Chance {
         if always {
             return Some(Self(WHOLE));
         }
-        let hash = match record.request_id {
-            [] => random(),
-            id => hash_of(id),
+        let sent = || record.request_field("x-request-id");
+        let hash = match (record.request_id, sent) {
+            ([], sent) if sent().is_empty() => random(),
+            ([], sent) => hash_of(sent()),
+            (id, _) => hash_of(id),
         };
         // Of the whole range of hashes, as much as the share says.
         let scaled = (u128::from(hash) * u128::from(WHOLE)) >> 64;
