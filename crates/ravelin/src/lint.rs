@@ -3,7 +3,7 @@
 
 use config::lint::{EXPIRY_DAYS, Rule, is_allowed, lint};
 use config::model::HostPattern;
-use config::{Diagnostic, Loaded, Model, Severity};
+use config::{Code, Diagnostic, Loaded, Model, Severity};
 use control::certificates::shown;
 use net::timer::unix_millis;
 
@@ -20,13 +20,16 @@ pub(crate) fn add(loaded: &mut Loaded) -> usize {
     loaded.diagnostics.extend(said);
     loaded.diagnostics.sort_by_key(|found| (found.span.is_none(), found.span, found.severity));
     loaded.model = Some(model);
-    let minded = |found: &&Diagnostic| found.severity != Severity::Error;
+    // What a front end notes of its dialect is no reproach.
+    let minded = |found: &&Diagnostic| {
+        found.severity == Severity::Warning || matches!(found.code, Code::Lint(_))
+    };
     loaded.diagnostics.iter().filter(minded).count()
 }
 
 /// A warning about the very place that a rule speaks of, in the same matter.
 fn is_repeated(found: &Diagnostic, said: &[Diagnostic]) -> bool {
-    use config::Code::{Lint, Unsafe, Unused};
+    use Code::{Lint, Unsafe, Unused};
     if !matches!(found.code, Unused | Unsafe) {
         return false;
     }
