@@ -183,7 +183,7 @@ fn a_websocket_is_open_until_it_is_not() {
 #[test]
 fn what_was_refused_is_counted_with_who_and_why() {
     let origin = Origin::saying("x");
-    let limit = "[sites.proxy.routes.rate_limit]\nrequests = 1\nwindow = \"1h\"\n";
+    let limit = "[sites.proxy.routes.rate_limit]\nrequests = 1\nper = \"1h\"\n";
     let ravelin = start(&origin.url(), limit);
     let mut client = ravelin.client();
     client.get("/").expect(200);

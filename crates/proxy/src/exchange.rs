@@ -554,7 +554,7 @@ impl<'a> Line<'a> {
         Self { record, worker: started.map(|_| &**worker), seat, started, counted }
     }
 
-    fn write(mut self, request_id: &[u8], response_fields: &[Vec<u8>]) {
+    fn write(&mut self, request_id: &[u8], response_fields: &[Vec<u8>]) {
         if let Some(worker) = self.worker.take() {
             self.over(worker);
             worker.finished(&Record { request_id, response_fields, ..self.record });

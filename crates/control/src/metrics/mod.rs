@@ -21,6 +21,7 @@ use proxy::log::{Cause, Ended};
 use proxy::metrics::{CLASSES, METHODS, PROTOCOLS, STEPS, Unshaken, Why};
 use proxy::snapshot::Snapshot;
 use proxy::traces::{SpanCounts, SpanSink};
+use tokio::task::spawn_blocking;
 
 use self::gather::{Gathered, gather};
 use self::process::Process;
@@ -42,6 +43,8 @@ pub async fn answer(running: &Running, request: &Request) -> Response {
 /// The page of all metrics.
 pub async fn page(running: &Running, format: Format) -> String {
     let gathered = gather(&running.workers, &running.live).await;
+    let dropped = running.workers.ask(|worker| worker.access_log.dropped()).await;
+    let dropped = dropped.into_iter().max().unwrap_or(0);
     let snapshot = Arc::clone(&running.snapshot.borrow());
     let all = All {
         gathered,
@@ -51,11 +54,15 @@ pub async fn page(running: &Running, format: Format) -> String {
         reloads: Reloads::of(&running.history.borrow()),
         process: Process::now(),
         spans: running.live.spans(),
-        dropped: vec![("error", running.log.dropped())],
+        dropped: vec![("access", dropped), ("error", running.log.dropped())],
     };
-    let mut page = Page::new(format);
-    all.write(&mut page);
-    page.finish()
+    // Tens of milliseconds for a thousand sites, in which health checks would wait.
+    let written = spawn_blocking(move || {
+        let mut page = Page::new(format);
+        all.write(&mut page);
+        page.finish()
+    });
+    written.await.unwrap_or_default()
 }
 
 /// Everything that is rendered.
