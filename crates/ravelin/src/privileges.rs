@@ -56,8 +56,8 @@ pub(crate) fn give_up(process: &Process) -> Result<(), Failure> {
             let what = format!("cannot become the user {user} ({})", account.uid.as_raw());
             Err(Failure::new(what, "start Ravelin as root, or leave `user` out of `[process]`"))
         }
-        // Whoever runs as root and says nothing of a user wants it so.
-        _ if own.is_root() => Ok(()),
+        // Whoever runs as root and says nothing of a user wants it so; others may have nothing to give up.
+        _ if own.is_root() || !are_given_up(process) => Ok(()),
         _ => {
             alone()?;
             keep_at_most(process.keep_bind)

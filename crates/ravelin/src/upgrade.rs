@@ -414,46 +414,58 @@ async fn start(
     starting.set(Some(child.id()));
     let passed = passed(channel, parcel).await;
     starting.set(None);
-    match passed {
-        Ok(channel) => Ok((channel, child)),
-        Err(why) => {
-            let _ = child.kill(); // it may have ended by itself
-            let status = tokio::task::spawn_blocking(move || child.wait()).await;
-            Err(why.unwrap_or_else(|| match status {
-                Ok(Ok(status)) => {
-                    format!("the new process ended before it served: {}", told(status))
-                }
-                _ => "the new process ended before it served".to_owned(),
-            }))
+    let why = match passed {
+        Ok(channel) => return Ok((channel, child)),
+        Err(why) => why,
+    };
+    Err(match why {
+        Unserved::Ended => {
+            let how = end(&mut child, END_MAX).await;
+            format!("the new process ended before it served: {how}")
         }
-    }
+        Unserved::Said(why) => {
+            end(&mut child, END_MAX).await;
+            why
+        }
+        // At once: it must not come to serve after all.
+        Unserved::Strange(why) => {
+            end(&mut child, Duration::ZERO).await;
+            why
+        }
+    })
 }
 
-/// Passes everything and waits for the answer. The error is why it is no good; `None`: it ended without a
-/// word.
-async fn passed(channel: Channel, parcel: Vec<Message>) -> Result<Watched, Option<String>> {
+/// Why a new process does not serve.
+enum Unserved {
+    /// It ended without a word.
+    Ended,
+    /// It says why, and ends.
+    Said(String),
+    /// Nobody knows what it does.
+    Strange(String),
+}
+
+/// Passes everything and waits for the answer.
+async fn passed(channel: Channel, parcel: Vec<Message>) -> Result<Watched, Unserved> {
     let sent = tokio::task::spawn_blocking(move || {
         channel.set_timeout(MESSAGE_MAX)?;
         parcel.iter().try_for_each(|message| channel.send(message))?;
         io::Result::Ok(channel)
     });
+    let strange = |what: &str| Unserved::Strange(format!("the new process {what}"));
     let channel = match sent.await.map_err(io::Error::other).flatten() {
         Ok(channel) => channel,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(None),
-        Err(error) => {
-            return Err(Some(format!("the new process does not take the sockets: {error}")));
-        }
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(Unserved::Ended),
+        Err(error) => return Err(strange(&format!("does not take the sockets: {error}"))),
     };
-    let channel = channel.watched().map_err(|error| Some(error.to_string()))?;
+    let channel = channel.watched().map_err(|error| strange(&format!("is not heard: {error}")))?;
     match timeout(START_MAX, channel.receive()).await {
         Ok(Ok(Some(Message::Ready))) => Ok(channel),
-        Ok(Ok(Some(Message::Failed(why)))) => Err(Some(why)),
-        Ok(Ok(None)) => Err(None),
-        Ok(Ok(Some(_))) => Err(Some("the new process says what is not understood".to_owned())),
-        Ok(Err(error)) => Err(Some(format!("the new process cannot be heard: {error}"))),
-        Err(_) => {
-            Err(Some(format!("the new process does not serve after {} s", START_MAX.as_secs())))
-        }
+        Ok(Ok(Some(Message::Failed(why)))) => Err(Unserved::Said(why)),
+        Ok(Ok(None)) => Err(Unserved::Ended),
+        Ok(Ok(Some(_))) => Err(strange("says what is not understood")),
+        Ok(Err(error)) => Err(strange(&format!("cannot be heard: {error}"))),
+        Err(_) => Err(strange(&format!("does not serve after {} s", START_MAX.as_secs()))),
     }
 }
 
@@ -464,18 +476,25 @@ async fn watch(channel: Watched, mut child: Child, tell: &mpsc::UnboundedSender<
         return;
     }
     // Nobody has the other end any more: it is dead, or as good as dead.
-    let end = Instant::now() + END_MAX;
-    let status = loop {
+    let how = end(&mut child, END_MAX).await;
+    let _ = tell.send(Progress::Died(child.id(), how));
+}
+
+/// Waits for the end of a process that is of no use any more, for this time; then kills it. Says how it
+/// ended.
+async fn end(child: &mut Child, time: Duration) -> String {
+    let latest = Instant::now() + time;
+    loop {
         match child.try_wait() {
-            Ok(None) if Instant::now() < end => sleep(LOOK / 10).await,
-            Ok(Some(status)) => break told(status),
-            _ => {
-                let _ = child.kill();
-                break "killed, because it did not answer any more".to_owned();
-            }
+            Ok(Some(status)) => return told(status),
+            Ok(None) if Instant::now() < latest => sleep(LOOK / 10).await,
+            _ => break,
         }
-    };
-    let _ = tell.send(Progress::Died(child.id(), status));
+    }
+    let _ = child.kill();
+    // That takes no time worth mentioning.
+    let _ = child.wait();
+    "killed, because it did not end by itself".to_owned()
 }
 
 fn told(status: ExitStatus) -> String {

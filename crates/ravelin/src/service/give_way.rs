@@ -113,9 +113,9 @@ impl Service {
             }
             Progress::Died(pid, how) => self.go_on(pid, &how).await,
             Progress::Ends(pid) => {
-                // It was not told to, but nobody would serve what it does not.
+                // Because it was told to, or has given way to another in turn.
                 self.log.info(format_args!(
-                    "process {pid} was told to end, this one ends too with its last connection"
+                    "process {pid} ends in order: this one ends too, with its last connection"
                 ));
             }
             Progress::Late if self.succession.is_late => {
