@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::harness::*;
 
@@ -20,11 +21,14 @@ fn is_root() -> bool {
     root
 }
 
-/// A port below 1024 that was free a moment ago.
+/// A port below 1024 that was free a moment ago, each time another.
 fn low_port() -> u16 {
-    let begin = 600 + (std::process::id() % 200) as u16;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test programs that run at once begin at different places.
+    let begin = (std::process::id() % 400) as u16;
+    let next = || 600 + (begin + NEXT.fetch_add(1, Ordering::SeqCst)) % 424;
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    (begin..1024).find(free).expect("a free port below 1024")
+    std::iter::repeat_with(next).take(424).find(free).expect("a free port below 1024")
 }
 
 /// Every thread's value of this line of /proc/PID/status.
