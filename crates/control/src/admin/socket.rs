@@ -13,6 +13,10 @@ use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::time::timeout;
 use xxhash_rust::xxh3::Xxh3;
 
+/// Sockets in a directory that are looked at whether they are of any use, and for how long each.
+const SWEPT_MAX: usize = 256;
+const SWEEP_TIME: Duration = Duration::from_millis(100);
+
 /// How the names of sockets end.
 pub const EXTENSION: &str = "sock";
 
@@ -129,6 +133,7 @@ pub(super) async fn listen(
 ) -> io::Result<(UnixListener, File)> {
     if own_directory && let Some(directory) = path.parent() {
         prepare(directory)?;
+        sweep(directory).await;
     }
     match fs::symlink_metadata(path) {
         Ok(data) if !data.file_type().is_socket() => {
@@ -162,6 +167,21 @@ fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
     socket.bind(path)?;
     fs::set_permissions(path, Permissions::from_mode(mode))?;
     socket.listen(BACKLOG)
+}
+
+/// Removes what processes have left that were killed: sockets that nobody listens at. A file has its name
+/// here only when somebody listens, so none that is about to be used is among them.
+async fn sweep(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let sockets = paths.filter(|path| path.extension().is_some_and(|end| end == EXTENSION));
+    for path in sockets.take(SWEPT_MAX) {
+        let connected = timeout(SWEEP_TIME, UnixStream::connect(&path)).await;
+        if matches!(connected, Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused) {
+            // Another user's stays.
+            let _ = fs::remove_file(&path);
+        }
+    }
 }
 
 /// Whether the socket at `path` may be replaced.
