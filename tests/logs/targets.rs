@@ -92,16 +92,18 @@ fn a_pipe_that_nobody_reads_loses_lines_and_nothing_else() {
 
 #[test]
 fn a_blocked_pipe_as_standard_output_is_told_of() {
-    let origin = Origin::saying("");
     let dir = TempDir::new();
-    dir.write("ravelin.toml", site(&[&origin.url()], ""));
+    dir.write(
+        "ravelin.toml",
+        "[[sites]]\nname = \"files\"\nhostname = \"h\"\nlisten = [\"127.0.0.1:0\"]\nstatic_dir = \".\"\n",
+    );
     let mut command = Command::new(binary());
     command.args(["run", "-c", "ravelin.toml"]).current_dir(dir.path());
     command.env("RUNTIME_DIRECTORY", dir.path());
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let _unread = child.stdout.take();
-    let stderr = Lines::read(child.stderr.take().unwrap());
+    let mut child = Killed(command.spawn().unwrap());
+    let _unread = child.0.stdout.take();
+    let stderr = Lines::read(child.0.stderr.take().unwrap());
     let line = stderr.line_with(&["listening on "]);
     let addr = line.rsplit(' ').next().unwrap().parse().unwrap();
     let long = "x".repeat(25_000);
@@ -109,11 +111,19 @@ fn a_blocked_pipe_as_standard_output_is_told_of() {
     let mut client = Client::connect(addr);
     until("somebody who says that the log is stuck", || {
         // Blocks of 64 KiB fill the queue to the writer: 16 MiB.
-        (0..100).for_each(|number| _ = client.get(&format!("/{number}?{long}")).expect(200));
+        (0..100).for_each(|number| _ = client.get(&format!("/{number}?{long}")).expect(404));
         told()
     });
-    let _ = child.kill();
-    let _ = child.wait();
+}
+
+/// A process that ends with the test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// The lines of all files of a log, youngest last; each file has whole lines only.

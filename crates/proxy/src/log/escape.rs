@@ -10,8 +10,14 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 pub(super) fn quoted(out: &mut Vec<u8>, bytes: &[u8]) {
     if bytes.is_empty() {
         out.push(b'-');
-        return;
+    } else if !append_plain(out, bytes) {
+        append_quoted(out, bytes);
     }
+}
+
+/// Appends `bytes` with what has to be escaped between double quotes.
+#[cold]
+fn append_quoted(out: &mut Vec<u8>, bytes: &[u8]) {
     let mut rest = bytes;
     while let Some(at) = rest.iter().position(|&byte| !is_plain(byte)) {
         let (plain, tail) = rest.split_at(at);
@@ -27,9 +33,10 @@ pub(super) fn quoted(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Appends `bytes` as the value of a `key=value` field: as it is when it is one plain word, else in
 /// quotes. Empty becomes `-`.
 pub(super) fn word(out: &mut Vec<u8>, bytes: &[u8]) {
-    if bytes.iter().all(|&byte| is_plain(byte) && byte != b' ') {
-        quoted(out, bytes);
-    } else {
+    let blank = bytes.iter().fold(false, |blank, &byte| blank | (byte == b' '));
+    if bytes.is_empty() {
+        out.push(b'-');
+    } else if blank || !append_plain(out, bytes) {
         out.push(b'"');
         quoted(out, bytes);
         out.push(b'"');
@@ -288,6 +295,8 @@ mod tests {
                     bytes[at] = byte;
                     let by_the_long_way = text(|out| append_escaped(out, &bytes));
                     assert_eq!(text(|out| json_text(out, &bytes)), by_the_long_way);
+                    let by_the_long_way = text(|out| append_quoted(out, &bytes));
+                    assert_eq!(text(|out| quoted(out, &bytes)), by_the_long_way);
                 }
             }
         }

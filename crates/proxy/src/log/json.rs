@@ -19,7 +19,10 @@ pub(super) fn line(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>, ch
     out.push(b'"');
     if let Some(ip) = record.client {
         out.extend_from_slice(b",\"client\":\"");
-        address(out, ip);
+        match record.client_text {
+            [] => address(out, ip),
+            text => out.extend_from_slice(text),
+        }
         out.push(b'"');
         count(out, key!("client_port"), u64::from(record.client_port));
     }
@@ -97,7 +100,7 @@ fn times(out: &mut Vec<u8>, record: &Record<'_>) {
 
 fn ended(out: &mut Vec<u8>, ended: Ended) {
     match ended {
-        Ended::Complete => string(out, key!("ended"), b"complete"),
+        Ended::Complete => out.extend_from_slice(b",\"ended\":\"complete\""),
         Ended::Failed { by, phase, cause } => {
             string(out, key!("ended"), by.as_str().as_bytes());
             string(out, key!("phase"), phase.as_str().as_bytes());

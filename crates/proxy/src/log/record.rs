@@ -21,6 +21,8 @@ pub struct Record<'a> {
     /// The client's address (behind a trusted proxy: the one it vouches for). `None` for a peer on
     /// a Unix socket.
     pub client: Option<IpAddr>,
+    /// The address as text, if it is there already.
+    pub client_text: &'a [u8],
     /// The client's port; 0 when not known.
     pub client_port: u16,
     /// The method as received.
