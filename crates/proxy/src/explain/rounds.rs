@@ -236,10 +236,13 @@ impl<'a> This<'a> {
             framing: self.head.framing,
             client: Some(self.client),
         };
-        let (mut met, mut passed_on, mut for_site) = (met, false, true);
+        let (mut met, mut passed_on) = (met, false);
+        // Whoever could not prove enough need not prove it where that leads; at every other route the
+        // site asks until it has been told.
+        let (mut excused, mut site_proved) = (false, false);
         let mut proved = Vec::new();
         loop {
-            let mut looked = look(&seen, request, &met, (passed_on, for_site));
+            let mut looked = look(&seen, request, &met, (passed_on, !excused && !site_proved));
             proved.append(&mut looked.proved);
             for says in std::mem::take(&mut looked.says) {
                 let place = self.place_of(&met, &says);
@@ -258,7 +261,8 @@ impl<'a> This<'a> {
             };
             let name = |route: Option<&Route>| route.map_or("", |route| &route.name).to_owned();
             out.passed_on.push((name(met.route), outcome, name(next.route)));
-            for_site &= !looked.site_proved && outcome != Outcome::Unauthorized;
+            site_proved |= looked.site_proved;
+            excused = outcome == Outcome::Unauthorized;
             (met, passed_on) = (next, true);
         }
     }
