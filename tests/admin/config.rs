@@ -70,10 +70,8 @@ fn a_text_is_tried_applied_and_taken_back() {
     let validated =
         Json::parse(&over(&socket, &["--data-binary", &changed], "/v1/config/validate"));
     assert_eq!(texts(validated.get("changes")), texts(tried.get("changes")));
-    assert_eq!(
-        get(&socket, "/v1/config/history").get("entries"),
-        get(&socket, "/v1/config/history").get("entries")
-    );
+    let history = get(&socket, "/v1/config/history");
+    assert_eq!(items(history.get("entries")).len(), 1, "{history:?}");
 
     assert_eq!(put("").get("generation").number(), 2.0);
     assert_eq!(ravelin.get("/").text(), "after");
@@ -150,4 +148,27 @@ fn asterisks_that_stand_for_one_of_several_secrets_are_refused() {
     assert_eq!(ask(&socket, "PUT", "/v1/config", &half).status, 400);
     let whole = half.replacen("********", "key-two!", 1);
     assert_eq!(ask(&socket, "PUT", "/v1/config", &whole).status, 200);
+}
+
+#[test]
+fn a_text_is_tried_out_on_a_share_of_the_connections_first() {
+    let (origin, other) = (Origin::saying("before"), Origin::saying("after"));
+    let toml = site(&[&origin.url()], "");
+    let ravelin = Ravelin::start(&toml);
+    let socket = socket(&ravelin);
+    let changed = toml.replace(&origin.url(), &other.url());
+    let path = "/v1/config?canary=50%25&for=10m";
+    let tried = ask(&socket, "PUT", path, &changed).expect(200);
+    assert_eq!(Json::parse(&tried.text()).get("generation").number(), 2.0);
+    let outcome = || {
+        let history = get(&socket, "/v1/config/history");
+        items(history.get("entries"))[0].get("outcome").text().to_owned()
+    };
+    assert_eq!(outcome(), "canary");
+    crate::harness::until("one is served by it", || ravelin.get("/").text() == "after");
+    crate::harness::until("one is not", || ravelin.get("/").text() == "before");
+    assert_eq!(get(&socket, "/v1/status").get("generation").number(), 1.0);
+    ask(&socket, "POST", "/v1/config/rollback", "").expect(200);
+    assert_eq!(outcome(), "withdrawn");
+    assert!((0..20).all(|_| ravelin.get("/").text() == "before"));
 }

@@ -62,6 +62,18 @@ fn a_socket_that_nobody_listens_at_is_replaced() {
 }
 
 #[test]
+fn what_killed_processes_have_left_is_cleared_away() {
+    let origin = Origin::saying("traffic");
+    let setup = Setup::new(&site(&[&origin.url()], ""));
+    let (dead, live) = (setup.dir().join("dead.sock"), setup.dir().join("live.sock"));
+    drop(UnixListener::bind(&dead).unwrap());
+    let _listener = UnixListener::bind(&live).unwrap();
+    let ravelin = setup.start();
+    socket(&ravelin);
+    assert!(!dead.exists() && live.exists());
+}
+
+#[test]
 fn one_that_somebody_else_has_is_left_alone() {
     let origin = Origin::saying("traffic");
     let setup = with(&origin, "socket = \"own.sock\"");

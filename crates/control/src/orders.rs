@@ -38,6 +38,8 @@ pub enum Order {
     Apply {
         /// Names and texts, as of files.
         files: Vec<(String, String)>,
+        /// Serve it to a share of connections first.
+        canary: Option<Canary>,
         /// Who asks.
         author: Author,
         /// Only find out whether it could be served, and what would change.
@@ -200,10 +202,11 @@ impl Orders {
     pub async fn apply(
         &self,
         files: Vec<(String, String)>,
+        canary: Option<Canary>,
         author: Author,
         dry_run: bool,
     ) -> Result<Applied, Refused> {
-        self.ask(|reply| Order::Apply { files, author, dry_run, reply }).await
+        self.ask(|reply| Order::Apply { files, canary, author, dry_run, reply }).await
     }
 
     /// Serves again what was served before.

@@ -214,10 +214,10 @@ impl Service {
                 let done = self.reload_told(canary, author).await;
                 answer(reply, done);
             }
-            Order::Apply { files, author, dry_run, reply } => {
+            Order::Apply { files, canary, author, dry_run, reply } => {
                 let done = match self.has_given_way() {
                     Some(refused) => Err(refused),
-                    None => self.take_texts(files, author, dry_run).await,
+                    None => self.take_texts(files, canary, author, dry_run).await,
                 };
                 answer(reply, done);
             }

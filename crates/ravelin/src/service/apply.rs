@@ -93,12 +93,13 @@ impl Service {
     pub(super) async fn take_texts(
         &mut self,
         files: Vec<(String, String)>,
+        canary: Option<Canary>,
         author: Author,
         dry_run: bool,
     ) -> Result<Applied, Refused> {
         let file = |(name, text): (String, String)| (PathBuf::from(name), text.into_bytes());
         let files = files.into_iter().map(file).collect();
-        self.take(files, Wanted { cause: Cause::Apply, author, canary: None, dry_run }).await
+        self.take(files, Wanted { cause: Cause::Apply, author, canary, dry_run }).await
     }
 
     /// Serves what was served before, as it was, whatever has become of the files.

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use super::super::routes::{Answer, Content, Route};
 use super::super::schema::{Shape, has, may};
 use super::super::{Problem, Request, Response, Running, bounds};
+use super::orders::{CANARY, FOR, canary};
 use super::unix_millis;
 use crate::history::{Cause, Entry, Outcome, Text};
-use crate::orders::Applied;
+use crate::orders::{Applied, Canary};
 
 /// Compiling thousands of sites, reading their certificates, and waiting for other orders may take time.
 pub(super) const ORDER_TIME: Duration = Duration::from_secs(120);
@@ -31,6 +32,8 @@ pub(super) static ROUTES: &[Route] = &[
     .query(&[
         may("dry_run", Shape::Bool, "Only says whether it could be served, and what would change."),
         may("name", Shape::Text, "The name of the file, if the body is its text."),
+        CANARY,
+        FOR,
     ])
     .body(Content::JsonOrText(&TEXTS), bounds::CONFIG_MAX)
     .answer(Content::Json(&APPLIED))
@@ -157,21 +160,26 @@ fn current(running: &Running, _: Request) -> Answer<'_> {
 
 fn apply(running: &Running, request: Request) -> Answer<'_> {
     Box::pin(async move {
-        let dry_run = request.switch("dry_run")?;
-        order(running, request, dry_run).await
+        let (dry_run, canary) = (request.switch("dry_run")?, canary(&request)?);
+        order(running, request, canary, dry_run).await
     })
 }
 
 fn validate(running: &Running, request: Request) -> Answer<'_> {
-    Box::pin(order(running, request, true))
+    Box::pin(order(running, request, None, true))
 }
 
-async fn order(running: &Running, request: Request, dry_run: bool) -> Result<Response, Problem> {
+async fn order(
+    running: &Running,
+    request: Request,
+    canary: Option<Canary>,
+    dry_run: bool,
+) -> Result<Response, Problem> {
     let mut files = texts(running, &request)?;
     for (_, text) in &mut files {
         *text = revealed(running, text)?;
     }
-    let applied = running.orders.apply(files, request.author, dry_run).await;
+    let applied = running.orders.apply(files, canary, request.author, dry_run).await;
     done(applied.map_err(Problem::refused)?)
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::bounds::BODY_MAX;
 use super::super::routes::{Answer, Content, Route};
-use super::super::schema::{Shape, has, may};
+use super::super::schema::{Field, Shape, has, may};
 use super::super::{Problem, Request, Response, Running};
 use super::config::{APPLIED, ORDER_TIME, done, value};
 use crate::orders::{Canary, Order};
@@ -26,10 +26,7 @@ pub(super) static ROUTES: &[Route] = &[
         "Reads the files again and serves what they say, if they can be served.",
         reload,
     )
-    .query(&[
-        may("canary", Shape::Text, "Serve it to this share of new connections first: `5%`."),
-        may("for", Shape::Text, "For how long, before it is for all or for none: `60s`."),
-    ])
+    .query(&[CANARY, FOR])
     .answer(Content::Json(&APPLIED))
     .time(ORDER_TIME),
     Route::to("POST", "/api/config/reload", "The same, as BWS has it.", reload_as_bws)
@@ -50,6 +47,12 @@ pub(super) static ROUTES: &[Route] = &[
     .body(Content::Json(&LOG_LEVEL), BODY_MAX)
     .answer(Content::Json(&LOG_LEVEL)),
 ];
+
+/// Parameters of what may be tried out first.
+pub(super) const CANARY: Field =
+    may("canary", Shape::Text, "Serve it to this share of new connections first: `5%`.");
+pub(super) const FOR: Field =
+    may("for", Shape::Text, "For how long, before it is for all or for none: `60s`.");
 
 static RELOADED: Shape = Shape::Object(
     "Reloaded",
@@ -88,7 +91,8 @@ fn reload(running: &Running, request: Request) -> Answer<'_> {
     })
 }
 
-fn canary(request: &Request) -> Result<Option<Canary>, Problem> {
+/// What the parameters say.
+pub(super) fn canary(request: &Request) -> Result<Option<Canary>, Problem> {
     let lasts = match request.query("for") {
         None => CANARY_TIME,
         Some(text) => duration(text).ok_or_else(|| {
