@@ -51,7 +51,8 @@ fn a_connection_says_what_it_does() {
 
 #[test]
 fn an_idle_connection_is_closed_at_once() {
-    let ravelin = Ravelin::before(&Origin::saying("fine"));
+    let origin = Origin::saying("fine");
+    let ravelin = Ravelin::before(&origin);
     let mut client = ravelin.client();
     client.get("/").expect(200);
     let mut fresh = ravelin.client();
@@ -131,7 +132,8 @@ fn an_http2_connection_has_streams_and_is_told_to_go_away() {
 
 #[test]
 fn a_list_comes_in_pages() {
-    let ravelin = Ravelin::before(&Origin::saying("fine"));
+    let origin = Origin::saying("fine");
+    let ravelin = Ravelin::before(&origin);
     let clients: Vec<_> = (0..7).map(|_| ravelin.client()).collect();
     until("all", || get(&ravelin, "/v1/connections").get("total").number() == 7.0);
     let (mut found, mut after) = (Vec::new(), String::new());

@@ -62,7 +62,8 @@ impl MapOwned for &[&str] {
 
 #[test]
 fn without_a_terminal_it_says_what_to_do() {
-    let ravelin = Ravelin::before(&crate::harness::Origin::saying("fine"));
+    let origin = crate::harness::Origin::saying("fine");
+    let ravelin = Ravelin::before(&origin);
     let output = command(&ravelin, &["top"]);
     assert_eq!(output.status.code(), Some(1));
     let err = String::from_utf8_lossy(&output.stderr);
@@ -118,7 +119,8 @@ print('port 1')
 
 #[test]
 fn it_gives_the_terminal_back_however_it_ends() {
-    let ravelin = Ravelin::before(&crate::harness::Origin::saying("fine"));
+    let origin = crate::harness::Origin::saying("fine");
+    let ravelin = Ravelin::before(&origin);
     ravelin.get("/").expect(200);
     for key in ["q", "\u{3}", "TERM"] {
         let binary = crate::harness::binary();
