@@ -5,6 +5,7 @@
 //! by `host:port`; where a host name has several addresses each is `host:port@address`, and `host:port`
 //! means all of them.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,10 +192,12 @@ pub fn pool_views(snapshot: &Snapshot) -> Vec<PoolView> {
 
 /// Puts what was counted of each endpoint into its view. The addresses of a name are counted together.
 pub fn count(pools: &mut [PoolView], counted: &Table<MemberCounts>) {
+    let counted: HashMap<&[String], &MemberCounts> = counted.iter().collect();
     for pool in pools {
         for endpoint in &mut pool.endpoints {
-            let counts = counted.get(&[&pool.site, &pool.pool, &endpoint.url]);
-            endpoint.counters = counts.map(Counters::of).unwrap_or_default();
+            let labels = [pool.site.clone(), pool.pool.clone(), endpoint.url.clone()];
+            let counts = counted.get(labels.as_slice());
+            endpoint.counters = counts.map(|counts| Counters::of(counts)).unwrap_or_default();
         }
     }
 }
@@ -218,36 +221,61 @@ pub fn pool_name(snapshot: &Snapshot, site: &Site, pool: &Pool) -> String {
 /// The members of a pool that an operator sees, each with its number and name: those at an address,
 /// and the first of an entry that has none.
 pub fn members(pool: &Pool) -> Vec<(usize, String, &Member)> {
-    let all = pool.balancer.members();
-    let mut seen: Vec<(usize, String, &Member)> = Vec::new();
-    for (index, member) in all.iter().enumerate() {
-        let of_entry = |one: &&Member| one.url == member.url;
-        let known = all.iter().filter(of_entry).filter(|one| one.endpoint.is_known()).count();
-        let shown = member.endpoint.is_known() || known == 0 && member.endpoint.slot == 0;
-        if !shown {
+    let names = Names::of(pool);
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut shown = Vec::new();
+    for (index, member) in pool.balancer.members().iter().enumerate() {
+        let known = names.known.get(member.url.as_str()).copied().unwrap_or(0);
+        let is_shown = member.endpoint.is_known() || known == 0 && member.endpoint.slot == 0;
+        if !is_shown {
             continue;
         }
-        let mut name = entry_name(pool, member);
+        let mut name = names.entry(member);
         if let (Some(address), true) = (member.endpoint.place(), known > 1) {
             name = format!("{name}@{address}");
         }
         // An entry that is there twice has one state, and is told apart here only.
-        let same = seen.iter().filter(|(_, other, _)| *other == name).count();
-        if same > 0 {
-            name = format!("{name}#{}", same + 1);
+        let times = seen.entry(name.clone()).or_default();
+        *times += 1;
+        if *times > 1 {
+            name = format!("{name}#{times}");
         }
-        seen.push((index + 1, name, member));
+        shown.push((index + 1, name, member));
     }
-    seen
+    shown
 }
 
-/// What an entry is called in its pool: by its address, and its base path where two have one address.
-fn entry_name(pool: &Pool, member: &Member) -> String {
-    let label = &member.endpoint.label;
-    let mut all = pool.balancer.members().iter();
-    let is_shared =
-        all.any(|one| one.endpoint.label == *label && one.base_path != member.base_path);
-    if is_shared { format!("{label}{}", member.base_path) } else { label.clone() }
+/// What the names of a pool's members depend on.
+struct Names<'a> {
+    /// How many addresses of each entry are known, by URL.
+    known: HashMap<&'a str, usize>,
+    /// Addresses at which there are entries with different base paths.
+    shared: HashSet<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    fn of(pool: &'a Pool) -> Self {
+        let (mut known, mut shared) = (HashMap::new(), HashSet::new());
+        let mut paths: HashMap<&str, &str> = HashMap::new();
+        for member in pool.balancer.members() {
+            let count: &mut usize = known.entry(member.url.as_str()).or_default();
+            *count += usize::from(member.endpoint.is_known());
+            let label = member.endpoint.label.as_str();
+            if *paths.entry(label).or_insert(&member.base_path) != member.base_path {
+                shared.insert(label);
+            }
+        }
+        Self { known, shared }
+    }
+
+    /// What an entry is called: by its address, and its base path where two have one address.
+    fn entry(&self, member: &Member) -> String {
+        let label = &member.endpoint.label;
+        match self.shared.contains(label.as_str()) {
+            true => format!("{label}{}", member.base_path),
+            false => label.clone(),
+        }
+    }
 }
 
 fn pool_view(
@@ -385,7 +413,8 @@ pub struct Named<'a> {
 pub fn find<'a>(snapshot: &'a Snapshot, pool: &str, name: &str) -> Result<Named<'a>, NotFound> {
     let (site, pool) = find_pool(snapshot, pool).ok_or(NotFound::Pool)?;
     let all = pool.balancer.members();
-    let is_entry = |member: &&Member| entry_name(pool, member) == name || member.url == name;
+    let names = Names::of(pool);
+    let is_entry = |member: &&Member| names.entry(member) == name || member.url == name;
     let entry: Vec<&Member> = all.iter().filter(is_entry).collect();
     let (named, here) = match entry.is_empty() {
         false => (entry, false),

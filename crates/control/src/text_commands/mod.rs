@@ -83,7 +83,7 @@ where
             stream.write_all(answer.as_bytes()).await?;
         }
         stream.flush().await?;
-        if !session.is_interactive && !lines.has_more() {
+        if !session.is_interactive && !lines.has_more(&mut stream).await {
             break;
         }
     }
@@ -187,16 +187,22 @@ impl Lines {
             if self.buffer.len() >= LINE_MAX {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-            // All that has come is taken: whether there is another line decides what happens next.
             self.buffer.reserve(LINE_MAX);
             // What is read is kept if this is dropped here.
             self.is_over = stream.read_buf(&mut self.buffer).await? == 0;
         }
     }
 
-    /// There is a line that was read already.
-    fn has_more(&self) -> bool {
-        self.buffer.contains(&b'\n')
+    /// There is another line, of what has come by now.
+    async fn has_more<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> bool {
+        if !self.buffer.contains(&b'\n') && self.buffer.len() < LINE_MAX {
+            self.buffer.reserve(LINE_MAX);
+            // What is there is read, and nothing is waited for.
+            if let Ok(Ok(0)) = timeout(Duration::ZERO, stream.read_buf(&mut self.buffer)).await {
+                self.is_over = true;
+            }
+        }
+        self.buffer.contains(&b'\n') || self.is_over && !self.buffer.is_empty()
     }
 }
 
@@ -229,6 +235,23 @@ mod tests {
             ["show info", "help", "", "quit"]
         );
         assert!(lines(&[]).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_has_come_is_more_and_what_may_come_is_not() {
+        let (mut near, mut far) = tokio::io::duplex(LINE_MAX);
+        let mut lines = Lines::default();
+        far.write_all(b"one\n").await.unwrap();
+        assert_eq!(lines.next(&mut near).await.unwrap().as_deref(), Some("one"));
+        assert!(!lines.has_more(&mut near).await);
+        far.write_all(b"two\nthr").await.unwrap();
+        assert!(lines.has_more(&mut near).await);
+        assert_eq!(lines.next(&mut near).await.unwrap().as_deref(), Some("two"));
+        assert!(!lines.has_more(&mut near).await);
+        drop(far);
+        assert!(lines.has_more(&mut near).await);
+        assert_eq!(lines.next(&mut near).await.unwrap().as_deref(), Some("thr"));
+        assert!(!lines.has_more(&mut near).await);
     }
 
     #[tokio::test]

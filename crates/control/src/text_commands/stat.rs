@@ -3,6 +3,7 @@
 //!
 //! What Ravelin does not count is empty, as what does not apply is with HAProxy.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -152,16 +153,25 @@ pub(crate) async fn rows(running: &Running, snapshot: &Arc<Snapshot>) -> Vec<Row
         rows.push(frontend(index + 1, &site.name, &gathered));
     }
     let views = endpoints::pool_views(snapshot);
+    let members: Members<'_> = gathered.members.iter().collect();
     for (view, (_, pool)) in views.iter().zip(endpoints::pools(snapshot)) {
         let check = pool.settings.health_checks.first();
         for endpoint in &view.endpoints {
-            let counts = gathered.members.get(&[&view.site, &view.pool, &endpoint.url]);
+            let counts = of_endpoint(&members, view, &endpoint.url);
             let health = Health::of(endpoint, check);
             rows.push(server(view, endpoint, counts, &health));
         }
-        rows.push(backend(view, &pool.settings.balance, &gathered));
+        rows.push(backend(view, &pool.settings.balance, &gathered, &members));
     }
     rows
+}
+
+/// What was counted of entries of pools, by site, pool and URL.
+type Members<'a> = HashMap<&'a [String], &'a MemberCounts>;
+
+fn of_endpoint<'a>(members: &Members<'a>, pool: &PoolView, url: &str) -> Option<&'a MemberCounts> {
+    let labels = [pool.site.clone(), pool.pool.clone(), url.to_owned()];
+    members.get(labels.as_slice()).copied()
 }
 
 impl Row {
@@ -331,7 +341,7 @@ fn counted(row: &mut Row, counts: &MemberCounts) {
     row.mean("rtime", &counts.first_byte);
 }
 
-fn backend(pool: &PoolView, balance: &Balance, gathered: &Gathered) -> Row {
+fn backend(pool: &PoolView, balance: &Balance, gathered: &Gathered, members: &Members<'_>) -> Row {
     let mut row = Row::new(Of::Backend, pool.number, 0, None);
     row.head(&pool.name, "BACKEND", 1);
     let is_usable = |endpoint: &&EndpointView| endpoint.status == Status::Up;
@@ -359,7 +369,7 @@ fn backend(pool: &PoolView, balance: &Balance, gathered: &Gathered) -> Row {
     urls.sort_unstable();
     urls.dedup();
     for url in urls {
-        if let Some(counts) = gathered.members.get(&[&pool.site, &pool.pool, url]) {
+        if let Some(counts) = of_endpoint(members, pool, url) {
             proxy::metrics::Counts::add(&mut all, counts);
         }
     }
