@@ -68,7 +68,8 @@ export class Chart {
     this.x = (at) => this.wide - SIDE.right - ((last - at) / 1000 / whole) * (this.wide - SIDE.left - SIDE.right);
     const sums = first.map((_, at) => sets.map((set) => set[at]?.value ?? 0));
     const tops = sums.map((values) => (this.stacked ? values.reduce((a, b) => a + b, 0) : Math.max(...values)));
-    const top = nice(Math.max(...tops, 1e-6));
+    // Where there is next to nothing: one request, or a millisecond.
+    const top = nice(Math.max(...tops, this.stacked ? 1 : 0.001));
     const y = (value) => HIGH - SIDE.bottom - (value / top) * (HIGH - SIDE.top - SIDE.bottom);
     this.axes(top, y, whole);
     const below = first.map(() => 0);
