@@ -2,7 +2,7 @@
 
 import { Chart, Spark } from './charts.js';
 import { get, has, lately, now, series, store, total } from './data.js';
-import { Table, ago, badge, bytes, card, count, el, nothing, percent, put, rate, same, seconds, when } from './ui.js';
+import { Table, ago, badge, bytes, card, count, el, nothing, percent, put, rate, seconds, when } from './ui.js';
 
 const everything = (look) => look.total;
 
@@ -141,5 +141,3 @@ export function happened(message) {
   const colour = { error: 'bad', warn: 'warn' }[message.level] ?? 'calm';
   return el('li', el('time', { datetime: message.time, title: `${ago(message.time)} ago` }, when(message.time)), badge(message.level, colour), el('span.text', message.text));
 }
-
-export { same };
