@@ -74,6 +74,7 @@ fn without_a_terminal_it_says_what_to_do() {
 const IN_A_TERMINAL: &str = r#"
 import fcntl, os, pty, select, signal, struct, sys, termios, time
 binary, socket, key = sys.argv[1:4]
+key = {'Ctrl-C': '\x03'}.get(key, key)
 size = lambda rows, columns: struct.pack('HHHH', rows, columns, 0, 0)
 master, slave = pty.openpty()
 fcntl.ioctl(slave, termios.TIOCSWINSZ, size(24, 80))
@@ -122,7 +123,7 @@ fn it_gives_the_terminal_back_however_it_ends() {
     let origin = crate::harness::Origin::saying("fine");
     let ravelin = Ravelin::before(&origin);
     ravelin.get("/").expect(200);
-    for key in ["q", "\u{3}", "TERM"] {
+    for key in ["q", "Ctrl-C", "TERM"] {
         let binary = crate::harness::binary();
         let (binary, socket) = (binary.to_str().unwrap(), socket(&ravelin));
         let arguments = [binary, socket.to_str().unwrap(), key];
