@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use super::{ask, get, socket};
-use crate::harness::{Client, Origin, Ravelin, Setup, printed, site};
+use crate::harness::{Client, Gate, Origin, Ravelin, Setup, ok, printed, site};
 
 fn mode(path: &Path) -> u32 {
     std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
@@ -137,4 +137,36 @@ fn the_first_line_says_what_is_spoken() {
     let mut client = Client::connect_unix(&socket);
     client.finish();
     client.expect_close();
+}
+
+#[test]
+fn after_an_upgrade_the_new_process_answers_and_the_old_one_again_if_that_dies() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::serve(move |request| {
+        if request.target == "/held" {
+            held.pass();
+        }
+        ok("traffic")
+    });
+    let ravelin = with(&origin, "enabled = true\nport = 0").start();
+    let socket = socket(&ravelin);
+    let pid = || get(&socket, "/v1/status").get("pid").number();
+    assert_eq!(pid(), f64::from(ravelin.pid()));
+    // The old process lasts for as long as it has a request under way.
+    let mut kept = ravelin.client();
+    kept.send("GET /held HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    crate::harness::until("the request is under way", || origin.connections() == 1);
+    ask(&socket, "POST", "/v1/upgrade", "").expect(200);
+    let next = pid();
+    assert_ne!(next, f64::from(ravelin.pid()));
+    let killed = std::process::Command::new("kill").args(["-9", &next.to_string()]).status();
+    assert!(killed.unwrap().success());
+    crate::harness::until("the old process answers again", || {
+        std::os::unix::net::UnixStream::connect(&socket).is_ok()
+            && pid() == f64::from(ravelin.pid())
+    });
+    gate.open();
+    assert_eq!(kept.response("GET").text(), "traffic");
+    assert_eq!(ravelin.get("/").text(), "traffic");
 }

@@ -322,7 +322,7 @@ fn only_one(common: &Common) -> Result<PathBuf, Failure> {
             "its user may, or whom `socket_mode` of `[management]` lets in",
         )),
         [] => Err(Failure::new(
-            format!("no Ravelin runs here: no socket in {}", list(&directories)),
+            format!("no Ravelin runs here: nobody answers at a socket in {}", list(&directories)),
             "start one with `ravelin run`, or name the one that is meant: `-c FILE`, `--socket PATH` or \
              `--url http://127.0.0.1:7654 --token-file FILE`",
         )),

@@ -24,7 +24,10 @@ use crate::orders::Author;
 use crate::{stats_page, text_commands};
 
 /// Between two attempts to listen at an address that somebody else has.
-const AGAIN: Duration = Duration::from_secs(2);
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Attempts that fail before an operator is told, of a process that takes over.
+const OVERLAP: u32 = 20;
 
 /// After a failure to accept, which is for want of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -35,7 +38,6 @@ const KEY_LENGTH: usize = 16;
 /// What is being listened at.
 pub(super) struct Listeners {
     configuration: Vec<PathBuf>,
-    takes_over: bool,
     unix: Option<Unix>,
     tcp: Option<Tcp>,
     metrics: Option<Tcp>,
@@ -64,10 +66,9 @@ impl Drop for Accepting {
 }
 
 impl Listeners {
-    pub(super) fn new(configuration: &[PathBuf], takes_over: bool) -> Self {
+    pub(super) fn new(configuration: &[PathBuf]) -> Self {
         Self {
             configuration: configuration.to_vec(),
-            takes_over,
             unix: None,
             tcp: None,
             metrics: None,
@@ -117,8 +118,7 @@ impl Listeners {
             return Ok(());
         }
         self.unix = None;
-        let at = (path.clone(), mode, own, self.takes_over);
-        match Unix::listen(at, state).await {
+        match Unix::listen(path.clone(), mode, own, state).await {
             Ok(unix) => {
                 log.info(format_args!("admin socket {}", path.display()));
                 self.unix = Some(unix);
@@ -184,10 +184,13 @@ fn doubts(address: SocketAddr, management: &Management, log: &ErrorLog) {
 
 impl Unix {
     async fn listen(
-        (path, mode, own_directory, takes_over): (PathBuf, u32, bool, bool),
+        path: PathBuf,
+        mode: u32,
+        own_directory: bool,
         state: &Rc<State>,
     ) -> io::Result<Self> {
-        let (listener, file) = socket::listen(&path, mode, own_directory, takes_over).await?;
+        let listening = socket::listen(&path, mode, own_directory, state.takes_over);
+        let (listener, file) = listening.await?;
         let accepting = tokio::task::spawn_local(accept_unix(listener, Rc::clone(state)));
         Ok(Self { path, mode, _accepting: Accepting(accepting.abort_handle()), file })
     }
@@ -280,7 +283,7 @@ async fn accept_tcp<F>(
 ) where
     F: Future<Output = ()> + 'static,
 {
-    let listener = bind(address, what, &state.running.log).await;
+    let listener = bind(address, what, &state).await;
     let places = Arc::new(Semaphore::new(bounds::CONNECTIONS_MAX));
     while let Some(place) = place(&places).await {
         match listener.accept().await {
@@ -299,8 +302,10 @@ async fn accept_tcp<F>(
 }
 
 /// The listener, when the address can be had: after an upgrade the process before this one may still have it.
-async fn bind(address: SocketAddr, what: &str, log: &ErrorLog) -> TcpListener {
-    let mut told = false;
+async fn bind(address: SocketAddr, what: &str, state: &State) -> TcpListener {
+    let log = &state.running.log;
+    let patience = if state.takes_over { OVERLAP } else { 0 };
+    let mut failures: u32 = 0;
     loop {
         match TcpListener::bind(address).await {
             Ok(listener) => {
@@ -308,14 +313,12 @@ async fn bind(address: SocketAddr, what: &str, log: &ErrorLog) -> TcpListener {
                 log.info(format_args!("{what} at http://{address}"));
                 return listener;
             }
-            Err(error) if !told => {
-                told = true;
-                log.warn(format_args!(
-                    "{what}: cannot listen on {address}: {error}; trying again until it can be had"
-                ));
-            }
+            Err(error) if failures == patience => log.warn(format_args!(
+                "{what}: cannot listen on {address}: {error}; trying again until it can be had"
+            )),
             Err(_) => {}
         }
+        failures = failures.saturating_add(1);
         sleep(AGAIN).await;
     }
 }

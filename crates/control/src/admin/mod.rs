@@ -89,6 +89,8 @@ struct State {
     followers: Arc<Semaphore>,
     /// Requests without the right key: when they were told of, and how many there were since.
     keyless: Cell<(Option<Instant>, u64)>,
+    /// The process that started this one gives way to it, and may have an address for a moment yet.
+    takes_over: bool,
 }
 
 /// Serves the admin API as `management` says, for the process that was started with the files of
@@ -108,9 +110,10 @@ pub async fn start(
         gate: RefCell::new(Rc::new(Gate::new(management))),
         followers: Arc::new(Semaphore::new(bounds::FOLLOWERS_MAX)),
         keyless: Cell::default(),
+        takes_over,
         running,
     });
-    let mut listeners = Listeners::new(configuration, takes_over);
+    let mut listeners = Listeners::new(configuration);
     listeners.set(management, &state, true).await?;
     Ok(Admin { state, listeners })
 }
