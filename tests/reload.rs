@@ -98,7 +98,7 @@ fn a_mistake_leaves_what_is_served_and_is_reported() {
     // What only shows when it is to be served is a mistake too.
     for (more, expected) in [
         ("[logging]\nerror_log = \"/proc/none/x.log\"\n", "cannot open the log file"),
-        ("[[tests]]\nurl = \"http://example.com/\"\nstatus = 418\n", "1 test"),
+        ("[[tests]]\nrequest = \"http://example.com/\"\nupstream = \"other\"\n", "1 error"),
     ] {
         write(&ravelin, &format!("{good}\n{more}"));
         let said = reload(&ravelin);

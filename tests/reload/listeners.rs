@@ -138,7 +138,8 @@ fn a_port_that_the_kernel_chose_stays() {
 fn a_unix_socket_comes_and_goes() {
     let ravelin = Ravelin::start(&answering("here"));
     let path = ravelin.dir().join("web.sock");
-    change(&ravelin, &at("\"127.0.0.1:0\", \"unix:web.sock\"", "here"));
+    let listen = format!("\"127.0.0.1:0\", \"unix:{}\"", path.display());
+    change(&ravelin, &at(&listen, "here"));
     assert_eq!(Client::connect_unix(&path).get("/").expect(200).text(), "here");
     change(&ravelin, &answering("here"));
     until("the end of the socket's file", || !path.exists());

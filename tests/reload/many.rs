@@ -1,11 +1,10 @@
 //! Reloads again and again under load: no request fails, no WebSocket ends, memory does not grow.
 //!
-//! The full measure (a thousand reloads, 5,000 requests a second, 2,000 WebSockets) with a release build:
+//! The full measure (a thousand reloads, 5,000 requests a second, 2,000 WebSockets), with clients that are
+//! optimised too:
 //!
 //! ```text
-//! cargo build --release -p ravelin
-//! RAVELIN_BINARY=$PWD/target/release/ravelin RAVELIN_LOAD=heavy \
-//!     cargo test -p ravelin --test blackbox -- reload::many --nocapture
+//! RAVELIN_LOAD=heavy cargo test --release -p ravelin --test blackbox -- reload::many --nocapture
 //! ```
 
 use std::sync::atomic::Ordering;

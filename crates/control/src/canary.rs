@@ -25,8 +25,10 @@ const FAILURES_MIN: u64 = 5;
 
 /// By how much the share of failures may be higher: this much …
 const FAILURES_MORE: f64 = 0.01;
-/// … and this many standard deviations of the difference.
-const DEVIATIONS: f64 = 3.0;
+/// … and this many standard deviations of the difference, when its time is over …
+const DEVIATIONS: f64 = 4.0;
+/// … and this many before: it is looked at many times, and once in a while chance has its way.
+const DEVIATIONS_EARLY: f64 = 6.0;
 
 /// The ninth decile of the time of requests may be so many times that of the others …
 const SLOWER: f64 = 1.5;
@@ -64,13 +66,15 @@ impl Canary {
     /// Looks at what was counted until `now`: of connections with the snapshot in force, and of those
     /// with the new one.
     pub fn look(&self, now: Duration, old: &Group, new: &Group) -> Verdict {
+        let passed = now.saturating_sub(self.begun);
+        let is_over = passed >= self.settings.lasts;
+        let deviations = if is_over { DEVIATIONS } else { DEVIATIONS_EARLY };
         if new.requests >= EARLY_MIN
-            && let Some(reason) = fails_more(old, new)
+            && let Some(reason) = fails_more(old, new, deviations)
         {
             return Verdict::Withdraw(reason);
         }
-        let passed = now.saturating_sub(self.begun);
-        if passed < self.settings.lasts {
+        if !is_over {
             return Verdict::Wait;
         }
         if new.requests < SAMPLES_MIN {
@@ -91,7 +95,7 @@ impl Canary {
 }
 
 /// Why the new snapshot fails too many requests.
-fn fails_more(old: &Group, new: &Group) -> Option<String> {
+fn fails_more(old: &Group, new: &Group, deviations: f64) -> Option<String> {
     let (old_share, new_share) = (share(old), share(new));
     if new.failures < FAILURES_MIN || new_share <= old_share + FAILURES_MORE {
         return None;
@@ -102,7 +106,7 @@ fn fails_more(old: &Group, new: &Group) -> Option<String> {
     let parts = 1.0 / (new.requests.max(1) as f64) + 1.0 / (old.requests.max(1) as f64);
     let deviation = (pooled * (1.0 - pooled) * parts).sqrt();
     // With nothing to compare with, what fails is to blame.
-    let is_chance = old.requests > 0 && new_share - old_share <= DEVIATIONS * deviation;
+    let is_chance = old.requests > 0 && new_share - old_share <= deviations * deviation;
     (!is_chance).then(|| format!("more failures: {}", Compared(old, new)))
 }
 

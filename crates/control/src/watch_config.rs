@@ -31,17 +31,17 @@ impl Drop for Watch {
     }
 }
 
-/// Watches `files` on the current runtime and orders a reload when they have changed since now.
+/// Watches `files` on the current runtime and orders a reload when they have changed since they were
+/// `seen`.
 ///
 /// # Panics
 /// Outside of a `LocalRuntime`.
-pub fn start(files: Files, orders: Orders) -> Watch {
-    Watch(tokio::task::spawn_local(watch(files, orders)).abort_handle())
+pub fn start(files: Files, seen: Seen, orders: Orders) -> Watch {
+    Watch(tokio::task::spawn_local(watch(files, seen, orders)).abort_handle())
 }
 
-async fn watch(files: Files, orders: Orders) {
-    let Some(first) = look(&files).await else { return };
-    let mut state = State { taken: first, changing: None };
+async fn watch(files: Files, seen: Seen, orders: Orders) {
+    let mut state = State { taken: seen, changing: None };
     loop {
         sleep(if state.changing.is_some() { SETTLE } else { INTERVAL }).await;
         let Some(seen) = look(&files).await else { return };
@@ -61,13 +61,14 @@ async fn look(files: &Files) -> Option<Seen> {
 
 /// The files at one look.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
+pub struct Seen {
     files: Vec<PathBuf>,
     signature: Signature,
 }
 
 impl Seen {
-    fn now(files: Vec<PathBuf>) -> Self {
+    /// As they are now. To be looked at before they are read, so that no change is missed.
+    pub fn now(files: Vec<PathBuf>) -> Self {
         let signature = Signature::of(files.iter().map(PathBuf::as_path));
         Self { files, signature }
     }

@@ -4,12 +4,12 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use config::model::Level;
 use config::{Dialect, Loaded, Model, Options};
 use control::orders::Orders;
-use control::watch_config::{self, Watch};
+use control::watch_config::{self, Seen, Watch};
 
 use crate::cli::Common;
 use crate::terminal::{self, Failure};
@@ -24,13 +24,16 @@ pub(crate) struct Source {
     paths: Vec<PathBuf>,
     dialect: Option<Dialect>,
     level: Option<Level>,
+    /// The files when they were last read; clones share it.
+    seen: Arc<Mutex<Option<Seen>>>,
 }
 
 impl Source {
     /// The files at `paths`; none for a configuration that is in no file.
     pub(crate) fn new(paths: &[PathBuf], common: &Common) -> Self {
         let level = common.log_level.map(Level::from);
-        Self { paths: paths.to_vec(), dialect: common.dialect, level }
+        let seen = Arc::default();
+        Self { paths: paths.to_vec(), dialect: common.dialect, level, seen }
     }
 
     /// As they were given on the command line.
@@ -42,14 +45,16 @@ impl Source {
     pub(crate) fn texts(&self) -> Result<Vec<(PathBuf, Vec<u8>)>, Failure> {
         match self.paths.is_empty() {
             true => Err(Failure::new("this configuration is in no file", "")),
-            false => texts(&self.paths),
+            false => {
+                *self.seen() = Some(Seen::now(self.files()));
+                texts(&self.paths)
+            }
         }
     }
 
     /// Reads texts as these files are read.
     pub(crate) fn load<T: AsRef<[u8]>>(&self, files: &[(PathBuf, T)]) -> Loaded {
-        let options =
-            Options { dialect: self.dialect, exists: &may_exist, environment: &variable };
+        let options = Options { dialect: self.dialect, exists: &may_exist, environment: &variable };
         config::load(files, &options)
     }
 
@@ -62,13 +67,22 @@ impl Source {
 
     /// Watches the files, if `model` wants that. Call on the control runtime.
     pub(crate) fn watch(&self, model: &Model, orders: &Orders) -> Option<Watch> {
-        let paths = self.paths.clone();
-        let files = move || {
-            let files = |path: &PathBuf| files_at(path).unwrap_or_else(|_| vec![path.clone()]);
-            paths.iter().flat_map(files).collect()
-        };
         let is_wanted = model.reload.watch && !self.paths.is_empty();
-        is_wanted.then(|| watch_config::start(Arc::new(files), orders.clone()))
+        is_wanted.then(|| {
+            let seen = self.seen().clone().unwrap_or_else(|| Seen::now(self.files()));
+            let source = self.clone();
+            watch_config::start(Arc::new(move || source.files()), seen, orders.clone())
+        })
+    }
+
+    /// The files that there are now.
+    fn files(&self) -> Vec<PathBuf> {
+        let files = |path: &PathBuf| files_at(path).unwrap_or_else(|_| vec![path.clone()]);
+        self.paths.iter().flat_map(files).collect()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,6 +11,10 @@ use std::sync::Arc;
 /// counts of a route are some 500 bytes.
 pub const SERIES_MAX: usize = 4096;
 
+/// Series of one kind that nobody refers to any more and that are kept in case they come back. Beyond
+/// that their numbers are given to others: memory does not grow with reloads.
+const RETIRED_MAX: usize = 256;
+
 /// The number of what found no number of its own.
 const OTHER: u32 = 0;
 /// The number of what belongs to none: requests that no site took.
@@ -96,6 +100,8 @@ struct Numbers {
     next_owner: u32,
     /// Where numbers that nobody refers to are looked for next.
     cursor: usize,
+    /// How many numbers there are to be before those that nobody refers to are counted again.
+    count_at: usize,
 }
 
 #[derive(Debug)]
@@ -132,7 +138,7 @@ impl Numbers {
         };
         let taken: Vec<Taken> = [(OTHER, OTHER_LABEL), (NONE, "")].map(taken).into();
         let by_labels = HashMap::from([(Arc::clone(&taken[1].labels), NONE)]);
-        Self { by_labels, taken, next_owner: NONE + 1, cursor: 2 }
+        Self { by_labels, taken, next_owner: NONE + 1, cursor: 2, count_at: RETIRED_MAX }
     }
 
     fn series(&mut self, labels: &[&str]) -> Series {
@@ -152,7 +158,7 @@ impl Numbers {
     /// A new number, one that nobody refers to any more, or that of all others.
     fn number_for(&mut self, labels: Arc<[String]>) -> u32 {
         let count = self.taken.len();
-        let number = match count < SERIES_MAX {
+        let number = match count < SERIES_MAX && !self.has_enough_retired() {
             true => count,
             false => {
                 let all = (self.cursor..count).chain(2..self.cursor);
@@ -177,6 +183,18 @@ impl Numbers {
         }
         self.by_labels.insert(labels, number as u32);
         number as u32
+    }
+
+    /// There are as many that nobody refers to as are kept.
+    fn has_enough_retired(&mut self) -> bool {
+        if self.taken.len() < self.count_at {
+            return false;
+        }
+        let is_retired = |one: &&Taken| Arc::strong_count(&one.held) == 1;
+        let retired = self.taken.iter().skip(2).filter(is_retired).count();
+        // It takes so many new ones at least until there are enough.
+        self.count_at = self.taken.len() + RETIRED_MAX.saturating_sub(retired);
+        retired >= RETIRED_MAX
     }
 
     fn known(&self) -> Vec<Known> {
@@ -213,6 +231,25 @@ mod tests {
             "each kind has its own"
         );
         assert_eq!(registry.series(Kind::Site, &[""]).number, NONE);
+    }
+
+    #[test]
+    fn series_that_come_and_go_do_not_grow_without_end() {
+        let mut registry = Registry::default();
+        let kept = registry.series(Kind::Site, &["kept"]);
+        for round in 0..20 {
+            let name = |index: usize| format!("site {round} {index}");
+            let held: Vec<Series> =
+                (0..100).map(|index| registry.series(Kind::Site, &[&name(index)])).collect();
+            // Those that went last are known when they come back.
+            let first = held[0].clone();
+            drop(held);
+            let again = registry.series(Kind::Site, &[&name(0)]);
+            assert_eq!((again.number, again.owner), (first.number, first.owner));
+        }
+        let known = registry.known(Kind::Site).len();
+        assert!(known <= RETIRED_MAX + 200, "{known}");
+        assert_eq!(labels_of(&registry, &kept), ["kept"]);
     }
 
     #[test]

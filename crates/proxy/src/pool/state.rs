@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use config::model::{self, PoolSettings};
 
@@ -69,21 +69,21 @@ impl Drop for InPool<'_> {
     }
 }
 
-/// Something that has learnt, kept for as long as its settings stay the same.
-struct Kept<S, T>(Mutex<Option<(S, Arc<T>)>>);
+/// Things that have learnt, each kept for as long as a configuration with its settings is: the one in
+/// force, or one that is tried out beside it.
+struct Kept<S, T>(Mutex<Vec<(S, Weak<T>)>>);
 
 impl<S: Clone + PartialEq, T> Kept<S, T> {
     /// What was made with these settings, or a new one.
     fn with(&self, settings: S, make: impl FnOnce(S) -> T) -> Arc<T> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*kept {
-            Some((same, known)) if *same == settings => Arc::clone(known),
-            _ => {
-                let made = Arc::new(make(settings.clone()));
-                *kept = Some((settings, Arc::clone(&made)));
-                made
-            }
-        }
+        kept.retain(|(_, known)| known.strong_count() > 0);
+        let same = kept.iter().find(|(same, _)| *same == settings);
+        same.and_then(|(_, known)| known.upgrade()).unwrap_or_else(|| {
+            let made = Arc::new(make(settings.clone()));
+            kept.push((settings, Arc::downgrade(&made)));
+            made
+        })
     }
 }
 
@@ -96,6 +96,6 @@ impl<S, T> Default for Kept<S, T> {
 impl<S, T: fmt::Debug> fmt::Debug for Kept<S, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        f.debug_tuple("Kept").field(&kept.as_ref().map(|(_, known)| known)).finish()
+        f.debug_list().entries(kept.iter().filter_map(|(_, known)| known.upgrade())).finish()
     }
 }

@@ -373,6 +373,9 @@ impl Service {
     }
 
     fn tell_refused(&self, wanted: &Wanted, entry: Entry, refused: &Refused) {
+        if wanted.dry_run {
+            return; // whoever asked is told
+        }
         let (author, reason) = (&wanted.author, &refused.reason);
         let what = wanted.cause.as_str();
         self.log.error(format_args!(
@@ -384,9 +387,7 @@ impl Service {
         if let Some(more) = refused.json.len().checked_sub(FINDINGS_TOLD + 1) {
             self.log.error(format_args!("and {}", count(more + 1, "more finding")));
         }
-        if !wanted.dry_run {
-            self.history.borrow_mut().refused(entry, reason);
-        }
+        self.history.borrow_mut().refused(entry, reason);
     }
 }
 
