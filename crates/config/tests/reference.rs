@@ -128,6 +128,8 @@ fn sample(section: &Section, key: &Key) -> Option<String> {
         (_, "default_origin") => Some("\"https://a.example\""),
         (_, "latency") => Some("500"),
         (_, "host") if section.path.ends_with("health_check") => Some("\"a.example\""),
+        ("logging", "format") => Some("\"{client} {status}\""),
+        ("logging", "access_log") => Some("\"syslog\""),
         ("lint", "allow") => Some("[\"missing-timeout\"]"),
         ("tests", "request") => Some("\"GET https://a.example/x\""),
         ("tests", "client") => Some("\"192.0.2.1\""),

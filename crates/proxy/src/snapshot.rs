@@ -56,8 +56,6 @@ pub struct Snapshot {
     pub trusted_proxies: Vec<IpNet>,
     /// `Server: name\r\n` for responses made here; empty if hidden.
     pub server_line: Vec<u8>,
-    /// Write access-log lines.
-    pub log_requests: bool,
     /// Count what happens.
     pub counts: bool,
     /// How requests are traced, if they are.
@@ -211,7 +209,6 @@ impl Snapshot {
                 true => Vec::new(),
                 false => format!("Server: {name}\r\n").into_bytes(),
             },
-            log_requests: model.logging.log_requests,
             counts: model.metrics.enabled,
             traces: traces::Settings::compile(&model.tracing, live.spans()),
             recorder: model.management.recorder,
