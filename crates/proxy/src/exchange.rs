@@ -604,14 +604,14 @@ fn root_target() -> Target<'static> {
 fn record<'a>(inbound: &Inbound<'a>, head_micros: u64) -> Record<'a> {
     let Some(started) = inbound.started else { return Record::default() };
     let client = inbound.client_ip();
+    let peer = &inbound.connection.client;
+    let is_peer = client == peer.ip();
     let mut record = Record {
         wall_us: (unix_millis() * 1000).saturating_sub(head_micros),
         client,
-        client_port: match client == inbound.connection.client.ip() {
-            true => inbound.connection.client.port(),
-            // The port is that of the proxy which vouches for the client.
-            false => 0,
-        },
+        // Behind a trusted proxy, these are the proxy's.
+        client_text: if is_peer { peer.text() } else { &[] },
+        client_port: if is_peer { peer.port() } else { 0 },
         method: inbound.head.method.of(inbound.bytes),
         target: inbound.head.target.of(inbound.bytes),
         version: match inbound.head.version {

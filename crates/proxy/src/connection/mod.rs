@@ -156,12 +156,13 @@ fn ends(worker: &Worker, listener: usize, is_secure: bool) -> bool {
 
 fn record<'a>(
     worker: &Worker,
-    client: &ClientAddress,
+    client: &'a ClientAddress,
     (listener, canary): (usize, u32),
     tls: Option<&'a Facts>,
 ) -> Record<'a> {
     Record {
         client: client.ip(),
+        client_text: client.text(),
         client_port: client.port(),
         tls,
         listener,
