@@ -108,7 +108,7 @@ fn seconds(time: Duration) -> String {
 
 fn bytes(count: u64) -> String {
     const UNITS: &[(u64, &str)] = &[(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let unit = UNITS.iter().find(|(size, _)| count >= *size && count % size == 0);
+    let unit = UNITS.iter().find(|(size, _)| count >= *size && count.is_multiple_of(*size));
     match unit {
         Some((size, name)) => format!("{} {name}", count / size),
         None => format!("{count} B"),

@@ -70,8 +70,8 @@ fn explain(running: &Running, request: Request) -> Answer<'_> {
 
 /// The request that is asked about.
 fn asked(request: &Request) -> Result<Asked, String> {
-    let mut asked = Asked::default();
-    asked.url = request.query("url").ok_or("`url` is missing")?.to_owned();
+    let url = request.query("url").ok_or("`url` is missing")?.to_owned();
+    let mut asked = Asked { url, ..Asked::default() };
     if let Some(method) = request.query("method") {
         asked.method = method.to_owned();
     }
