@@ -76,11 +76,6 @@ impl Page {
         self.text
     }
 
-    /// How much of it there is.
-    pub fn len(&self) -> usize {
-        self.text.len()
-    }
-
     /// Describes `family`, whose samples `write` is to write. A family without samples is left out.
     pub fn family<'a>(&'a mut self, family: &'a Family, write: impl FnOnce(&mut Samples<'a>)) {
         let begin = self.text.len();
