@@ -152,7 +152,7 @@ fn keys_lead_everywhere() {
     let ravelin = two(&one, &other, "");
     let mut browser = browse(&ravelin, 1280, false);
     browser.press("3");
-    browser.until("location.hash === '#endpoints' && document.querySelector('main tbody tr')");
+    browser.until("document.querySelector('nav a[aria-current]').hash === '#endpoints'");
     browser.press("/");
     browser.until("document.activeElement.type === 'search'");
     browser.press("Escape");

@@ -188,6 +188,9 @@ fn endpoints_are_in_the_same_states() {
         agree(what);
     }
     other.set_status(503);
+    until("one that is down", || {
+        sockets.iter().all(|socket| say(socket, "show stat 2 4 -1\n").contains(",DOWN,"))
+    });
     agree("one down");
     let statuses = sockets.each_ref().map(|socket| {
         let csv = say(socket, "show stat 2 4 -1\n");
