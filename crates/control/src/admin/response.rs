@@ -37,7 +37,8 @@ pub struct Problem {
     status: StatusCode,
     detail: String,
     more: Map<String, Value>,
-    fields: HeaderMap,
+    /// Boxed, so that what may fail with it is not large.
+    fields: Box<HeaderMap>,
 }
 
 /// Pages may load what comes from here and nothing else.
@@ -118,7 +119,7 @@ impl Response {
 impl Problem {
     /// One with this status and a sentence for whoever asked.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), more: Map::new(), fields: HeaderMap::new() }
+        Self { status, detail: detail.into(), more: Map::new(), fields: Box::default() }
     }
 
     /// 400: the request says something that has no meaning.
@@ -187,7 +188,7 @@ impl Problem {
         let text = format!("{value}\n");
         let mut response = Response::of("application/problem+json", Body::Whole(text.into()));
         response.status = self.status;
-        response.fields.extend(self.fields);
+        response.fields.extend(*self.fields);
         response
     }
 }
