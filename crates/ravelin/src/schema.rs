@@ -139,6 +139,7 @@ fn kind(kind: &Kind) -> Value {
             let one = either([json!({ "enum": words }), json!({ "type": ["integer", "string"] })]);
             json!({ "type": "array", "items": one })
         }
+        Kind::Share => either([json!({ "type": "number", "minimum": 0, "maximum": 1 }), text()]),
         Kind::CountOrDuration(max) => {
             either([json!({ "type": "integer", "minimum": 1, "maximum": max }), text()])
         }

@@ -140,9 +140,16 @@ where
                 let refused = may_send_again && reached.connection.carrier.was_refused();
                 let reason = match broken.cause {
                     _ if refused => Reason::Refused,
-                    Cause::Timeout if work.patience.is_cut_short(began) => Reason::Expired,
+                    Cause::Timeout | Cause::Down if work.patience.is_cut_short(began) => {
+                        Reason::Expired
+                    }
                     cause => Reason::of(cause),
                 };
+                let cause = match (refused, broken.cause) {
+                    (true, Cause::Reset) => Cause::Goaway,
+                    (_, cause) => cause,
+                };
+                let broken = Broken { cause, ..broken };
                 return Err(work.lost(broken, Some((member, reason)), Some(sending)));
             }
         }
@@ -174,9 +181,9 @@ async fn response_head(
     let Call { inbound, matched, .. } = call;
     let mut buffer: Option<Buffer> = None;
     work.heads.interim_at_fault = false;
-    let malformed = |what: &str| Broken {
+    let malformed = |cause: Cause, what: &str| Broken {
         detail: what.to_owned(),
-        ..Broken::new(Party::Upstream, Phase::FirstByte, Cause::Malformed)
+        ..Broken::new(Party::Upstream, Phase::FirstByte, cause)
     };
     for passed_on in 0..=INTERIM_MAX {
         let head = &mut work.heads.response;
@@ -194,7 +201,10 @@ async fn response_head(
         if !head.is_interim() {
             let asked_for = matched.upgrade && head.upgrade == Upgrade::WebSocket;
             return match head.status == 101 && !asked_for {
-                true => Err(Awaited::final_(malformed("a protocol switch nobody asked for"))),
+                true => Err(Awaited::final_(malformed(
+                    Cause::BadUpgrade,
+                    "a protocol switch nobody asked for",
+                ))),
                 false => Ok(bytes),
             };
         }
@@ -209,7 +219,7 @@ async fn response_head(
         bytes.consume(len);
         buffer = Some(bytes);
     }
-    Err(Awaited::final_(malformed("too many interim responses")))
+    Err(Awaited::final_(malformed(Cause::Malformed, "too many interim responses")))
 }
 
 /// Passes an interim response on (RFC 9110 §15.2), now or when the final one is.
