@@ -191,9 +191,9 @@ fn what_was_refused_is_counted_with_who_and_why() {
     ravelin.ask("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").expect(400);
     let samples = samples(&ravelin);
     assert_eq!(value(&samples, "ravelin_http_rate_limited_total{site=\"test\"}"), 1.0);
-    let refused = samples.iter().filter(|(sample, _)| {
-        sample.starts_with("ravelin_worker_http_requests_refused_total{")
-    });
+    let refused = samples
+        .iter()
+        .filter(|(sample, _)| sample.starts_with("ravelin_worker_http_requests_refused_total{"));
     assert_eq!(refused.map(|(_, value)| value).sum::<f64>(), 1.0);
     let failures = samples.iter().filter(|(sample, _)| {
         sample.starts_with("ravelin_http_failures_total{") && sample.contains("by=\"client\"")

@@ -211,10 +211,12 @@ impl<'a> Context<'a> {
         let share = match &node.value {
             Value::Integer(share) => *share as f64,
             Value::Float(share) => *share,
-            Value::String(text) => match text.strip_suffix('%').map(|text| text.trim().parse::<f64>()) {
-                Some(Ok(percent)) => percent / 100.0,
-                _ => return self.wrong_type(name, node, &Kind::Share),
-            },
+            Value::String(text) => {
+                match text.strip_suffix('%').map(|text| text.trim().parse::<f64>()) {
+                    Some(Ok(percent)) => percent / 100.0,
+                    _ => return self.wrong_type(name, node, &Kind::Share),
+                }
+            }
             _ => return self.wrong_type(name, node, &Kind::Share),
         };
         if (0.0..=1.0).contains(&share) {

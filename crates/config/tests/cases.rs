@@ -187,11 +187,7 @@ fn describe(out: &mut String, model: &Model) {
     section("dns", format!("{:?}", model.dns), format!("{:?}", defaults.dns));
     section("process", format!("{:?}", model.process), format!("{:?}", defaults.process));
     section("limits", format!("{:?}", model.limits), format!("{:?}", defaults.limits));
-    section(
-        "management",
-        format!("{:?}", model.management),
-        format!("{:?}", defaults.management),
-    );
+    section("management", format!("{:?}", model.management), format!("{:?}", defaults.management));
     for expectation in &model.expectations {
         _ = writeln!(out, "{expectation:?}");
     }

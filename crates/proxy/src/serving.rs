@@ -133,9 +133,11 @@ impl Serving {
     /// The snapshot for a request on a connection to this listener, with TLS or without, that belongs to
     /// this canary (0: to none).
     pub fn of(&self, listener: usize, is_secure: bool, canary: u32) -> LocalSnapshot {
-        self.find(canary, |known| known.number == listener && known.is_secure == is_secure, || {
-            self.listens(listener, is_secure)
-        })
+        self.find(
+            canary,
+            |known| known.number == listener && known.is_secure == is_secure,
+            || self.listens(listener, is_secure),
+        )
     }
 
     /// The snapshot for a connection that was just accepted at this listener.

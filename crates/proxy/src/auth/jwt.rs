@@ -19,8 +19,7 @@ use wire::field::FieldId;
 use super::keys::{KeyRing, KeySet};
 use super::memory::digest;
 use super::{
-    Denied, FieldName, Memory, One, Presented, Sources, Verified, credentials, is_called,
-    quoted,
+    Denied, FieldName, Memory, One, Presented, Sources, Verified, credentials, is_called, quoted,
 };
 use crate::sticky::cookie_values;
 

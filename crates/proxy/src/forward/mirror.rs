@@ -63,7 +63,9 @@ pub(crate) fn mirror(inbound: &Inbound<'_>, matched: &Matched<'_>, request: &Req
     let steps = limits.connect.saturating_add(limits.write).saturating_add(limits.read);
     let within = limits.request.unwrap_or(steps);
     let greeting = greeting(inbound, member);
-    let Some(found) = Found::of(inbound.connection.snapshot(), matched, mirror.pool, member) else { return };
+    let Some(found) = Found::of(inbound.connection.snapshot(), matched, mirror.pool, member) else {
+        return;
+    };
     tokio::task::spawn_local(async move {
         let _place = place;
         // Nobody waits for it, and nobody is told how it went.

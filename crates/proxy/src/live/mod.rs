@@ -20,8 +20,8 @@ use crate::balance::MemberState;
 use crate::guards::rate_limit::{Counts, CountsId};
 use crate::metrics::{Kind, Known, Registry, Series};
 use crate::pool::PoolState;
-use crate::traces::SpanSink;
 use crate::snapshot::Snapshot;
+use crate::traces::SpanSink;
 use crate::websocket::OpenSockets;
 
 /// The registry of everything that survives a reload.

@@ -86,12 +86,16 @@ async fn serve(listen: SocketAddr, files: &Path, common: &Common) -> Result<(), 
 
     let source = Source::new(&[], common);
     let configuration = Configuration { model, texts: Texts::default(), source };
-    let service = Service::start(configuration, &mut Inheritance::default()).await.map_err(|failure| match failure {
-        Failure::Plain(what, advice) if !advice.is_empty() => {
-            Failure::Plain(what, format!("{advice}; `ravelin demo --port 0` takes a free one"))
-        }
-        other => other,
-    })?;
+    let service =
+        Service::start(configuration, &mut Inheritance::default()).await.map_err(|failure| {
+            match failure {
+                Failure::Plain(what, advice) if !advice.is_empty() => Failure::Plain(
+                    what,
+                    format!("{advice}; `ravelin demo --port 0` takes a free one"),
+                ),
+                other => other,
+            }
+        })?;
     let bound = service.addresses().into_iter().find_map(|local| match local {
         Local::Ip(address) => Some(address),
         Local::Unix(_) => None,

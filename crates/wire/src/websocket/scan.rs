@@ -158,7 +158,14 @@ impl std::error::Error for Fault {}
 impl Scanner {
     /// At the beginning of a direction.
     pub fn new(rules: Rules) -> Self {
-        Self { rules, payload_left: 0, message: None, allowed: u64::MAX, messages: 0, closed: false }
+        Self {
+            rules,
+            payload_left: 0,
+            message: None,
+            allowed: u64::MAX,
+            messages: 0,
+            closed: false,
+        }
     }
 
     /// Says what the first of these bytes are. They have to follow those that earlier calls dealt with
