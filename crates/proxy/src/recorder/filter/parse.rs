@@ -11,6 +11,9 @@ use super::{
     BYTES_MAX, DEPTH_MAX, FilterError, Node, REGEXES_MAX, TESTS_MAX, Test, VALUES_MAX, values,
 };
 
+/// Reads a word as the least and the most that it stands for.
+type ReadRange = dyn Fn(&str) -> Result<(u64, u64), String>;
+
 /// Operators, those first that others begin.
 const OPERATORS: &[(&str, Operator)] = &[
     ("==", Operator::Equal),
@@ -247,7 +250,7 @@ impl<'t> Parser<'t> {
 
     /// One of these values, or none of them.
     fn equal(&self, field: &Field, words: Vec<(String, Range<usize>)>, is: bool) -> Parsed<Test> {
-        let ranges = |number, read: &dyn Fn(&str) -> Result<(u64, u64), String>| {
+        let ranges = |number, read: &ReadRange| {
             let ranges: Parsed<Vec<(u64, u64)>> =
                 words.iter().map(|(word, at)| self.read(read(word), at)).collect();
             Ok(Test::Number { field: number, ranges: ranges?, is })

@@ -182,7 +182,7 @@ fn everything_is_bounded() {
     let long = format!("site == \"{}\"", "a".repeat(BYTES_MAX));
     let tests = vec!["failed"; TESTS_MAX + 1].join("||");
     let values = format!("status in ({})", vec!["1"; VALUES_MAX + 1].join(","));
-    let regexes = vec!["site=~a"; REGEXES_MAX + 1].join("&&");
+    let regexes = ["site=~a"; REGEXES_MAX + 1].join("&&");
     for text in [deep, long, "!".repeat(DEPTH_MAX + 1), tests, values, regexes] {
         let error = Filter::parse(&text).expect_err("too much");
         assert!(
