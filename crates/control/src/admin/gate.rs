@@ -125,7 +125,7 @@ impl Gate {
             _ => return Err(Problem::bad("one `Host` field is needed, with a name in it")),
         };
         let name = without_port(host).to_ascii_lowercase();
-        let known = self.hosts.iter().any(|known| *known == name)
+        let known = self.hosts.contains(&name)
             || match caller {
                 // No browser gets here but by something that passes on to the socket.
                 Caller::Unix(_) => name.is_empty() || is_own(&name, None),

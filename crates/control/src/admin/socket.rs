@@ -229,9 +229,9 @@ mod tests {
         let here = std::env::current_dir().unwrap();
         let file = PathBuf::from("Cargo.toml");
         let whole = here.join("Cargo.toml");
-        assert_eq!(name(&[file.clone()]), name(&[whole]));
-        assert_eq!(name(&[file.clone()]), name(&["./src/../Cargo.toml".into()]));
-        assert_ne!(name(&[file.clone()]), name(&[file, "src".into()]));
+        assert_eq!(name(std::slice::from_ref(&file)), name(&[whole]));
+        assert_eq!(name(std::slice::from_ref(&file)), name(&["./src/../Cargo.toml".into()]));
+        assert_ne!(name(std::slice::from_ref(&file)), name(&[file, "src".into()]));
         assert_eq!(name(&["a".into()]).len(), 16 + 5);
     }
 }

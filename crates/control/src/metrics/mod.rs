@@ -25,10 +25,14 @@ use tokio::task::spawn_blocking;
 
 use self::gather::{Gathered, gather};
 use self::process::Process;
+use self::table::Family;
 use self::text::{Format, Page, Samples};
 use crate::admin::{Request, Response, Running};
 use crate::endpoints::{self, PoolView, Status};
 use crate::history::{History, Outcome};
+
+/// A metric, and where its number is found.
+type Column<From, Number = u64> = (&'static Family, fn(&From) -> Number);
 
 /// States of a circuit breaker, and what they are called.
 const BREAKER_STATES: [(State, &str); 3] =
@@ -136,7 +140,7 @@ impl All {
     }
 
     fn write_workers(&self, page: &mut Page) {
-        let of_net: [(_, fn(&Counters) -> u64); 6] = [
+        let of_net: [Column<Counters>; 6] = [
             (&table::WORKER_CONNECTIONS, |counters| counters.connections as u64),
             (&table::WORKER_ACCEPTED, |counters| counters.accepted),
             (&table::WORKER_HANDED_OVER, |counters| counters.handed_over),
@@ -151,7 +155,7 @@ impl All {
                 }
             });
         }
-        let of_proxy: [(_, fn(&proxy::metrics::WorkerCounts) -> u64); 3] = [
+        let of_proxy: [Column<proxy::metrics::WorkerCounts>; 3] = [
             (&table::WORKER_REQUESTS, |counts| counts.ended),
             (&table::WORKER_IN_FLIGHT, |counts| counts.begun.saturating_sub(counts.ended)),
             (&table::WORKER_REFUSED_HEADS, |counts| counts.refused),
@@ -281,7 +285,7 @@ impl All {
         page.family(&table::REQUEST_DURATION, |samples| {
             all().for_each(|(labels, counts)| samples.histogram(&labels, &counts.duration));
         });
-        let bytes: [(_, fn(&proxy::metrics::RouteCounts) -> u64); 2] = [
+        let bytes: [Column<proxy::metrics::RouteCounts>; 2] = [
             (&table::REQUEST_BYTES, |counts| counts.request_bytes),
             (&table::RESPONSE_BYTES, |counts| counts.response_bytes),
         ];
@@ -290,7 +294,7 @@ impl All {
                 all().for_each(|(labels, counts)| samples.number(&labels, value(counts)));
             });
         }
-        let sockets: [(_, fn(&proxy::metrics::RouteCounts) -> u64); 4] = [
+        let sockets: [Column<proxy::metrics::RouteCounts>; 4] = [
             (&table::SOCKETS_OPEN, |counts| {
                 counts.sockets_opened.saturating_sub(counts.sockets_closed)
             }),
@@ -313,7 +317,7 @@ impl All {
             // What belongs to no pool is never counted.
             all.filter(|([site, pool], _)| !site.is_empty() || !pool.is_empty())
         };
-        let counters: [(_, fn(&proxy::metrics::PoolCounts) -> u64); 4] = [
+        let counters: [Column<proxy::metrics::PoolCounts>; 4] = [
             (&table::POOL_REQUESTS, |counts| counts.requests),
             (&table::POOL_ATTEMPTS, |counts| counts.attempts),
             (&table::POOL_NO_ENDPOINT, |counts| counts.no_endpoint),
@@ -332,7 +336,7 @@ impl All {
         page.family(&table::POOL_QUEUE, |samples| {
             all().for_each(|(labels, counts)| samples.histogram(&labels, &counts.queue));
         });
-        let gauges: [(_, fn(&PoolView) -> Option<u64>); 3] = [
+        let gauges: [Column<PoolView, Option<u64>>; 3] = [
             (&table::POOL_WAITING, |pool| Some(pool.waiting.into())),
             (&table::POOL_IN_FLIGHT, |pool| Some(pool.in_flight.into())),
             (&table::POOL_LIMIT, |pool| pool.max_in_flight.map(u64::from)),
@@ -383,7 +387,7 @@ impl All {
         page.family(&table::ENDPOINT_FIRST_BYTE, |samples| {
             all().for_each(|(labels, counts)| samples.histogram(&labels, &counts.first_byte));
         });
-        let counters: [(_, fn(&proxy::metrics::MemberCounts) -> u64); 3] = [
+        let counters: [Column<proxy::metrics::MemberCounts>; 3] = [
             (&table::ENDPOINT_REUSED, |counts| counts.reused),
             (&table::ENDPOINT_SENT, |counts| counts.request_bytes),
             (&table::ENDPOINT_RECEIVED, |counts| counts.response_bytes),
@@ -404,7 +408,7 @@ impl All {
                 samples.flag(&[site, pool, url, address, endpoint.status.as_str()], true);
             }
         });
-        let gauges: [(_, fn(&endpoints::EndpointView) -> u64); 5] = [
+        let gauges: [Column<endpoints::EndpointView>; 5] = [
             (&table::ENDPOINT_UP, |endpoint| u64::from(endpoint.status == Status::Up)),
             (&table::ENDPOINT_EJECTED, |endpoint| u64::from(endpoint.ejected_for.is_some())),
             (&table::ENDPOINT_WEIGHT, |endpoint| endpoint.weight.into()),

@@ -252,7 +252,7 @@ fn grouped(number: &str) -> String {
     }
     let mut out = String::with_capacity(number.len() + number.len() / 3);
     for (index, digit) in number.char_indices() {
-        if index > 0 && (number.len() - index) % 3 == 0 {
+        if index > 0 && (number.len() - index).is_multiple_of(3) {
             out.push('\u{202f}');
         }
         out.push(digit);

@@ -400,7 +400,7 @@ fn weigh(running: &Running, author: &Author, named: &Named<'_>, text: &str) -> S
 
 /// A weight, or per cent of the `initial` one.
 fn weight(text: &str, initial: u32) -> Result<u32, &'static str> {
-    let most = initial.max(HAPROXY_WEIGHT_MAX).min(WEIGHT_MAX);
+    let most = initial.clamp(HAPROXY_WEIGHT_MAX, WEIGHT_MAX);
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let digits = unsigned.find(|one: char| !one.is_ascii_digit()).unwrap_or(unsigned.len());
     let (number, rest) = unsigned.split_at_checked(digits).unwrap_or_default();
