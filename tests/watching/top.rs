@@ -1,7 +1,7 @@
 //! `ravelin top`.
 
 use super::*;
-use crate::harness::{Backend, Python, site_of};
+use crate::harness::{Backend, Python, binary, site_of};
 
 #[test]
 fn its_numbers_add_up() {
@@ -124,7 +124,7 @@ fn it_gives_the_terminal_back_however_it_ends() {
     let ravelin = Ravelin::before(&origin);
     ravelin.get("/").expect(200);
     for key in ["q", "Ctrl-C", "TERM"] {
-        let binary = crate::harness::binary();
+        let binary = binary();
         let (binary, socket) = (binary.to_str().unwrap(), socket(&ravelin));
         let arguments = [binary, socket.to_str().unwrap(), key];
         let program = format!("import sys\nsys.argv[1:] = {arguments:?}\n{IN_A_TERMINAL}");
