@@ -5,6 +5,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::net::TcpStream;
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::*;
@@ -174,10 +175,30 @@ fn a_new_process_that_is_told_to_end_is_not_replaced_by_the_old_one() {
     send_signal(new, "TERM");
     until("the end of the new process", || !lives(new));
     place.said(&["ends too"]);
+    // It is not listened at by the old one, which accepts nothing.
+    until("a free address", || TcpStream::connect(place.ravelin.addr()).is_err());
+    assert!(place.ravelin.runs());
     gate.open();
     active.response("GET").expect(200);
     place.await_end();
-    assert!(std::net::TcpStream::connect(place.ravelin.addr()).is_err());
+    drop(origin);
+}
+
+#[test]
+fn one_that_gave_way_to_the_process_before_keeps_no_address() {
+    let gate = Gate::new();
+    let (origin, mut place, mut active) = draining(&gate);
+    let second = *place.successors.last().unwrap();
+    let third = place.upgrade_from(second);
+    until("the end of the second process", || !lives(second));
+    place.said(&["ends too"]);
+    served(connect_some(&place));
+    send_signal(third, "KILL");
+    until("a free address", || TcpStream::connect(place.ravelin.addr()).is_err());
+    assert!(place.ravelin.runs());
+    gate.open();
+    active.response("GET").expect(200);
+    place.await_end();
     drop(origin);
 }
 

@@ -4,7 +4,7 @@
 //! only in the counters of `admission` and in the bounded queues of sockets handed over; who is no
 //! worker reaches what they own only by errands that they run themselves ([`Workers::ask`]); stopping
 //! closes the listening sockets first, so that no connection is taken and then dropped unserved; while
-//! accepting is paused they stay open, and nothing is taken off them.
+//! accepting is paused they stay open, and nothing is taken off them, until they are let go.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -293,6 +293,12 @@ impl<S: 'static> Workers<S> {
             }),
         )
         .await
+    }
+
+    /// Closes the listening sockets while accepting is paused, and takes nothing off them: what waits there
+    /// is for another process that has them. There is nothing to resume with after this.
+    pub fn let_sockets_go(&self) {
+        lock(&self.listeners).clear();
     }
 
     /// Has each of these sockets accepted from by the worker it is for.

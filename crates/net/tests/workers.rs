@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::Poll;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{read, write_all};
@@ -342,6 +343,31 @@ fn while_accepting_is_paused_connections_wait_for_whoever_has_the_sockets() {
     let mut taken = theirs.iter().filter_map(|socket| socket.accept().ok());
     taken.next().unwrap().0.write_all(b"!").unwrap();
     left.read_exact(&mut [0]).unwrap();
+}
+
+#[test]
+fn sockets_that_are_let_go_leave_the_address_free_and_connections_open() {
+    let bound = loopback(2);
+    let address = address(&bound);
+    // Connections that do not look whether they are to end.
+    let (came, told) = channel();
+    let accepted = move |(): &(), connection: Accepted| {
+        came.send(()).unwrap();
+        tokio::task::spawn_local(async move {
+            let _open = connection;
+            std::future::pending::<()>().await;
+        });
+    };
+    let workers = start(options(2, vec![bound]), |_| (), accepted).unwrap();
+    let _client = TcpStream::connect(address).unwrap();
+    told.recv().unwrap();
+    common::on_worker(workers.pause(Life::Drains));
+    workers.let_sockets_go();
+    while TcpStream::connect(address).is_ok() {
+        thread::yield_now();
+    }
+    assert_eq!(workers.connections(), 1);
+    assert!(workers.sockets().is_empty());
 }
 
 #[test]

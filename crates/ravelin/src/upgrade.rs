@@ -6,6 +6,7 @@
 //!
 //! - until the new process serves, the old one does, whatever becomes of the new one;
 //! - while the old one still has connections it also keeps the sockets: if the new one dies, it goes on;
+//! - once the new one ends in order, or gives way in turn, the old one has no listening socket any more;
 //! - secrets (ticket keys, the key of sticky cookies) go from process to process and nowhere else.
 
 use std::cell::Cell;

@@ -113,7 +113,10 @@ impl Service {
             }
             Progress::Died(pid, how) => self.go_on(pid, &how).await,
             Progress::Ends(pid) => {
-                // Because it was told to, or has given way to another in turn.
+                // Because it was told to, or has given way to another in turn. Nobody would ever accept
+                // what comes to sockets that are kept here: clients would wait, and whoever is started
+                // anew would find the address in use.
+                self.workers.let_sockets_go();
                 self.log.info(format_args!(
                     "process {pid} ends in order: this one ends too, with its last connection"
                 ));
