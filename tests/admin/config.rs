@@ -139,14 +139,17 @@ fn asterisks_that_stand_for_one_of_several_secrets_are_refused() {
     let socket = socket(&ravelin);
     let shown = get(&socket, "/v1/config");
     let text = items(shown.get("files"))[0].get("text").text();
-    assert_eq!(text.matches("  \"********\",\n").count(), 2, "{text}");
-    let refused = ask(&socket, "PUT", "/v1/config", text);
+    assert_eq!(text.matches("  \"*****\",\n").count(), 2, "{text}");
+    // As it was shown, each stands where it stood.
+    assert_eq!(ask(&socket, "PUT", "/v1/config?dry_run", text).status, 200);
+    let moved = text.replacen("name = \"", "name = \"x", 1);
+    let refused = ask(&socket, "PUT", "/v1/config", &moved);
     assert_eq!(refused.status, 400);
     assert!(refused.text().contains("asterisks in the place of a secret"), "{}", refused.text());
     // One of them said again, the other is still not known.
-    let half = text.replacen("********", "key-one!", 1);
+    let half = text.replacen("*****", "key-one!", 1);
     assert_eq!(ask(&socket, "PUT", "/v1/config", &half).status, 400);
-    let whole = half.replacen("********", "key-two!", 1);
+    let whole = half.replacen("*****", "key-two!", 1);
     assert_eq!(ask(&socket, "PUT", "/v1/config", &whole).status, 200);
 }
 
@@ -171,4 +174,24 @@ fn a_text_is_tried_out_on_a_share_of_the_connections_first() {
     ask(&socket, "POST", "/v1/config/rollback", "").expect(200);
     assert_eq!(outcome(), "withdrawn");
     assert!((0..20).all(|_| ravelin.get("/").text() == "before"));
+}
+
+/// What is shown with asterisks stands for the secret when it comes back; what is wrong with a line is told
+/// with the line.
+#[test]
+fn an_operator_cannot_have_secrets_quoted() {
+    const SECRET: &str = "k8fj2-a-key-nobody-sees";
+    let origin = Origin::saying("traffic");
+    let keys = format!("[management]\nsocket_level = \"operator\"\napi_key = \"{SECRET}\"");
+    let ravelin = Ravelin::start(&format!("{}\n{keys}\n", site(&[&origin.url()], "")));
+    let socket = socket(&ravelin);
+    let shown = get(&socket, "/v1/config");
+    let [file] = items(shown.get("files")) else { panic!("one file") };
+    let masked = file.get("text").text().lines().find(|line| line.starts_with("api_key"));
+    let masked = masked.expect("the line is shown").to_owned();
+    assert!(masked.contains("***"), "{masked}");
+    for text in [format!("{masked}\n"), format!("[[sites]]\nname = \"\"\"\n{masked}\n\"\"\"\n")] {
+        let answer = ask(&socket, "POST", "/v1/config/validate", &text).text();
+        assert!(!answer.contains(SECRET), "{answer}");
+    }
 }

@@ -19,13 +19,13 @@ pub const BODY_MAX: usize = 64 * 1024;
 pub const CONFIG_MAX: usize = 4 * 1024 * 1024;
 
 /// A connection without a request ends after this, and so does one whose head does not get complete.
-pub const HEAD_TIME: Duration = Duration::from_secs(30);
+pub const HEAD_TIME: Duration = Duration::from_secs(10);
 
 /// The first line on the Unix socket, which says what is spoken, comes within this.
 pub const FIRST_LINE_TIME: Duration = Duration::from_secs(10);
 
 /// Longest first line that is waited for, in bytes; what is longer is taken for HTTP.
-pub const FIRST_LINE_MAX: usize = 8 * 1024;
+pub const FIRST_LINE_MAX: usize = 16 * 1024;
 
 /// From a head to the end of its body.
 pub const BODY_TIME: Duration = Duration::from_secs(30);

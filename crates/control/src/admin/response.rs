@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, StatusCode};
 use hyper::body::{Frame, SizeHint};
 use serde_json::{Map, Value, json};
@@ -146,6 +148,12 @@ impl Problem {
             problem.fields.append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         problem
+    }
+
+    /// The same, and the end of the connection it goes to.
+    pub(super) fn last(mut self) -> Self {
+        self.fields.insert(CONNECTION, HeaderValue::from_static("close"));
+        self
     }
 
     pub(super) fn is_unauthorized(&self) -> bool {

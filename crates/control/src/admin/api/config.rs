@@ -176,8 +176,11 @@ async fn order(
     dry_run: bool,
 ) -> Result<Response, Problem> {
     let mut files = texts(running, &request)?;
-    for (_, text) in &mut files {
-        *text = revealed(running, text)?;
+    // What is wrong with a line is said with the line: to nobody who may not see the secret in it.
+    if request.level >= AdminLevel::Admin {
+        for (_, text) in &mut files {
+            *text = revealed(running, text)?;
+        }
     }
     let applied = running.orders.apply(files, canary, request.author, dry_run).await;
     done(applied.map_err(Problem::refused)?)
@@ -221,39 +224,67 @@ fn name(running: &Running, request: &Request) -> String {
 /// GET answered can be sent back with changes.
 fn revealed(running: &Running, text: &str) -> Result<String, Problem> {
     let history = running.history.borrow();
-    let mut hidden: HashMap<String, Vec<String>> = HashMap::new();
-    for known in history.get(history.in_force()).iter().flat_map(|entry| entry.texts.iter()) {
-        let content = String::from_utf8_lossy(&known.content);
-        let content = content.strip_prefix('\u{feff}').unwrap_or(&content);
-        let shown = known.shown.as_deref().unwrap_or_default();
-        for (shown, real) in shown.lines().zip(content.lines()).filter(|(one, other)| one != other)
-        {
-            let secrets = hidden.entry(shown.to_owned()).or_default();
-            if !secrets.iter().any(|known| known == real) {
-                secrets.push(real.to_owned());
-            }
+    let known: Vec<(&str, String)> = history
+        .get(history.in_force())
+        .iter()
+        .flat_map(|entry| entry.texts.iter())
+        .filter_map(|known| {
+            let content = String::from_utf8_lossy(&known.content).into_owned();
+            Some((known.shown.as_deref()?, content))
+        })
+        .collect();
+    put_back(&known, text)
+        .map_err(|line| Problem::bad(format!(
+            "line {line} has asterisks in the place of a secret, and there are several that look like it: \
+             write the secret itself"
+        )))
+}
+
+/// A text with the secrets of texts that are shown so; else the number of the line of which it is not known
+/// whose secret it has.
+fn put_back(known: &[(&str, String)], text: &str) -> Result<String, usize> {
+    // The lines of each text as shown, and where one of them has which secret.
+    let shown: Vec<Vec<&str>> = known.iter().map(|(shown, _)| shown.lines().collect()).collect();
+    let mut hidden: HashMap<&str, Vec<(usize, usize, &str)>> = HashMap::new();
+    for (file, (lines, (_, content))) in shown.iter().zip(known).enumerate() {
+        let content = content.strip_prefix('\u{feff}').unwrap_or(content);
+        let pairs = lines.iter().zip(content.lines()).enumerate();
+        for (number, (shown, real)) in pairs.filter(|(_, (shown, real))| *shown != real) {
+            hidden.entry(shown).or_default().push((file, number, real));
         }
     }
+    let lines: Vec<&str> = text.lines().collect();
     let mut out = String::with_capacity(text.len());
     for (number, line) in text.split_inclusive('\n').enumerate() {
         let bare = line.trim_end_matches(['\n', '\r']);
-        let end = line.get(bare.len()..).unwrap_or_default();
-        match hidden.get(bare).map(Vec::as_slice) {
-            None => out.push_str(line),
-            Some([one]) => {
-                out.push_str(one);
-                out.push_str(end);
-            }
-            Some(_) => {
-                return Err(Problem::bad(format!(
-                    "line {} has asterisks in the place of a secret, and there are several that look \
-                     like it: write the secret itself",
-                    number + 1
-                )));
-            }
-        }
+        let Some(places) = hidden.get(bare) else {
+            out.push_str(line);
+            continue;
+        };
+        let one = |places: &mut dyn Iterator<Item = &(usize, usize, &'_ str)>| {
+            let real = places.next()?.2.to_owned();
+            places.all(|place| place.2 == real).then_some(real)
+        };
+        let same = |place: &&(usize, usize, &str)| {
+            let (file, at, _) = **place;
+            shown.get(file).is_some_and(|shown| stands_as_before(shown, at, &lines, number))
+        };
+        let real = one(&mut places.iter()).or_else(|| one(&mut places.iter().filter(same)));
+        out.push_str(&real.ok_or(number + 1)?);
+        out.push_str(line.get(bare.len()..).unwrap_or_default());
     }
     Ok(out)
+}
+
+/// Whether a line stands where another stood: everything before it is the same, from the begin of its site on,
+/// whose name is among that.
+fn stands_as_before(old: &[&str], at: usize, new: &[&str], number: usize) -> bool {
+    let before = old.get(..=at).unwrap_or_default();
+    let begin = before.iter().rposition(|line| line.starts_with("[[sites]]")).unwrap_or(0);
+    let block = before.get(begin..).unwrap_or_default();
+    let named = block.iter().any(|line| line.trim_start().starts_with("name"));
+    let same = (number + 1).checked_sub(block.len()).and_then(|from| new.get(from..=number));
+    same == Some(block) && named
 }
 
 fn list(running: &Running, _: Request) -> Answer<'_> {
@@ -317,4 +348,35 @@ fn event(entry: &Entry, in_force: u64) -> Value {
         "reason": entry.reason,
         "in_force": entry.generation == Some(in_force),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHOWN: &str = "[[sites]]\nname = \"a\"\nsecret = \"*****\"\n[[sites]]\nname = \"b\"\nsecret = \"*****\"\n";
+
+    fn sent(text: &str) -> Result<String, usize> {
+        put_back(&[(SHOWN, real())], text)
+    }
+
+    fn real() -> String {
+        SHOWN.replacen("*****", "one", 1).replacen("*****", "two", 1)
+    }
+
+    #[test]
+    fn secrets_that_look_the_same_are_put_back_where_they_were() {
+        assert_eq!(sent(SHOWN), Ok(real()));
+        assert_eq!(sent(&format!("# a note\n{SHOWN}")), Ok(format!("# a note\n{}", real())));
+    }
+
+    #[test]
+    fn whose_secret_it_is_is_never_guessed() {
+        let other = SHOWN.replacen("name = \"b\"", "name = \"c\"", 1);
+        assert_eq!(sent(&other), Err(6));
+        assert_eq!(sent("secret = \"*****\"\n"), Err(1));
+        // What looks like no other is known wherever it is.
+        let known = [("x = \"*****\"\n", "x = \"y\"\n".to_owned())];
+        assert_eq!(put_back(&known, "# z\nx = \"*****\"\n"), Ok("# z\nx = \"y\"\n".to_owned()));
+    }
 }

@@ -42,7 +42,7 @@ static EXPLANATION: Shape = Shape::Object(
         has("status", Shape::Maybe(&Shape::Integer), "The status of an answer of Ravelin's own."),
         has("location", Shape::Maybe(&Shape::Text), "Where that leads."),
         has("pools", Shape::List(&Shape::Any), "Where it goes: pools with their members."),
-        has("sends", Shape::Any, "The request as an upstream gets it."),
+        has("sends", Shape::Any, "The request as an upstream gets it; asterisks stand for credentials."),
         has("response", Shape::List(&Shape::Any), "Fields of the response."),
         has("response_without", Shape::List(&Shape::Text), "Fields taken off an upstream's."),
         has("limits", Shape::List(&Shape::Any), "Limits that apply, and where they are written."),
@@ -57,8 +57,9 @@ fn explain(running: &Running, request: Request) -> Answer<'_> {
         let mut asked = asked(&request).map_err(Problem::bad)?;
         asked.tls = request.switch("tls")?;
         let snapshot = running.snapshot.borrow().clone();
-        let explained =
+        let mut explained =
             proxy::explain(&snapshot, &asked).map_err(|error| Problem::bad(error.to_string()))?;
+        explained.conceal();
         let mut value = explained.to_json();
         let format = request.query("format").unwrap_or("json");
         if let (Value::Object(members), "text" | "color") = (&mut value, format) {
