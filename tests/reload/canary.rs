@@ -94,3 +94,24 @@ fn another_address_cannot_be_for_some_connections_only() {
     assert!(said.contains("listens at other addresses") && said.contains("--canary"), "{said}");
     assert_eq!(ravelin.get("/").text(), "old");
 }
+
+#[test]
+fn a_watch_of_the_files_does_not_make_it_for_all() {
+    let watching = |text: &str| format!("{}\n[reload]\nwatch = true\n", answering(text));
+    let ravelin = Ravelin::start(&watching("old"));
+    write(&ravelin, &watching("new"));
+    command(&ravelin, &["reload", "--canary", "50%", "--for", "2s"]);
+    // With too few requests it ends after three times its time, which is more than the watch needs.
+    ravelin.stderr.line_with(&["canary withdrawn, generation 2", "too few"]);
+    assert_eq!(ravelin.get("/").text(), "old");
+    // Taken back before the watch may have seen anything: it does not take it either.
+    write(&ravelin, &watching("newer"));
+    command(&ravelin, &["reload", "--canary", "50%", "--for", "1h"]);
+    command(&ravelin, &["rollback"]);
+    // What is not yet read is taken, and before it nothing was.
+    write(&ravelin, &watching("newest"));
+    ravelin.stderr.line_with(&["configuration reloaded by file watch, generation 4"]);
+    assert_eq!(ravelin.get("/").text(), "newest");
+    let lines = ravelin.stderr.all();
+    assert_eq!(lines.iter().filter(|line| line.contains("by file watch")).count(), 1, "{lines:?}");
+}

@@ -2,7 +2,8 @@
 //!
 //! By looking at them every few seconds, as for certificates: that works for every way files are replaced.
 //! What always holds: files are taken when two looks in a row have found the same; one state of the files
-//! makes one order, whatever comes of it.
+//! makes one order, whatever comes of it. Whoever carries it out leaves it at that if the files have been
+//! read in this state already, by another's order.
 
 use std::path::PathBuf;
 use std::sync::Arc;

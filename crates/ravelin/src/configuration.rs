@@ -75,6 +75,12 @@ impl Source {
         })
     }
 
+    /// The files are others than when they were last read.
+    pub(crate) fn is_newer(&self) -> bool {
+        let now = Seen::now(self.files());
+        self.seen().as_ref().is_some_and(|seen| *seen != now)
+    }
+
     /// The files that there are now.
     fn files(&self) -> Vec<PathBuf> {
         let files = |path: &PathBuf| files_at(path).unwrap_or_else(|_| vec![path.clone()]);

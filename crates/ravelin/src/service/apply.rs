@@ -25,6 +25,7 @@ use serde_json::Value;
 use tokio::task::spawn_blocking;
 
 use super::changes::changes;
+use super::trial::Trial;
 use super::{Service, start};
 use crate::announce;
 use crate::configuration::{Source, count};
@@ -71,10 +72,19 @@ impl Service {
         canary: Option<Canary>,
         author: Author,
     ) -> Result<Applied, Refused> {
-        let source = self.source.clone();
-        let read = spawn_blocking(move || source.texts()).await;
+        let (source, is_watch) = (self.source.clone(), author.who == watch_config::AUTHOR);
+        // One state of the files is read once: what was tried out and taken back stays taken back.
+        let read = spawn_blocking(move || match is_watch && !source.is_newer() {
+            true => None,
+            false => Some(source.texts()),
+        });
+        let read = match read.await {
+            Ok(Some(read)) => read,
+            Ok(None) => return Ok(self.nothing_to_do()),
+            Err(_panic) => Err(Failure::Told),
+        };
         let wanted = Wanted { cause: Cause::Reload, author, canary, dry_run: false };
-        let done = match read.unwrap_or(Err(Failure::Told)) {
+        let done = match read {
             Ok(files) => self.take(files, wanted).await,
             Err(failure) => {
                 let refused = refused(&failure);
@@ -136,8 +146,7 @@ impl Service {
     ) -> Result<Applied, Refused> {
         if wanted.author.who == watch_config::AUTHOR && self.serves(&files) {
             // Somebody was faster.
-            let generation = self.history.borrow().in_force();
-            return Ok(Applied { generation, ..Applied::default() });
+            return Ok(self.nothing_to_do());
         }
         let (source, live) = (self.source.clone(), Arc::clone(&self.live));
         let compiled = spawn_blocking(move || compile(files, &source, &live)).await;
@@ -163,10 +172,16 @@ impl Service {
         }
     }
 
-    /// What is in force is made of these files as they are.
+    /// What is in force, or tried out, is made of these files as they are.
     fn serves(&self, files: &[(PathBuf, Vec<u8>)]) -> bool {
         let history = self.history.borrow();
-        history.get(history.in_force()).is_some_and(|entry| entry.texts.are(files))
+        let tried = self.trial.as_ref().map(Trial::generation);
+        let mut served = [Some(history.in_force()), tried].into_iter().flatten();
+        served.any(|number| history.get(number).is_some_and(|entry| entry.texts.are(files)))
+    }
+
+    fn nothing_to_do(&self) -> Applied {
+        Applied { generation: self.history.borrow().in_force(), ..Applied::default() }
     }
 
     async fn serve_instead(

@@ -25,6 +25,11 @@ pub(super) struct Trial {
 }
 
 impl Trial {
+    /// Its number.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// The snapshot that is tried out.
     pub(super) fn snapshot(&self) -> &Arc<Snapshot> {
         &self.candidate.snapshot
