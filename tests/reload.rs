@@ -113,6 +113,19 @@ fn a_mistake_leaves_what_is_served_and_is_reported() {
 }
 
 #[test]
+fn a_pipe_in_place_of_a_file_is_refused_and_holds_up_nothing() {
+    let mut ravelin = Ravelin::start(&answering("here"));
+    let path = ravelin.dir().join("ravelin.toml");
+    std::fs::remove_file(&path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    let said = reload(&ravelin);
+    assert!(said.contains("refused") && said.contains("it is not a file"), "{said}");
+    assert_eq!(ravelin.get("/").expect(200).text(), "here");
+    ravelin.signal("TERM");
+    assert!(ravelin.exit().success());
+}
+
+#[test]
 fn an_address_that_cannot_be_had_leaves_everything_as_it_is() {
     let (one, other) = (Origin::saying("one"), Origin::saying("other"));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

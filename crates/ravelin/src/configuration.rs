@@ -1,8 +1,9 @@
 //! From paths on the command line to a model: reads the files, finds those of a directory, shows
 //! what is wrong.
 
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +11,7 @@ use config::model::Level;
 use config::{Dialect, Loaded, Model, Options};
 use control::orders::Orders;
 use control::watch_config::{self, Seen, Watch};
+use rustix::fs::OFlags;
 
 use crate::cli::Common;
 use crate::terminal::{self, Failure};
@@ -41,13 +43,23 @@ impl Source {
         &self.paths
     }
 
-    /// The files with their texts.
+    /// The files with their texts, at the start: pipes too.
     pub(crate) fn texts(&self) -> Result<Vec<(PathBuf, Vec<u8>)>, Failure> {
+        self.texts_by(read)
+    }
+
+    /// The same while something is served. Only of files: whoever reads a pipe waits for its writer, and
+    /// nothing else is done meanwhile.
+    pub(crate) fn texts_again(&self) -> Result<Vec<(PathBuf, Vec<u8>)>, Failure> {
+        self.texts_by(read_file)
+    }
+
+    fn texts_by(&self, read: Reader) -> Result<Vec<(PathBuf, Vec<u8>)>, Failure> {
         match self.paths.is_empty() {
             true => Err(Failure::new("this configuration is in no file", "")),
             false => {
                 *self.seen() = Some(Seen::now(self.files()));
-                texts(&self.paths)
+                texts_by(&self.paths, read)
             }
         }
     }
@@ -99,6 +111,10 @@ pub(crate) fn load(paths: &[PathBuf], common: &Common) -> Result<Loaded, Failure
 
 /// The files at `paths` with their texts.
 pub(crate) fn texts(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Vec<u8>)>, Failure> {
+    texts_by(paths, read)
+}
+
+fn texts_by(paths: &[PathBuf], read: Reader) -> Result<Vec<(PathBuf, Vec<u8>)>, Failure> {
     let mut files = Vec::new();
     for path in paths {
         for path in files_at(path)? {
@@ -180,10 +196,26 @@ fn files_at(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
+/// How the content of a path is had.
+type Reader = fn(&Path) -> io::Result<Vec<u8>>;
+
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    use io::Read;
+    read_open(File::open(path)?)
+}
+
+/// Reads what is a file, and refuses at once what may never come to an end.
+pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    match file.metadata()?.is_file() {
+        true => read_open(file),
+        false => Err(io::Error::new(ErrorKind::InvalidInput, "it is not a file")),
+    }
+}
+
+fn read_open(file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if read as u64 > FILE_BYTES_MAX {
         let limit = FILE_BYTES_MAX / (1024 * 1024);
         return Err(io::Error::new(ErrorKind::FileTooLarge, format!("longer than {limit} MiB")));

@@ -8,6 +8,7 @@ use config::model::{Pem, Tls, Transport, UpstreamTls};
 use control::certificates::{Certificates, forbidden};
 use net::tls::{ClientConfig, Identity, IdentitySlot, ServerConfig, Tickets};
 
+use crate::configuration::read_file;
 use crate::terminal::Failure;
 
 /// An entry for each site, `None` for a plain one.
@@ -98,7 +99,7 @@ fn client_authorities(tls: &Tls) -> Result<Option<Vec<u8>>, String> {
     let Some(auth) = &tls.policy.client_auth else { return Ok(None) };
     match &auth.ca_file {
         Pem::Text(text) => Ok(Some(text.as_bytes().to_vec())),
-        Pem::File(file) => std::fs::read(file)
+        Pem::File(file) => read_file(file)
             .map(Some)
             .map_err(|error| format!("cannot read {}: {error}", file.display())),
     }

@@ -76,7 +76,7 @@ impl Service {
         // One state of the files is read once: what was tried out and taken back stays taken back.
         let read = spawn_blocking(move || match is_watch && !source.is_newer() {
             true => None,
-            false => Some(source.texts()),
+            false => Some(source.texts_again()),
         });
         let read = match read.await {
             Ok(Some(read)) => read,
