@@ -143,6 +143,34 @@ fn it_is_ordered_by_command_which_says_what_came_of_it() {
     place.ravelin.get("/").expect(200);
 }
 
+#[test]
+fn there_is_none_while_a_canary_runs() {
+    let answering = |text: &str| {
+        format!(
+            "[[sites]]\nname = \"test\"\nhostname = \"example.com\"\nlisten = [\"127.0.0.1:0\"]\n\
+             routes = [{{ path = \"/\", status = 200, body = \"{text}\" }}]\n"
+        )
+    };
+    let mut place = Place::new(&answering("old"));
+    let file = place.ravelin.dir().join("ravelin.toml");
+    fs::write(&file, answering("new")).unwrap();
+    let canary = run(place.ravelin.dir(), &["reload", "--canary", "1%", "--for", "1h"]);
+    assert!(canary.status.success(), "{}", printed(&canary));
+    let output = order(&place);
+    assert_eq!(output.status.code(), Some(1));
+    for part in ["a canary runs", "ravelin rollback"] {
+        assert!(printed(&output).contains(part), "{}", printed(&output));
+    }
+    send_signal(place.ravelin.pid(), "USR2");
+    place.said(&["no upgrade, by signal"]);
+    let back = run(place.ravelin.dir(), &["rollback"]);
+    assert!(back.status.success(), "{}", printed(&back));
+    place.ravelin.get("/").expect(200);
+    // What was taken back is in the file, so it is what the new process has.
+    place.upgrade();
+    assert_eq!(place.ravelin.get("/").expect(200).text(), "new");
+}
+
 fn send_signal(pid: u32, name: &str) {
     let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
     assert!(status.success(), "cannot send SIG{name} to {pid}");

@@ -220,3 +220,37 @@ fn draining(gate: &Gate) -> (Origin, Place, Client) {
     place.upgrade();
     (origin, place, active)
 }
+
+#[test]
+fn a_reload_while_the_new_process_starts_is_not_lost() {
+    let answering = |text: &str| {
+        format!(
+            "[[sites]]\nname = \"test\"\nhostname = \"example.com\"\nlisten = [\"127.0.0.1:0\"]\n\
+             routes = [{{ path = \"/\", status = 200, body = \"{text}\" }}]\n"
+        )
+    };
+    let more = "[limits]\nfields = 100\n";
+    let args = ["run", "-c", "ravelin.toml", "-c", "gate.toml"];
+    let mut place = Place::of(Setup::new(&answering("one")).file("gate.toml", more).args(&args));
+    let directory = place.ravelin.dir().to_owned();
+    let (file, gate) = (directory.join("ravelin.toml"), directory.join("gate.toml"));
+    pipe(&gate);
+    send_signal(place.ravelin.pid(), "USR2");
+    // It has read the first file.
+    let mut writer = await_reader(&gate);
+    fs::write(directory.join("new"), more).unwrap();
+    fs::rename(directory.join("new"), &gate).unwrap();
+    fs::write(&file, answering("two")).unwrap();
+    let reload = run(&directory, &["reload"]);
+    assert!(reload.status.success(), "{}", printed(&reload));
+    place.ravelin.get("/").expect(200);
+    // What is in no file would be lost.
+    let rollback = run(&directory, &["rollback"]);
+    assert_eq!(rollback.status.code(), Some(1));
+    assert!(printed(&rollback).contains("an upgrade is under way"), "{}", printed(&rollback));
+    writer.write_all(more.as_bytes()).unwrap();
+    drop(writer);
+    place.await_upgrade();
+    place.said(&["configuration reloaded by upgrade, generation 2"]);
+    assert_eq!(place.ravelin.get("/").expect(200).text(), "two");
+}

@@ -17,7 +17,7 @@ const ORDERS_MAX: usize = 32;
 /// Who gave an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Author {
-    /// `uid 0 pid 123`, `signal`, `token`, `file watch`, `start`.
+    /// `uid 0 pid 123`, `signal`, `token`, `file watch`, `upgrade`, `start`.
     pub who: String,
 }
 

@@ -215,14 +215,14 @@ impl Service {
                 answer(reply, done);
             }
             Order::Apply { files, canary, author, dry_run, reply } => {
-                let done = match self.has_given_way() {
+                let done = match self.gives_way() {
                     Some(refused) => Err(refused),
                     None => self.take_texts(files, canary, author, dry_run).await,
                 };
                 answer(reply, done);
             }
             Order::Rollback { to, author, reply } => {
-                let done = match self.has_given_way() {
+                let done = match self.gives_way() {
                     Some(refused) => Err(refused),
                     None => self.roll_back(to, author).await,
                 };
@@ -245,7 +245,11 @@ impl Service {
         canary: Option<Canary>,
         author: Author,
     ) -> Result<Applied, Refused> {
-        if let Some(refused) = self.has_given_way() {
+        let refused = match canary {
+            Some(_) => self.gives_way(),
+            None => self.has_given_way(),
+        };
+        if let Some(refused) = refused {
             self.log.warn(format_args!("not reloaded: {refused}"));
             return Err(refused);
         }

@@ -272,6 +272,11 @@ impl Upgrade {
         matches!(self.stage, Stage::Over(_))
     }
 
+    /// A new process is starting.
+    pub(crate) fn is_starting(&self) -> bool {
+        matches!(self.stage, Stage::Starts)
+    }
+
     /// Starts a new process and passes it what `workers` listen with, and `tickets`. What comes of it is told by
     /// [`Upgrade::poll_progress`].
     pub(crate) fn begin<S>(

@@ -4,13 +4,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::orders::{Author, Refused, Reply};
+use control::orders::{Author, Order, Refused, Reply};
 use net::listener::leave_socket_files;
 use net::worker::{Life, Workers};
 use proxy::worker::Worker;
+use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{Ending, Service};
+use super::{Ending, Service, answer};
 use crate::announce;
 use crate::configuration::count;
 use crate::systemd::Manager;
@@ -74,6 +75,7 @@ impl Service {
                     log.info(format_args!("the process before this one has ended"));
                 });
                 self.succession.before = Some(before);
+                self.catch_up();
             }
             // The manager knows already that the service is ready.
             Ok(None) => self.succession.manager.ready(),
@@ -86,8 +88,28 @@ impl Service {
         }
     }
 
+    /// Takes what the process before this one may have taken, and said so, while this one started.
+    fn catch_up(&self) {
+        if self.source.is_newer() {
+            let (reply, _nobody_waits) = oneshot::channel();
+            let author = Author::new("upgrade");
+            // With too many orders waiting, the operator is told of each that none is taken.
+            let _ = self.orders.give(Order::Reload { canary: None, author, reply });
+        }
+    }
+
     /// Starts another process in the place of this one.
     pub(super) fn begin_upgrade(&mut self, author: &Author, reply: Option<Reply<()>>) {
+        if self.trial.is_some() {
+            // It would serve to everybody what is tried out on a few.
+            let why = "a canary runs, which a new process would serve to everybody: `ravelin rollback` ends it, or \
+                       wait until it is over";
+            self.log.warn(format_args!("no upgrade, by {author}: {why}"));
+            if let Some(reply) = reply {
+                answer(reply, Err(Refused::because(why)));
+            }
+            return;
+        }
         self.log.info(format_args!("upgrade, by {author}: starting a new process"));
         self.succession.upgrade.begin(&self.workers, &self.tickets, reply);
     }
@@ -96,6 +118,15 @@ impl Service {
     pub(super) fn has_given_way(&self) -> Option<Refused> {
         let is_over = self.succession.upgrade.is_over();
         is_over.then(|| Refused::because("another process serves in place of this one"))
+    }
+
+    /// Why nothing is taken that the new process would know nothing of: it reads the files.
+    pub(super) fn gives_way(&self) -> Option<Refused> {
+        let starting = || {
+            let why = "an upgrade is under way, and the new process serves what the files say: ask again when it is done";
+            self.succession.upgrade.is_starting().then(|| Refused::because(why))
+        };
+        self.has_given_way().or_else(starting)
     }
 
     pub(super) async fn upgrade_goes(
