@@ -1,8 +1,9 @@
 //! What was served, since when, by whose order, and what was different: the last snapshots.
 //!
 //! Kept are the texts too, so that any of them can be served again whatever became of the files. What
-//! always holds: there are at most [`ENTRIES_MAX`] entries with [`BYTES_MAX`] bytes of text in all, and
-//! the one in force is always among them; what may be shown (`diff`) has nothing secret in it.
+//! always holds: there are at most [`ENTRIES_MAX`] entries with [`BYTES_MAX`] bytes of text in all; the one
+//! in force, the one that a rollback leads to and the one that is tried out are always among them, even if these
+//! alone have more bytes; what may be shown (`diff`) has nothing secret in it.
 
 mod diff;
 
@@ -269,19 +270,33 @@ impl History {
         self.generation
     }
 
-    /// Forgets the oldest entries, but not the one in force.
+    /// Forgets entries that are needed least.
     fn make_room(&mut self) {
         while self.entries.len() > ENTRIES_MAX || self.bytes() > BYTES_MAX {
-            let last = self.entries.len().saturating_sub(1);
-            let in_force = |entry: &Entry| entry.generation == Some(self.in_force);
-            let Some(oldest) = self.entries.iter().position(|entry| !in_force(entry)) else {
-                return;
-            };
-            if oldest == last {
-                return;
-            }
-            self.entries.remove(oldest);
+            let Some(least) = self.least_needed() else { return };
+            self.entries.remove(least);
         }
+    }
+
+    /// The oldest that was refused; else the oldest whose texts were applied again later; else the oldest. Not
+    /// the newest, the one in force, the one that a rollback leads to, or the one that is tried out.
+    fn least_needed(&self) -> Option<usize> {
+        let kept = [Some(self.in_force), self.before()];
+        let is_needed = |entry: &Entry| {
+            let is_kept = entry.generation.is_some() && kept.contains(&entry.generation);
+            is_kept || entry.outcome == Outcome::Canary
+        };
+        let comes_again = |at: usize, entry: &Entry| {
+            let mut newer = self.entries.iter().skip(at + 1);
+            newer.any(|it| it.outcome == Outcome::Applied && it.texts.same_as(&entry.texts))
+        };
+        let older = self.entries.len().saturating_sub(1);
+        let may_go = || self.entries.iter().take(older).enumerate().filter(|it| !is_needed(it.1));
+        let (at, _) = may_go()
+            .find(|(_, entry)| entry.outcome == Outcome::Refused)
+            .or_else(|| may_go().find(|(at, entry)| comes_again(*at, entry)))
+            .or_else(|| may_go().next())?;
+        Some(at)
     }
 
     /// Each shared text is counted once.
@@ -359,6 +374,59 @@ mod tests {
         }
         assert_eq!(history.entries().count(), ENTRIES_MAX);
         assert!(history.get(first).is_some());
+    }
+
+    #[test]
+    fn what_a_rollback_leads_to_is_kept_whatever_comes_after() {
+        let mut history = History::default();
+        let first = history.applied(entry("a"));
+        history.applied(entry("b"));
+        for number in 0..ENTRIES_MAX * 2 {
+            history.refused(entry(&format!("{number}")), "no");
+            history.applied(entry("b"));
+            assert_eq!(history.before(), Some(first));
+        }
+        assert_eq!(history.entries().count(), ENTRIES_MAX);
+        // However large both are.
+        let large = "#".repeat(BYTES_MAX / 2);
+        let one = history.applied(entry(&format!("{large}1")));
+        let two = history.applied(entry(&format!("{large}2")));
+        assert_eq!((history.before(), history.in_force()), (Some(one), two));
+        history.refused(entry("c"), "no");
+        assert_eq!(history.before(), Some(one));
+        assert!(history.get(one).is_some_and(|entry| entry.texts.iter().count() == 1));
+    }
+
+    #[test]
+    fn what_was_served_outlives_what_was_refused_or_came_again() {
+        let mut history = History::default();
+        let mut served: Vec<u64> =
+            (0..10).map(|it| history.applied(entry(&format!("{it}")))).collect();
+        for number in 0..ENTRIES_MAX * 2 {
+            history.refused(entry(&format!("{number}")), "no");
+        }
+        for _ in 0..ENTRIES_MAX * 2 {
+            history.applied(entry("again"));
+        }
+        assert!(served.iter().all(|number| history.get(*number).is_some()));
+        // Of what is different each time, the oldest goes.
+        served.extend((10..ENTRIES_MAX).map(|it| history.applied(entry(&format!("{it}")))));
+        history.applied(entry("last"));
+        assert!(history.get(1).is_none());
+        assert_eq!(history.entries().count(), ENTRIES_MAX);
+    }
+
+    #[test]
+    fn one_that_is_tried_out_is_kept_until_it_is_settled() {
+        let mut history = History::default();
+        let first = history.applied(entry("a"));
+        let canary = history.tried(entry("b"));
+        for number in 0..ENTRIES_MAX * 2 {
+            history.refused(entry(&format!("{number}")), "no");
+        }
+        assert!(history.get(canary).is_some_and(|entry| entry.outcome == Outcome::Canary));
+        history.settled(canary, Outcome::Applied, "as good");
+        assert_eq!((history.in_force(), history.before()), (canary, Some(first)));
     }
 
     #[test]
