@@ -17,6 +17,7 @@ pub mod password;
 pub mod pattern;
 pub mod places;
 pub mod schema;
+pub mod secrets;
 pub mod source;
 
 mod convert;

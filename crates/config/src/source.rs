@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::secrets::HIDDEN;
+
 /// The files of one configuration, in the order they were given.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
@@ -44,6 +46,7 @@ impl Sources {
                 })
                 .collect();
             source.text.replace_range(start..end, &hidden);
+            source.hidden.push((start, end));
         }
     }
 
@@ -60,6 +63,8 @@ pub struct Source {
     text: String,
     /// Byte offset of each line's first byte; the first is always 0.
     lines: Vec<usize>,
+    /// Where something is concealed.
+    hidden: Vec<(usize, usize)>,
 }
 
 impl Source {
@@ -68,7 +73,7 @@ impl Source {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
         let ends = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n');
         let lines = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
-        Source { path: path.to_owned(), text, lines }
+        Source { path: path.to_owned(), text, lines, hidden: Vec::new() }
     }
 
     /// The name the file was given with.
@@ -79,6 +84,24 @@ impl Source {
     /// The text, without a byte order mark.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The text with the same asterisks for everything that is concealed, which tell not even how long it
+    /// is. It has as many lines as the text.
+    pub fn shown(&self) -> String {
+        let mut hidden = self.hidden.clone();
+        hidden.sort_unstable();
+        let (mut out, mut at) = (String::with_capacity(self.text.len()), 0);
+        for (start, end) in hidden {
+            // Of those that overlap what is left.
+            let start = start.max(at);
+            let Some(text) = self.text.get(start..end) else { continue };
+            out.push_str(self.text.get(at..start).unwrap_or_default());
+            asterisks(text, &mut out);
+            at = end;
+        }
+        out.push_str(self.text.get(at..).unwrap_or_default());
+        out
     }
 
     /// Line and column of a byte offset; offsets past the end are the end.
@@ -117,6 +140,25 @@ impl Source {
         }
         offset
     }
+}
+
+/// Writes asterisks for a value. Its quotes and its line ends stay.
+fn asterisks(text: &str, out: &mut String) {
+    const QUOTES: &[(&str, &str)] =
+        &[("\"\"\"", "\"\"\""), ("'''", "'''"), ("\"", "\""), ("'", "'"), ("[", "]")];
+    let quoted = QUOTES.iter().find_map(|(open, close)| {
+        Some((*open, text.strip_prefix(open)?.strip_suffix(close)?, *close))
+    });
+    let (open, inside, close) = quoted.unwrap_or(("", text, ""));
+    out.push_str(open);
+    for line in inside.split_inclusive('\n') {
+        let bare = line.trim_end_matches(['\n', '\r']);
+        if !bare.trim().is_empty() {
+            out.push_str(HIDDEN);
+        }
+        out.push_str(line.get(bare.len()..).unwrap_or_default());
+    }
+    out.push_str(close);
 }
 
 /// A stretch of bytes in one file.

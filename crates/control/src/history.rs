@@ -124,7 +124,7 @@ impl Texts {
     /// them is not known.
     pub fn new(files: Vec<(PathBuf, Vec<u8>)>, sources: Option<&Sources>) -> Self {
         let shown: Vec<Option<Arc<str>>> = match sources {
-            Some(sources) => sources.iter().map(|source| Some(source.text().into())).collect(),
+            Some(sources) => sources.iter().map(|source| Some(source.shown().into())).collect(),
             None => Vec::new(),
         };
         let mut shown = shown.into_iter();

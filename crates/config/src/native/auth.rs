@@ -263,9 +263,9 @@ fn conceal(table: &Table<'_>) {
         match &field.node.value {
             Value::Table(ways) => {
                 let values = ways.iter().filter(|way| way.key == "values");
-                values.for_each(|way| context.conceal(way.node.span));
+                values.for_each(|way| crate::secrets::hide(context, &way.node));
             }
-            _ => context.conceal(field.node.span),
+            _ => crate::secrets::hide(context, &field.node),
         }
     }
 }

@@ -95,6 +95,8 @@ pub static ROOT: Section = Section {
 /// Decodes the roots of all files as one configuration. The model is only good if the context was
 /// told of no error.
 pub(crate) fn decode<'n>(context: &'n Context<'n>, roots: &'n [Node]) -> Option<Model> {
+    // Before anything is said of them.
+    roots.iter().for_each(|root| crate::secrets::conceal(context, root));
     let tables: Vec<Table<'n>> =
         roots.iter().filter_map(|root| Table::open(context, "file", root, &ROOT)).collect();
     let first = tables.first()?.span;

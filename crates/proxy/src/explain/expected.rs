@@ -2,6 +2,7 @@
 
 use config::model::Expectation;
 use config::places::Place;
+use config::secrets::{HIDDEN, is_secret_field};
 
 use super::{Asked, Explanation, explain};
 use crate::snapshot::Snapshot;
@@ -209,11 +210,17 @@ fn field(name: &str, expected: &str, fields: &[(String, String)]) -> Option<Stri
         .filter(|(own, _)| own.eq_ignore_ascii_case(name))
         .map(|(_, value)| value.as_str())
         .collect();
+    // What is written here may be shown to anybody.
+    let found = match is_secret_field(name) {
+        true => HIDDEN.to_owned(),
+        false => values.join(", "),
+    };
     match (expected.is_empty(), &values[..]) {
         (true, []) => None,
-        (true, _) => Some(format!("{name} is there: {}", values.join(", "))),
+        (true, _) => Some(format!("{name} is there: {found}")),
         (false, []) => Some(format!("{name} is not there")),
         (false, values) if values.contains(&expected) || values.join(", ") == expected => None,
-        (false, values) => Some(format!("{name} is {}", values.join(", "))),
+        (false, _) if is_secret_field(name) => Some(format!("{name} is another: {found}")),
+        (false, _) => Some(format!("{name} is {found}")),
     }
 }

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 
 use config::model::Outcome;
 use config::places::Place;
+use config::secrets::{HIDDEN, is_secret_field};
 use serde_json::Value;
 
 use crate::guards::Says;
@@ -213,6 +214,17 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked) -> Result<Explanation, NoRequ
 }
 
 impl Explanation {
+    /// Conceals fields that have credentials by their names: for whoever may ask and may not know them.
+    pub fn conceal(&mut self) {
+        let sent =
+            self.sent.iter_mut().flat_map(|sent| sent.fields.iter_mut().chain(&mut sent.added));
+        for (name, value) in sent.chain(&mut self.response) {
+            if is_secret_field(name) {
+                HIDDEN.clone_into(value);
+            }
+        }
+    }
+
     /// For tools.
     pub fn to_json(&self) -> Value {
         render::json(self)

@@ -233,11 +233,12 @@ fn revealed(running: &Running, text: &str) -> Result<String, Problem> {
             Some((known.shown.as_deref()?, content))
         })
         .collect();
-    put_back(&known, text)
-        .map_err(|line| Problem::bad(format!(
-            "line {line} has asterisks in the place of a secret, and there are several that look like it: \
-             write the secret itself"
-        )))
+    put_back(&known, text).map_err(|line| {
+        Problem::bad(format!(
+            "line {line} has asterisks in the place of a secret, and there are several that look \
+             like it: write the secret itself"
+        ))
+    })
 }
 
 /// A text with the secrets of texts that are shown so; else the number of the line of which it is not known
@@ -250,7 +251,7 @@ fn put_back(known: &[(&str, String)], text: &str) -> Result<String, usize> {
         let content = content.strip_prefix('\u{feff}').unwrap_or(content);
         let pairs = lines.iter().zip(content.lines()).enumerate();
         for (number, (shown, real)) in pairs.filter(|(_, (shown, real))| *shown != real) {
-            hidden.entry(shown).or_default().push((file, number, real));
+            hidden.entry(*shown).or_default().push((file, number, real));
         }
     }
     let lines: Vec<&str> = text.lines().collect();
@@ -261,19 +262,21 @@ fn put_back(known: &[(&str, String)], text: &str) -> Result<String, usize> {
             out.push_str(line);
             continue;
         };
-        let one = |places: &mut dyn Iterator<Item = &(usize, usize, &'_ str)>| {
-            let real = places.next()?.2.to_owned();
-            places.all(|place| place.2 == real).then_some(real)
-        };
         let same = |place: &&(usize, usize, &str)| {
             let (file, at, _) = **place;
             shown.get(file).is_some_and(|shown| stands_as_before(shown, at, &lines, number))
         };
-        let real = one(&mut places.iter()).or_else(|| one(&mut places.iter().filter(same)));
+        let real = only(places.iter()).or_else(|| only(places.iter().filter(same)));
         out.push_str(&real.ok_or(number + 1)?);
         out.push_str(line.get(bare.len()..).unwrap_or_default());
     }
     Ok(out)
+}
+
+/// The secret at these places, if it is the same at all of them.
+fn only<'a>(mut places: impl Iterator<Item = &'a (usize, usize, &'a str)>) -> Option<String> {
+    let real = places.next()?.2;
+    places.all(|place| place.2 == real).then(|| real.to_owned())
 }
 
 /// Whether a line stands where another stood: everything before it is the same, from the begin of its site on,

@@ -42,7 +42,11 @@ static EXPLANATION: Shape = Shape::Object(
         has("status", Shape::Maybe(&Shape::Integer), "The status of an answer of Ravelin's own."),
         has("location", Shape::Maybe(&Shape::Text), "Where that leads."),
         has("pools", Shape::List(&Shape::Any), "Where it goes: pools with their members."),
-        has("sends", Shape::Any, "The request as an upstream gets it; asterisks stand for credentials."),
+        has(
+            "sends",
+            Shape::Any,
+            "The request as an upstream gets it; asterisks stand for credentials.",
+        ),
         has("response", Shape::List(&Shape::Any), "Fields of the response."),
         has("response_without", Shape::List(&Shape::Text), "Fields taken off an upstream's."),
         has("limits", Shape::List(&Shape::Any), "Limits that apply, and where they are written."),

@@ -1,6 +1,7 @@
 //! Which condition a request does not meet, in words.
 
 use config::model::{HostPattern, Property};
+use config::secrets::is_secret_field;
 
 use super::{Conditions, Host, Is, Test};
 use crate::decide::Request;
@@ -52,7 +53,12 @@ impl Test {
                 Is::Empty => "be empty".to_owned(),
             })
             .collect();
+        let secret = match &self.of {
+            Property::Header(name) | Property::Query(name) => is_secret_field(name),
+            Property::Cookie(_) => true,
+        };
         match is.is_empty() {
+            false if secret => format!("{of} is not what it has to be"),
             true => format!("{of} has to be there"),
             false => format!("{of} has to be {}", is.join(" or ")),
         }
