@@ -28,6 +28,7 @@ use crate::local::{self, Question};
 use crate::respond;
 use crate::routes::{Against, Fields, LocalAction, Route, RouteAction};
 use crate::snapshot::{Fit, Listener, Site, Snapshot};
+use crate::websocket;
 
 /// Stands for the id that a request gets when it is served.
 const REQUEST_ID: &[u8] = b"(request id)";
@@ -152,25 +153,44 @@ impl Explanation {
             Listen::Address(address) => address.port(),
             Listen::Unix(_) => 0,
         };
+        let ip: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
         let fits = |listener: &&Listener| {
             let (same_port, same_tls) =
                 (port(listener) == written.port, listener.tls == written.tls);
             let first =
                 if written.names_port { (same_port, same_tls) } else { (same_tls, same_port) };
-            (first, listener.found(host).1)
+            // As the kernel does: who is bound to the very address comes first.
+            let bound = match (&listener.listen, ip) {
+                (Listen::Address(address), Some(ip)) if address.ip() == ip => 2,
+                (Listen::Address(address), Some(_)) if !address.ip().is_unspecified() => 0,
+                _ => 1,
+            };
+            (first, bound, listener.found(host).1)
         };
         let all = snapshot.listeners.iter().filter(|listener| !listener.for_challenges);
         // The first of those that are left.
-        let best = all.rev().max_by_key(fits);
+        let best = all.clone().rev().max_by_key(fits);
         let Some(listener) = best else {
             self.refuse(404, "nothing listens".to_owned());
             return None;
         };
-        let listen = match &listener.listen {
+        let written_out = |listener: &Listener| match &listener.listen {
             Listen::Port(_) => format!(":{}", port(listener)),
             Listen::Address(address) => SocketAddr::new(address.ip(), port(listener)).to_string(),
             Listen::Unix(path) => format!("unix:{}", path.display()),
         };
+        let listen = written_out(listener);
+        let name = |listener: &Listener| {
+            snapshot.sites.get(listener.site_for(host)).map_or("", |site| &*site.name)
+        };
+        let beside = all.filter(|one| port(one) == port(listener) && one.tls == listener.tls);
+        for other in beside.filter(|other| name(other) != name(listener)) {
+            self.notes.push(format!(
+                "{} has another site for it, `{}`: the address that a client connects to decides",
+                written_out(other),
+                name(other)
+            ));
+        }
         if port(listener) != written.port {
             self.notes.push(format!(
                 "nothing listens at port {} that fits; {listen} is taken instead",
@@ -244,6 +264,7 @@ impl<'a> This<'a> {
         loop {
             let mut looked = look(&seen, request, &met, (passed_on, !excused && !site_proved));
             proved.append(&mut looked.proved);
+            self.socket(&met, request, &mut looked);
             for says in std::mem::take(&mut looked.says) {
                 let place = self.place_of(&met, &says);
                 out.guards.push((says, place));
@@ -265,6 +286,35 @@ impl<'a> This<'a> {
             excused = outcome == Outcome::Unauthorized;
             (met, passed_on) = (next, true);
         }
+    }
+
+    /// What the route says to a request that asks for a WebSocket, or does not.
+    fn socket(&self, met: &Decision<'_>, request: &Request<'_>, looked: &mut Looked) {
+        let Action::Proxy(matched) = &met.action else { return };
+        let Some(settings) = matched.route.websocket.as_ref() else { return };
+        if looked.ended.is_some() {
+            return;
+        }
+        let how = (request.secure, matched.upgrade);
+        let denied = websocket::look(settings, self.head, self.bytes, how);
+        let (words, verdict) = match &denied {
+            Some(denied) if denied.answer.status == 426 => {
+                ("takes nothing but WebSockets", Verdict::Ends(426))
+            }
+            Some(denied) => {
+                ("the origin is not among those allowed", Verdict::Ends(denied.answer.status))
+            }
+            None if matched.upgrade => ("admits the WebSocket", Verdict::Passes),
+            None => return,
+        };
+        looked.says.push(Says {
+            guard: "websocket",
+            of_site: false,
+            words: words.to_owned(),
+            verdict,
+        });
+        looked.ended = denied
+            .map(|denied| (denied.answer.status, denied.outcome, denied.answer.fields.to_vec()));
     }
 
     /// Where what a guard goes by is written.

@@ -273,3 +273,66 @@ fn what_is_shown_moves_no_terminal() {
     asked.add_field("Bad Name: x").unwrap();
     assert!(explain(&snapshot, &asked).is_err());
 }
+
+#[test]
+fn credentials_that_are_added_are_not_for_everybody() {
+    let routes = "[[sites.routes]]\npath = \"/\"\nupstream = \"b\"\n\
+         request_headers = { set = { Authorization = \"Bearer hush\", X-Env = \"seen\" } }\n\
+         [[sites.routes]]\npath = \"/x\"\nupstream = \"b\"\n\
+         when = [{ header = \"X-Api-Key\", values = [\"hush\"] }]\n\
+         [[tests]]\nrequest = \"http://example.com/\"\n\
+         upstream_headers = { Authorization = \"x\", X-Env = \"y\" }\n";
+    let toml = format!("{SITE}{}{routes}", UPSTREAMS.replace("METHOD", ""));
+    let loaded = config::load(&[("site.toml".into(), &toml)], &Options::default());
+    let model = loaded.model.as_ref().unwrap_or_else(|| panic!("{}", loaded.render(false)));
+    let snapshot = Snapshot::compile(model, &Live::default()).unwrap().0;
+    let mut explained = ask(&snapshot, "http://example.com/x");
+    assert!(explained.to_json().to_string().contains("Bearer hush"));
+    explained.conceal();
+    let (json, text) = (explained.to_json().to_string(), explained.to_string());
+    assert!(!json.contains("hush") && !text.contains("hush"), "{json} {text}");
+    assert!(text.contains("Authorization: *****") && text.contains("X-Env: seen"), "{text}");
+    let unmet: Vec<String> =
+        unmet(&snapshot, &model.expectations).into_iter().map(|unmet| unmet.message).collect();
+    let all = unmet.join("\n");
+    assert!(
+        !all.contains("hush") && all.contains("*****") && all.contains("X-Env is seen"),
+        "{all}"
+    );
+}
+
+#[test]
+fn what_a_route_says_to_websockets_is_asked() {
+    let routes = "[[sites.routes]]\npath = \"/\"\nupstream = \"b\"\n\
+         websocket = { required = true, origins = [\"*.example.org\"] }\n";
+    let snapshot = proxied("", routes);
+    let says = |url: &str, origin: Option<&str>| {
+        let mut asked = Asked::of(url).unwrap();
+        asked.fields.extend(origin.map(|origin| ("Origin".to_owned(), origin.to_owned())));
+        let explained = explain(&snapshot, &asked).unwrap();
+        let (last, place) = explained.guards.last().unwrap();
+        assert_eq!(last.guard, "websocket");
+        (explained.status, place.as_ref().map(|place| place.line))
+    };
+    assert_eq!(says("http://example.com/", None).0, Some(426));
+    assert_eq!(says("ws://example.com/", Some("https://evil.example")).0, Some(403));
+    assert_eq!(says("ws://example.com/", Some("https://a.example.org")).0, None);
+    assert!(says("ws://example.com/", None).1.is_some());
+}
+
+#[test]
+fn a_listener_is_chosen_by_the_address_in_the_url() {
+    let site = |name: &str, address: &str| {
+        format!(
+            "[[sites]]\nname = \"{name}\"\nhostname = \"*\"\nlisten = [\"{address}\"]\n\
+             proxy = {{ enabled = true, upstreams = [{{ name = \"b\", url = \"http://127.0.0.1:1\" }}] }}\n"
+        )
+    };
+    let toml = site("one", "127.0.0.1:8080") + &site("two", "127.0.0.2:8080");
+    let snapshot = snapshot(&toml);
+    for (host, name) in [("127.0.0.1", "one"), ("127.0.0.2", "two")] {
+        let explained = ask(&snapshot, &format!("http://{host}:8080/"));
+        assert_eq!(explained.site.as_ref().unwrap().name, name);
+        assert!(explained.notes.iter().any(|note| note.contains("another site")));
+    }
+}

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use config::model::{self, Outcome};
 use wire::field::FieldId;
+use wire::head::RequestHead;
 
 use self::policy::{Asked, Refused, judge};
 use crate::exchange::Inbound;
@@ -75,15 +76,8 @@ pub(crate) fn admit(
     upgrade: bool,
 ) -> Result<Option<Box<Place>>, Box<Denied>> {
     let model = &settings.model;
-    let mut origins = inbound.head.fields.iter().filter(|field| field.id == FieldId::Origin);
-    let asked = Asked {
-        upgrade,
-        origin: origins.next().map(|field| field.value.of(inbound.bytes)),
-        several: origins.next().is_some(),
-        authority: inbound.authority(),
-        secure: inbound.is_secure(),
-    };
-    let denied = match judge(model, &asked) {
+    let judged = judged(model, inbound.head, inbound.bytes, (inbound.is_secure(), upgrade));
+    let denied = match judged {
         Ok(()) if !(upgrade && Settings::counts(model)) => return Ok(None),
         Ok(()) => {
             let client = inbound.client_ip();
@@ -97,14 +91,47 @@ pub(crate) fn admit(
                 outcome: Outcome::RateLimited,
             }
         }
-        Err(Refused::NotAsked) => Denied {
+        Err(refused) => denied(refused),
+    };
+    Err(Box::new(denied))
+}
+
+/// Why a request may not go on by what its fields say, without counting it: for those who explain.
+pub(crate) fn look(
+    settings: &Settings,
+    head: &RequestHead,
+    bytes: &[u8],
+    (secure, upgrade): (bool, bool),
+) -> Option<Denied> {
+    judged(&settings.model, head, bytes, (secure, upgrade)).err().map(denied)
+}
+
+fn judged(
+    model: &model::WebSocket,
+    head: &RequestHead,
+    bytes: &[u8],
+    (secure, upgrade): (bool, bool),
+) -> Result<(), Refused> {
+    let mut origins = head.fields.iter().filter(|field| field.id == FieldId::Origin);
+    let asked = Asked {
+        upgrade,
+        origin: origins.next().map(|field| field.value.of(bytes)),
+        several: origins.next().is_some(),
+        authority: head.host.map(|host| host.of(bytes)).unwrap_or_default(),
+        secure,
+    };
+    judge(model, &asked)
+}
+
+fn denied(refused: Refused) -> Denied {
+    match refused {
+        Refused::NotAsked => Denied {
             answer: respond::websocket_required(),
             cause: Cause::Unsupported,
             outcome: Outcome::ClientError,
         },
-        Err(Refused::Origin) => {
+        Refused::Origin => {
             Denied { answer: Answer::error(403), cause: Cause::Origin, outcome: Outcome::Denied }
         }
-    };
-    Err(Box::new(denied))
+    }
 }
