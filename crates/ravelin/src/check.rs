@@ -28,7 +28,7 @@ pub(crate) fn check(arguments: &CheckArguments, common: &Common) -> Result<(), F
             text
         }
     };
-    terminal::print(stdout, &report);
+    terminal::show(&report)?;
     if loaded.model.is_some() && minded == 0 { Ok(()) } else { Err(Failure::Told) }
 }
 

@@ -30,6 +30,5 @@ pub(crate) fn convert(arguments: &ConvertArguments, common: &Common) -> Result<(
             "",
         ));
     };
-    terminal::print(io::stdout(), &text);
-    Ok(())
+    terminal::show(&text)
 }

@@ -62,8 +62,7 @@ pub(crate) fn explain(arguments: &ExplainArguments, common: &Common) -> Result<(
         true => ask(arguments, &asked, color, common)?,
         false => work_out(arguments, &files, &asked, color, common)?,
     };
-    terminal::print(io::stdout(), &text);
-    Ok(())
+    terminal::show(&text)
 }
 
 const USAGE: &str = "for example `ravelin explain ravelin.toml GET https://example.com/api/x`";

@@ -3,8 +3,6 @@
 //! Made from the same table of keys that the decoder checks against, so that an editor accepts what
 //! `ravelin check` accepts, as far as a schema can say it: what keys mean to each other it cannot.
 
-use std::io;
-
 use config::ROOT;
 use config::schema::{Effect, Key, Kind, Section};
 use serde_json::{Map, Value, json};
@@ -18,8 +16,7 @@ const DRAFT: &str = "http://json-schema.org/draft-07/schema#";
 pub(crate) fn schema() -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(&json_schema())
         .map_err(|error| Failure::new(format!("cannot write the schema: {error}"), ""))?;
-    terminal::print(io::stdout(), &(text + "\n"));
-    Ok(())
+    terminal::show(&(text + "\n"))
 }
 
 /// The schema of native TOML.

@@ -13,14 +13,12 @@ use crate::terminal::{self, Failure};
 pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "ravelin", &mut text);
-    terminal::print(io::stdout(), &String::from_utf8_lossy(&text));
-    Ok(())
+    terminal::show(&String::from_utf8_lossy(&text))
 }
 
 /// Writes the manual page to standard output: that of `ravelin`, then one section for each command.
 pub(crate) fn man() -> Result<(), Failure> {
-    terminal::print(io::stdout(), &String::from_utf8_lossy(&page().map_err(cannot)?));
-    Ok(())
+    terminal::show(&String::from_utf8_lossy(&page().map_err(cannot)?))
 }
 
 fn cannot(error: io::Error) -> Failure {

@@ -42,6 +42,23 @@ pub(crate) fn print(mut to: impl Write, text: &str) {
     let _nobody_reads = to.write_all(text.as_bytes()).and_then(|()| to.flush());
 }
 
+/// Writes what a command is for to standard output.
+///
+/// # Errors
+/// It cannot be written, as when a disk is full. That nobody reads it (any more) is none.
+pub(crate) fn show(text: &str) -> Result<(), Failure> {
+    show_at(io::stdout(), text)
+}
+
+fn show_at(mut to: impl Write, text: &str) -> Result<(), Failure> {
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("cannot write to standard output: {error}"), ""))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether to use terminal colours on this stream.
 pub(crate) fn colored(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
     match choice {
@@ -52,5 +69,29 @@ pub(crate) fn colored(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
                 && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
                 && std::env::var_os("TERM").is_none_or(|value| value != "dumb")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails as it is told to.
+    struct Failing(io::ErrorKind);
+
+    impl Write for Failing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn only_that_nobody_reads_is_no_failure() {
+        assert!(show_at(Failing(io::ErrorKind::BrokenPipe), "x").is_ok());
+        assert!(show_at(Failing(io::ErrorKind::StorageFull), "x").is_err());
     }
 }

@@ -52,8 +52,7 @@ pub(crate) fn demo(arguments: &DemoArguments, common: &Common) -> Result<(), Fai
         let parts = Parts { listen, admin, files: Path::new("static"), origins, echo: local(3003) };
         let note = "# The demo's origins listen at ports the kernel chooses; 3001 to 3003 stand for\n\
                     # them here, and `static` for the directory of its index page.\n";
-        terminal::print(io::stdout(), &format!("{note}{}", configuration(&parts)));
-        return Ok(());
+        return terminal::show(&format!("{note}{}", configuration(&parts)));
     }
     let files = assets::Directory::create().map_err(|error| {
         let parent = std::env::temp_dir();

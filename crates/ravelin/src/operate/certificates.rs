@@ -9,8 +9,7 @@ use crate::terminal::Failure;
 
 pub(super) fn certificates(asked: &Asked, common: &Common) -> Result<(), Failure> {
     let value = asked.client(common)?.get("/v1/certificates")?;
-    asked.show(&value, people);
-    Ok(())
+    asked.show(&value, people)
 }
 
 fn people(value: &Value) -> String {

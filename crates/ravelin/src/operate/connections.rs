@@ -63,8 +63,7 @@ pub(super) fn connections(arguments: &Connections, common: &Common) -> Result<()
             let force = if *force { "?force=true" } else { "" };
             let path = format!("/v1/{kind}/{}{force}", encode(id));
             let value = asked.client(common)?.ask("DELETE", &path, None)?;
-            asked.show(&value, |value| format!("{} told to end\n", number(value, "closed")));
-            Ok(())
+            asked.show(&value, |value| format!("{} told to end\n", number(value, "closed")))
         }
     }
 }
@@ -77,8 +76,7 @@ fn list(arguments: &List, common: &Common) -> Result<(), Failure> {
         path.push_str(&format!("&client={}", encode(client)));
     }
     let value = asked.client(common)?.get(&path)?;
-    asked.show(&value, if *websockets { of_websockets } else { of_connections });
-    Ok(())
+    asked.show(&value, if *websockets { of_websockets } else { of_connections })
 }
 
 fn of_connections(value: &Value) -> String {

@@ -78,8 +78,7 @@ fn list(asked: &Asked, common: &Common) -> Result<(), Failure> {
     asked.show(&value, |value| {
         let pools = items(value, "pools").iter();
         table(pools.flat_map(|pool| items(pool, "endpoints")))
-    });
-    Ok(())
+    })
 }
 
 fn say(
@@ -92,8 +91,7 @@ fn say(
     let Which { pool, endpoint, asked } = which;
     let path = format!("/v1/endpoints/{}/{}/{what}", encode(pool), encode(endpoint));
     let value = asked.client(common)?.ask(method, &path, body)?;
-    asked.show(&value, |value| table(items(value, "endpoints").iter()));
-    Ok(())
+    asked.show(&value, |value| table(items(value, "endpoints").iter()))
 }
 
 fn table<'v>(endpoints: impl Iterator<Item = &'v Value>) -> String {

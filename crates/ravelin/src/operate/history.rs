@@ -26,10 +26,9 @@ pub(super) fn history(arguments: &History, common: &Common) -> Result<(), Failur
         None => asked.show(&client.get("/v1/config/history")?, table),
         Some(number) => {
             let value = client.get(&format!("/v1/config/history/{number}"))?;
-            asked.show(&value, |value| text(value, "diff").to_owned());
+            asked.show(&value, |value| text(value, "diff").to_owned())
         }
     }
-    Ok(())
 }
 
 fn table(value: &Value) -> String {

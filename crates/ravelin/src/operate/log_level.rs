@@ -31,6 +31,5 @@ pub(super) fn log_level(arguments: &LogLevel, common: &Common) -> Result<(), Fai
         None => client.get("/v1/log-level")?,
         Some(word) => client.ask("PUT", "/v1/log-level", Some(&json!({ "level": word })))?,
     };
-    asked.show(&value, |value| format!("{}\n", text(value, "level")));
-    Ok(())
+    asked.show(&value, |value| format!("{}\n", text(value, "level")))
 }

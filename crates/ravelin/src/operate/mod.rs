@@ -157,12 +157,12 @@ impl Asked {
     }
 
     /// Shows an answer: as it is for tools, or as `people` are told.
-    fn show(&self, value: &Value, people: impl FnOnce(&Value) -> String) {
+    fn show(&self, value: &Value, people: impl FnOnce(&Value) -> String) -> Result<(), Failure> {
         let text = match self.format {
             Format::Json => format!("{value}\n"),
             Format::Human => people(value),
         };
-        terminal::print(std::io::stdout(), &text);
+        terminal::show(&text)
     }
 }
 

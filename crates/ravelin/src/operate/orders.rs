@@ -57,15 +57,13 @@ pub(super) fn upgrade(asked: &Asked, common: &Common) -> Result<(), Failure> {
     let value = asked.client(common)?.ask("POST", "/v1/upgrade", None)?;
     asked.show(&value, |value| {
         format!("a new process serves; {} finishes what it has under way\n", number(value, "pid"))
-    });
-    Ok(())
+    })
 }
 
 fn order(asked: &Asked, common: &Common, path: &str, outcome: &str) -> Result<(), Failure> {
     let answered = asked.client(common)?.ask("POST", path, None);
     let value = answered.map_err(|unanswered| refused(unanswered, asked.format))?;
-    asked.show(&value, |value| people(value, outcome));
-    Ok(())
+    asked.show(&value, |value| people(value, outcome))
 }
 
 fn people(value: &Value, outcome: &str) -> String {

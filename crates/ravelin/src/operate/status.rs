@@ -9,8 +9,7 @@ use crate::terminal::Failure;
 
 pub(super) fn status(asked: &Asked, common: &Common) -> Result<(), Failure> {
     let value = asked.client(common)?.get("/v1/status")?;
-    asked.show(&value, people);
-    Ok(())
+    asked.show(&value, people)
 }
 
 fn people(value: &Value) -> String {

@@ -52,8 +52,7 @@ pub(super) fn top(arguments: &Top, common: &Common) -> Result<(), Failure> {
             Format::Json => format!("{value}\n"),
             Format::Human => page(&Traffic::since_start(&Sample::of(&value)), None, color),
         };
-        terminal::print(stdout, &text);
-        return Ok(());
+        return terminal::show(&text);
     }
     if !stdout.is_terminal() || !io::stdin().is_terminal() {
         return Err(Failure::new("this is no terminal", "`ravelin top --once` prints one table"));
