@@ -22,6 +22,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use config::model::Limits;
 use h2::Reason;
 use h2::server::Builder;
 use net::timer::{Deadline, Tick};
@@ -56,9 +57,14 @@ const REMEMBERED_TIME: Duration = Duration::from_secs(1);
 
 /// How long a client has to answer that it knows of the end, and to take the last frames.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
-/// Bytes dropped while a connection ends because of an error, so that the client gets to see why: a
-/// close with bytes unread would be a reset.
+/// Bytes dropped while a connection ends: a close with bytes unread, or that others come after, is a
+/// reset, and a reset takes from the client what it has not read yet.
 const DROPPED_MAX: usize = 1024 * 1024;
+/// Bytes on their way to a client that may well be the words of farewell. With more it has yet to take
+/// what it asked for.
+const FAREWELL_MAX: u64 = 1024;
+/// How long a client may be about that in all, once nothing more is sent to it.
+const TAKE_TIME: Duration = Duration::from_secs(10 * 60);
 
 /// Serves a connection until it ends.
 pub async fn serve(connection: Connection) {
@@ -108,12 +114,14 @@ pub async fn serve(connection: Connection) {
         opened: Tick::now(),
         leaving: None,
         ending: None,
+        amiss: false,
         taken: None,
+        behind: None,
     };
     let Some(mut h2) = driver.handshake().await else { return };
-    poll_fn(|cx| driver.poll(cx, &mut h2)).await;
+    let complete = poll_fn(|cx| driver.poll(cx, &mut h2)).await;
     drop(h2); // tells the streams that are left
-    if driver.ending.is_some() {
+    if complete || driver.ending.is_some() {
         driver.drop_input().await;
     }
     driver.streams.ended().await;
@@ -135,8 +143,13 @@ struct Driver {
     leaving: Option<Tick>,
     /// Since when the connection has been ending because of an error or for want of an answer.
     ending: Option<Tick>,
+    /// It ends because of something that the client did.
+    amiss: bool,
     /// How many bytes the client had taken when it was last looked at, if it is slow to take more.
     taken: Option<u64>,
+    /// Of a client that had yet to take part of its responses when there were no more streams: when it
+    /// had last taken enough of that, and how many bytes it had taken then.
+    behind: Option<(Tick, u64)>,
 }
 
 /// What a time limit that has passed calls for.
@@ -186,11 +199,11 @@ impl Driver {
         .await
     }
 
-    /// Ready when the connection has ended.
-    fn poll(&mut self, cx: &mut Context<'_>, h2: &mut H2) -> Poll<()> {
+    /// Ready when the connection has ended; true if nothing is left to be said on it.
+    fn poll(&mut self, cx: &mut Context<'_>, h2: &mut H2) -> Poll<bool> {
         self.streams.wakes(cx.waker());
         if self.streams.is_cut() {
-            return Poll::Ready(());
+            return Poll::Ready(false);
         }
         loop {
             let verdict = self.socket.meter().verdict();
@@ -206,17 +219,18 @@ impl Driver {
                     if error.is_library() {
                         self.streams.tell(&error);
                         self.ending.get_or_insert_with(Tick::now);
+                        self.amiss = true;
                     }
-                    return Poll::Ready(());
+                    return Poll::Ready(false);
                 }
-                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Ready(None) => return Poll::Ready(true),
                 Poll::Pending => {}
             }
             if self.socket.meter().verdict().is_some() && self.ending.is_none() {
                 continue;
             }
             if let Poll::Ready(Err(_)) = self.socket.poll_flush(cx) {
-                return Poll::Ready(());
+                return Poll::Ready(false);
             }
             if self.streams.stopping() && self.leaving.is_none() {
                 self.leave(h2);
@@ -227,7 +241,7 @@ impl Driver {
                 Some(Late::Leave) => self.leave(h2),
                 Some(Late::Close) => self.end(h2, Reason::NO_ERROR),
                 Some(Late::Calm) => self.end(h2, Reason::ENHANCE_YOUR_CALM),
-                Some(Late::End) => return Poll::Ready(()),
+                Some(Late::End) => return Poll::Ready(false),
             }
         }
     }
@@ -241,6 +255,7 @@ impl Driver {
     /// Ends all streams and the connection.
     fn end(&mut self, h2: &mut H2, reason: Reason) {
         self.ending = Some(Tick::now());
+        self.amiss = reason != Reason::NO_ERROR;
         h2.abrupt_shutdown(reason);
     }
 
@@ -268,17 +283,27 @@ impl Driver {
         } else if self.taken.is_none() {
             self.taken = Some(self.share.taken().unwrap_or_else(|| self.share.written()));
         }
+        if idle.is_some() && self.leaving.is_some() {
+            self.see_what_is_taken(&limits);
+        }
         let unsettled = Some(self.opened).filter(|_| !settled);
-        let late = if passed(self.ending, CLOSE_TIME) || passed(unsettled, limits.head_timeout) {
+        // While the socket is full the next rule but one is for those who have done nothing wrong.
+        let ending = self.ending.filter(|_| self.amiss || blocked.is_none());
+        let late = if passed(ending, CLOSE_TIME) || passed(unsettled, limits.head_timeout) {
             Some(Late::End)
         } else if passed(block.filter(|_| self.ending.is_none()), limits.head_timeout) {
             Some(Late::Calm)
         } else if passed(blocked, limits.body_grace) && !self.keeps_up() {
             Some(Late::End)
         } else if let (Some(idle), None) = (idle, self.ending) {
-            match self.leaving {
-                None => passed(Some(idle), keep_alive_timeout).then_some(Late::Leave),
-                Some(since) => passed(Some(idle.max(since)), CLOSE_TIME).then_some(Late::Close),
+            match (self.leaving, self.behind) {
+                (None, _) => passed(Some(idle), keep_alive_timeout).then_some(Late::Leave),
+                (Some(since), None) => {
+                    passed(Some(idle.max(since)), CLOSE_TIME).then_some(Late::Close)
+                }
+                (Some(_), Some((since, _))) => {
+                    passed(Some(since), limits.body_grace).then_some(Late::Close)
+                }
             }
         } else {
             None
@@ -292,12 +317,27 @@ impl Driver {
 
     /// A client that has not taken all there is for it has taken enough of it nevertheless.
     fn keeps_up(&mut self) -> bool {
-        let limits = self.streams.snapshot().limits;
-        let least = limits.body_min_rate.saturating_mul(limits.body_grace.as_secs().max(1));
+        let least = least_taken(&self.streams.snapshot().limits);
         let taken = self.share.taken().unwrap_or_else(|| self.share.written());
         let before = self.taken.replace(taken).unwrap_or(taken);
         self.socket.excuse();
         taken.saturating_sub(before) >= least
+    }
+
+    /// Looks whether the client, for whom there are no more streams, has yet to take part of what they
+    /// sent, and whether it goes on taking it.
+    fn see_what_is_taken(&mut self, limits: &Limits) {
+        let written = self.share.written();
+        let taken = self.share.taken().unwrap_or(written);
+        self.behind = match self.behind {
+            None if self.share.is_waiting() || written.saturating_sub(taken) > FAREWELL_MAX => {
+                Some((Tick::now(), taken))
+            }
+            Some((_, before)) if taken.saturating_sub(before) >= least_taken(limits).max(1) => {
+                Some((Tick::now(), taken))
+            }
+            same => same,
+        };
     }
 
     fn set_deadline(&mut self, due: Option<u64>, now: Tick) {
@@ -314,20 +354,47 @@ impl Driver {
         }
     }
 
-    /// Drops what still comes in, for a while.
-    async fn drop_input(&self) {
-        self.deadline.set(CLOSE_TIME);
-        let mut dropped = 0;
+    /// Drops what still comes in, for a while; for as long as the client goes on taking what it asked
+    /// for, or speaks of it, if it has done nothing wrong.
+    async fn drop_input(&mut self) {
+        let limits = self.streams.snapshot().limits;
+        let began = Tick::now();
+        let (mut heard, mut dropped) = (began, 0);
         poll_fn(|cx| {
-            while dropped < DROPPED_MAX && self.deadline.poll_expired(cx).is_pending() {
+            while dropped < DROPPED_MAX && !self.streams.is_cut() {
                 match self.socket.poll_drop_input(cx) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                    Poll::Ready(Ok(count)) => dropped += count,
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(count)) => {
+                        dropped += count;
+                        heard = Tick::now();
+                        continue;
+                    }
+                    Poll::Pending => {}
+                }
+                self.see_what_is_taken(&limits);
+                let (since, limit) = match self.behind {
+                    _ if self.amiss => (began, CLOSE_TIME),
+                    None => (heard, CLOSE_TIME),
+                    Some((since, _)) => (since.max(heard), limits.body_grace),
+                };
+                let now = Tick::now();
+                let left = limit.saturating_sub(now.since(since));
+                let left = left.min(TAKE_TIME.saturating_sub(now.since(began)));
+                if left.is_zero() {
+                    return Poll::Ready(());
+                }
+                self.deadline.set(left);
+                if self.deadline.poll_expired(cx).is_pending() {
+                    return Poll::Pending;
                 }
             }
             Poll::Ready(())
         })
         .await;
     }
+}
+
+/// Bytes that a client takes in the grace time if it is not too slow.
+fn least_taken(limits: &Limits) -> u64 {
+    limits.body_min_rate.saturating_mul(limits.body_grace.as_secs().max(1))
 }

@@ -91,6 +91,11 @@ impl Share {
         self.socket.untaken().map(|untaken| self.written.get().saturating_sub(untaken))
     }
 
+    /// Something that streams have handed over was not written yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.get() > 0
+    }
+
     /// The worth of what was done since the last call, and how many responses were completed.
     pub(crate) fn take_earnings(&self) -> (u32, u32) {
         (self.earned.take(), self.answered.take())
