@@ -35,15 +35,16 @@ rules! {
     OverlappingRoutes = ("L002", "overlapping-routes"),
     /// Nothing leads to an upstream.
     UnusedUpstream = ("L003", "unused-upstream"),
-    /// A request to an upstream may take as long as it likes: there is no `request` timeout, or
-    /// one that is as good as none.
+    /// A timeout of upstreams is as good as none: `connect` of more than a minute, or `read`, `write` or
+    /// `first_byte` of more than ten.
     MissingTimeout = ("L004", "missing-timeout"),
-    /// Request bodies of any length are passed on.
+    /// Request bodies are kept here before they are passed on (`buffering.request`), and no
+    /// `max_request_size` bounds them before `buffering.max` does.
     NoBodyLimit = ("L005", "no-body-limit"),
-    /// Clients are sent round and round: to https, by a site that never knows that they are there; or
-    /// to the very URL that they asked for.
+    /// Clients are sent round and round: to https, by a site that never knows that they are there; to
+    /// the very URL that they asked for; or to one that is sent there again.
     HttpsLoop = ("L006", "https-loop"),
-    /// Everybody is believed who says that a request is somebody else's.
+    /// Everybody, or a large part of the Internet, is believed who says that a request is somebody else's.
     TrustsEverybody = ("L007", "trusts-everybody"),
     /// A redirect leads to whatever host the request names, at a site that answers to every host.
     OpenRedirect = ("L008", "open-redirect"),
@@ -51,7 +52,8 @@ rules! {
     WeakTls = ("L009", "weak-tls"),
     /// Nobody checks the certificate of an upstream.
     UnverifiedUpstream = ("L010", "unverified-upstream"),
-    /// A site with TLS does not tell browsers to stay with it (HSTS).
+    /// A site with TLS, to which plain requests are redirected, does not tell browsers to stay with it
+    /// (HSTS). Not of `localhost` and IP addresses.
     MissingHsts = ("L011", "missing-hsts"),
     /// A certificate does not cover a host of its site.
     CertificateHost = ("L012", "certificate-host"),
@@ -61,8 +63,8 @@ rules! {
     OpenCors = ("L014", "open-cors"),
     /// Passwords or tokens are asked for over plain HTTP.
     PlainCredentials = ("L015", "plain-credentials"),
-    /// A pool of several upstreams has no health check, so it takes failed requests to find out
-    /// that one is down.
+    /// A pool of several upstreams has no health check, and clients see it when one is down: there is
+    /// one attempt only, or failed ones take no upstream out.
     NoHealthCheck = ("L016", "no-health-check"),
     /// Credentials that are easily had: a password as plain text, a hash that is quickly
     /// computed, a secret that is short, a token that never expires.

@@ -6,7 +6,9 @@ use regex_automata::meta::Regex;
 
 use super::{Of, Rule};
 use crate::diagnostic::Diagnostic;
-use crate::model::{HostMatch, HostPattern, PathMatch, Route, RouteOrder};
+use crate::model::{
+    Condition, Expected, HostMatch, HostPattern, PathMatch, Property, Route, RouteOrder, When,
+};
 use crate::pattern;
 use crate::places::Place;
 
@@ -146,8 +148,8 @@ fn overlaps(
     }
 }
 
-/// Both could take one request: neither their hosts nor their methods keep them apart, and of what else
-/// they ask for neither asks for more than the other.
+/// Both could take one request: neither their hosts nor their methods nor the values of a property keep
+/// them apart, and of what else they ask for neither asks for more than the other.
 fn meet(one: &Route, other: &Route) -> bool {
     let apart = |a: &[String], b: &[String]| {
         !a.is_empty() && !b.is_empty() && !a.iter().any(|one| b.contains(one))
@@ -160,7 +162,42 @@ fn meet(one: &Route, other: &Route) -> bool {
     let narrower = asks(one) && !asks(other)
         || hosts(one) && !hosts(other)
         || !one.methods.is_empty() && other.methods.is_empty();
-    !apart(&one.methods, &other.methods) && !hosts_apart && !narrower
+    !apart(&one.methods, &other.methods)
+        && !hosts_apart
+        && !narrower
+        && !values_apart(&one.when, &other.when)
+}
+
+/// Both look at one property, and there is no value that suits both.
+fn values_apart(one: &When, other: &When) -> bool {
+    wanted(one).any(|(property, values)| {
+        wanted(other).any(|(same, others)| {
+            is_same(property, same) && !values.iter().any(|value| others.contains(value))
+        })
+    })
+}
+
+/// Conditions that name the only values a property may have, and that no other stands in for.
+fn wanted(when: &When) -> impl Iterator<Item = (&Property, &[Expected])> {
+    let exact = |condition: &Condition| {
+        !condition.is.is_empty() && condition.is.iter().all(|is| matches!(is, Expected::Value(_)))
+    };
+    let instead = |of: &Property| match of {
+        Property::Header(_) => when.any_header,
+        Property::Query(_) => when.any_query,
+        Property::Cookie(_) => false,
+    };
+    let needed = when.conditions.iter().filter(move |condition| {
+        exact(condition) && !(instead(&condition.of) && when.conditions.len() > 1)
+    });
+    needed.map(|condition| (&condition.of, condition.is.as_slice()))
+}
+
+fn is_same(one: &Property, other: &Property) -> bool {
+    match (one, other) {
+        (Property::Header(one), Property::Header(other)) => one.eq_ignore_ascii_case(other),
+        _ => one == other,
+    }
 }
 
 /// A host that the route is for, and that no request to the site names.

@@ -1,27 +1,46 @@
 //! Who is believed, who may come in, and what is safe on its way.
 
+use std::cell::LazyCell;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use regex_automata::meta::Regex;
+
 use super::{Of, Rule};
 use crate::diagnostic::Diagnostic;
 use crate::model::{
-    AllowedOrigins, Auth, Bound, CorsRule, Guards, HostPattern, Listen, Model, PathMatch,
-    RouteAction, Site, TlsVersion, UpstreamAddress,
+    AllowedOrigins, Auth, Bound, CorsRule, Guards, HostPattern, Listen, Model, PathMatch, Route,
+    RouteAction, RouteOrder, Site, TlsVersion, UpstreamAddress,
 };
 use crate::password::PasswordHash;
+use crate::pattern;
 
 const TRANSPORT_SECURITY: &str = "Strict-Transport-Security";
 
+/// Bits that all addresses of a network have in common, if it is somebody's and not everybody's.
+const PREFIX_MIN: u8 = 8;
+
 pub(super) fn of_all(model: &Model, found: &mut Vec<Diagnostic>) {
-    let everybody = model.security.trusted_proxies.iter().find(|net| net.prefix_len() == 0);
-    if let Some(net) = everybody {
+    if let Some(net) = model.security.trusted_proxies.iter().find(|net| is_everybody(net)) {
         let message = format!(
-            "`trusted_proxies` has {net}: any client can say whose request it makes, past access \
-             lists, rate limits and logs"
+            "`trusted_proxies` has {net}: any client in it can say whose request it makes, past \
+             access lists, rate limits and logs"
         );
         let place = model.places.top(&["security", "trusted_proxies"]);
         let mut finding = Diagnostic::lint(Rule::TrustsEverybody, place, message);
         finding.help.push("name the addresses of your load balancers".to_owned());
         found.push(finding);
     }
+}
+
+/// A network that is large enough to be no longer somebody's own. Unique local addresses (RFC 4193) are
+/// nobody's on the Internet.
+fn is_everybody(net: &IpNet) -> bool {
+    let local = match net {
+        IpNet::V4(_) => false,
+        IpNet::V6(net) => net.prefix_len() == 7 && net.network().segments()[0] == 0xfc00,
+    };
+    net.prefix_len() < PREFIX_MIN && !local
 }
 
 pub(super) fn of_site(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
@@ -37,17 +56,32 @@ pub(super) fn of_site(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
 }
 
 fn bodies(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
-    let open = |bound: Bound| match bound {
-        Bound::Unlimited => true,
-        Bound::Inherited => of.model.security.max_request_size.is_none(),
-        Bound::Bytes(_) => false,
+    let buffering = of.site.proxy.as_ref().map(|proxy| &proxy.buffering);
+    let Some(buffering) = buffering.filter(|buffering| buffering.request) else { return };
+    let open = |bound: Bound| {
+        let limit = match bound {
+            Bound::Unlimited => None,
+            Bound::Inherited => of.model.security.max_request_size,
+            Bound::Bytes(bytes) => Some(bytes),
+        };
+        limit.is_none_or(|limit| limit > buffering.max)
+    };
+    let has_bodies = |route: &Route| {
+        let bodiless = |method: &String| ["GET", "HEAD", "OPTIONS"].contains(&method.as_str());
+        let of_methods = route.methods.is_empty() || !route.methods.iter().all(bodiless);
+        of_methods && !route.websocket.as_ref().is_some_and(|websocket| websocket.required)
     };
     let mut routes = of.site.routes.iter().enumerate();
     let route = routes.find(|(_, route)| {
-        matches!(route.action, RouteAction::Upstream(_)) && open(route.max_request_size)
+        matches!(route.action, RouteAction::Upstream(_))
+            && has_bodies(route)
+            && open(route.max_request_size)
     });
     if let Some((index, route)) = route {
-        let message = format!("`{}` passes on bodies of any length", route.path.text());
+        let message = format!(
+            "`{}` keeps bodies as long as `buffering.max` allows before it passes them on",
+            route.path.text()
+        );
         let place = of.route(index, &["max_request_size"]);
         let mut finding = Diagnostic::lint(Rule::NoBodyLimit, place, message);
         finding.help.push("set `max_request_size` in `[security]`, or at the route".to_owned());
@@ -80,6 +114,7 @@ fn loops(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
         );
         found.push(finding);
     }
+    let patterns = LazyCell::new(|| patterns(site));
     for (index, route) in site.routes.iter().enumerate() {
         let RouteAction::Redirect { to, .. } = &route.action else { continue };
         let same = match to.as_str() {
@@ -92,14 +127,7 @@ fn loops(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
             "$uri" | "$path" | "$request_uri" | "$scheme://$host$uri" | "$scheme://$host$path" => {
                 true
             }
-            path => match &route.path {
-                // Below itself, so the redirect meets the route again.
-                PathMatch::Prefix(own) | PathMatch::StartsWith(own) => {
-                    own == path && !path.contains('$')
-                }
-                PathMatch::Exact(own) => own == path,
-                PathMatch::Regex { .. } | PathMatch::Never => false,
-            },
+            to => meets_itself(site, index, route, to, &patterns),
         };
         if same {
             let message =
@@ -111,13 +139,82 @@ fn loops(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
     into_itself(of, found);
 }
 
+/// A redirect to a path that the route takes again, and no other route takes before it.
+fn meets_itself(
+    site: &Site,
+    index: usize,
+    route: &Route,
+    to: &str,
+    patterns: &LazyCell<Vec<(usize, Regex)>, impl FnOnce() -> Vec<(usize, Regex)>>,
+) -> bool {
+    let path = to.split(['?', '#']).next().unwrap_or_default();
+    // Only what is a path as it stands, and is no other when a client has looked at it.
+    let plain = path.starts_with('/') && !["//", "/.", "$"].iter().any(|part| path.contains(part));
+    // Else the request that comes back may not be what the route wants.
+    let any_request = route.when.conditions.is_empty()
+        && (route.methods.is_empty() || route.methods.iter().any(|method| method == "GET"));
+    if !plain || !any_request || !takes(&route.path, path) {
+        return false;
+    }
+    let Some(own) = literal(&route.path) else { return false };
+    let is_exact = |path: &PathMatch| matches!(path, PathMatch::Exact(_));
+    let before = |(other, one): (usize, &Route)| match site.route_order {
+        RouteOrder::Declared => other < index && takes(&one.path, path),
+        RouteOrder::Longest => {
+            let wins = match literal(&one.path) {
+                Some(_) if is_exact(&one.path) != is_exact(&route.path) => is_exact(&one.path),
+                Some(text) => text.len() > own.len() || text.len() == own.len() && other < index,
+                None => false,
+            };
+            other != index && wins && takes(&one.path, path)
+        }
+    };
+    let asked = |other: usize| match site.route_order {
+        RouteOrder::Declared => other < index,
+        RouteOrder::Longest => !is_exact(&route.path) && !route.before_regex,
+    };
+    let mut routes = site.routes.iter().enumerate();
+    !routes.any(before)
+        && !patterns.iter().any(|(other, regex)| asked(*other) && regex.is_match(path.as_bytes()))
+}
+
+/// Regular expressions of a site's routes; one that cannot be compiled takes nothing.
+fn patterns(site: &Site) -> Vec<(usize, Regex)> {
+    let routes = site.routes.iter().enumerate();
+    let compiled = routes.filter_map(|(index, route)| {
+        let PathMatch::Regex { pattern, ignore_case } = &route.path else { return None };
+        let pattern = if *ignore_case { format!("(?i){pattern}") } else { pattern.clone() };
+        Some((index, pattern::compile(&pattern).ok()?))
+    });
+    compiled.collect()
+}
+
+fn literal(path: &PathMatch) -> Option<&str> {
+    match path {
+        PathMatch::Prefix(own) | PathMatch::StartsWith(own) | PathMatch::Exact(own) => Some(own),
+        PathMatch::Regex { .. } | PathMatch::Never => None,
+    }
+}
+
+/// Whether these are paths that this one is among; not asked of regular expressions.
+fn takes(paths: &PathMatch, path: &str) -> bool {
+    match paths {
+        PathMatch::Prefix(own) => path
+            .strip_prefix(own.as_str())
+            .is_some_and(|rest| own.ends_with('/') || rest.is_empty() || rest.starts_with('/')),
+        PathMatch::StartsWith(own) => path.starts_with(own.as_str()),
+        PathMatch::Exact(own) => own == path,
+        PathMatch::Regex { .. } | PathMatch::Never => false,
+    }
+}
+
 /// An upstream that is a listener of this configuration which sends everybody to https.
 fn into_itself(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
     for pool in of.site.proxy.iter().flat_map(|proxy| &proxy.pools) {
         for (nth, upstream) in pool.upstreams.iter().enumerate() {
             let UpstreamAddress::Tcp { host, port } = &upstream.address else { continue };
-            let here = host == "localhost"
-                || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+            let here =
+                host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
             let listens = |site: &&Site| {
                 site.listen.iter().any(|listen| match listen {
                     Listen::Port(own) => own == port,
@@ -152,7 +249,7 @@ fn redirects(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
     for (index, route) in of.site.routes.iter().enumerate() {
         let to_host = |to: &str| to.contains("://$host") || to.contains("://${host}");
         let RouteAction::Redirect { to, .. } = &route.action else { continue };
-        if to_host(to) && route.hosts.is_empty() {
+        if to_host(to) && !is_to_https(to) && route.hosts.is_empty() {
             let message = format!(
                 "`{}` redirects to whatever host a request names, and the site answers to any",
                 route.path.text()
@@ -165,6 +262,13 @@ fn redirects(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
     }
 }
 
+/// The same URL under https, which is where a client wanted to be: as `redirect_to_https` does it.
+fn is_to_https(to: &str) -> bool {
+    let bare = to.replace("${", "$").replace('}', "");
+    let path = bare.strip_prefix("https://$host");
+    path.is_some_and(|path| ["$uri", "$request_uri", "$path", "$path?$query"].contains(&path))
+}
+
 fn tls(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
     let Some(tls) = &of.site.tls else { return };
     if tls.policy.max_version < TlsVersion::Tls13 {
@@ -172,18 +276,51 @@ fn tls(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
         let message = format!("`{}` does not take TLS 1.3", of.site.name);
         found.push(Diagnostic::lint(Rule::WeakTls, place, message));
     }
-    let has_hsts = of
+    let mut told = of
         .site
         .response_headers
         .iter()
         .chain(&of.model.security.security_headers)
-        .any(|(name, _)| name.eq_ignore_ascii_case(TRANSPORT_SECURITY));
-    if !has_hsts && tls.policy.client_auth.is_none() {
-        let message = format!("browsers are not told to use TLS only for `{}`", of.site.name);
+        .filter(|(name, _)| name.eq_ignore_ascii_case(TRANSPORT_SECURITY));
+    let (told, lasts) = (told.clone().next().is_some(), told.any(|(_, value)| !is_over(value)));
+    if !lasts && tls.policy.client_auth.is_none() && comes_from_plain(of) {
+        let name = &of.site.name;
+        let message = match told {
+            true => format!("browsers are told to forget that `{name}` is for TLS only"),
+            false => format!("browsers are not told to use TLS only for `{name}`"),
+        };
         let mut finding = Diagnostic::lint(Rule::MissingHsts, of.place(&["ssl"]), message);
         finding.help.push("set `hsts = true` in `[sites.ssl]`".to_owned());
         found.push(finding);
     }
+}
+
+/// A value of `Strict-Transport-Security` that ends what others began (RFC 6797 section 6.1.1).
+fn is_over(value: &str) -> bool {
+    value.split(';').filter_map(|directive| directive.split_once('=')).any(|(name, seconds)| {
+        let seconds = seconds.trim().trim_matches('"');
+        name.trim().eq_ignore_ascii_case("max-age")
+            && !seconds.is_empty()
+            && seconds.bytes().all(|byte| byte == b'0')
+    })
+}
+
+/// Browsers of others come to the site from a plain one of the same host, which sends them here.
+fn comes_from_plain(of: &Of<'_>) -> bool {
+    let sends_here = |host: &HostPattern| {
+        of.model.sites.iter().any(|other| {
+            other.tls.is_none()
+                && other.redirect_to_https.is_some()
+                && other.hosts.iter().any(|one| meet(one, host))
+        })
+    };
+    // What HSTS is of no use for (RFC 6797 section 8.1.1), or a nuisance.
+    let has_name = |host: &HostPattern| match host {
+        HostPattern::Exact(name) => name != "localhost" && name.parse::<IpAddr>().is_err(),
+        HostPattern::Wildcard(_) | HostPattern::Any => true,
+    };
+    let mut hosts = of.site.hosts.iter();
+    hosts.any(|host| has_name(host) && sends_here(host)) && !of.site.listen.iter().all(is_local)
 }
 
 fn guards(

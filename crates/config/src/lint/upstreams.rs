@@ -25,10 +25,9 @@ pub(super) fn look(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
             continue;
         }
         timeouts(of, pool, found);
-        if pool.upstreams.len() > 1 && pool.settings.health_checks.is_empty() {
+        if let Some(why) = neglected(pool) {
             let message = format!(
-                "no health check looks after `{name}`: it takes failed requests to know that one of \
-                 its {} upstreams is down",
+                "no health check looks after `{name}`, and {why} when one of its {} upstreams is down",
                 pool.upstreams.len()
             );
             let mut finding = Diagnostic::lint(Rule::NoHealthCheck, of.pool(name, &[]), message);
@@ -44,8 +43,25 @@ pub(super) fn look(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
     });
 }
 
+/// What becomes of requests if an upstream of a pool is down, when nothing spares clients of it.
+fn neglected(pool: &Pool) -> Option<&'static str> {
+    let settings = &pool.settings;
+    if pool.upstreams.len() < 2 || !settings.health_checks.is_empty() {
+        return None;
+    }
+    let never_out = pool.upstreams.iter().all(|upstream| upstream.max_fails == 0);
+    if settings.retry.attempts <= 1 {
+        Some("requests fail, as there is one attempt,")
+    } else if never_out && settings.outlier.is_none() {
+        Some("requests go on to be sent there")
+    } else {
+        None
+    }
+}
+
 fn timeouts(of: &Of<'_>, pool: &Pool, found: &mut Vec<Diagnostic>) {
-    let Timeouts { connect, first_byte, read, write, tunnel: _, request } = pool.settings.timeout;
+    let Timeouts { connect, first_byte, read, write, tunnel: _, request: _ } =
+        pool.settings.timeout;
     let name = &pool.name;
     for (key, time, max) in [
         ("connect", connect, CONNECT_MAX),
@@ -60,14 +76,6 @@ fn timeouts(of: &Of<'_>, pool: &Pool, found: &mut Vec<Diagnostic>) {
             let place = of.pool(name, &["timeout", key]);
             found.push(Diagnostic::lint(Rule::MissingTimeout, place, message));
         }
-    }
-    if request.is_none() {
-        let message = format!("a request to `{name}` may take as long as it likes");
-        let place = of.model.places.pool(of.index, name, &["timeout"]);
-        let place = place.or_else(|| of.place(&["proxy"]));
-        let mut finding = Diagnostic::lint(Rule::MissingTimeout, place, message);
-        finding.help.push("set `request` in `[sites.proxy.timeout]`".to_owned());
-        found.push(finding);
     }
 }
 
