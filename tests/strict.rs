@@ -15,6 +15,8 @@ port = 8080
 
 [sites.proxy]
 enabled = true
+timeout = { read = "3h" }
+buffering = { request = true }
 
 [[sites.proxy.upstreams]]
 name = "backend"
@@ -34,7 +36,7 @@ fn notes_of_rules_come_with_strict_only_and_fail_it() {
     let dir = TempDir::new();
     let (code, text) = strict(&dir, BARE);
     assert_eq!(code, Some(1), "{text}");
-    for part in ["note[L003]", "note[L004]", "note[L005]", "site.toml:13:1", "ok, 3 notes"] {
+    for part in ["note[L003]", "note[L004]", "note[L005]", "site.toml:15:1", "ok, 3 notes"] {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
     }
     // The warning about the same is not said twice.
@@ -69,6 +71,17 @@ fn certificates_are_read() {
     assert!(text.contains("note[L012]"), "{text}");
     assert!(text.contains("is not for `example.com`"), "{text}");
     assert!(text.contains("site.toml:8:1"), "{text}");
+    // The warning about the same is not said twice.
+    assert!(!text.contains("bad-certificate"), "{text}");
+
+    let pair = Authority::new().expired(&["example.com"]);
+    dir.write("site.pem", pair.certificate);
+    dir.write("site.key", pair.key);
+    let (code, text) = strict(&dir, toml);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("note[L013]"), "{text}");
+    assert!(text.contains("the certificate of `main` has expired"), "{text}");
+    assert!(!text.contains("note[L012]") && !text.contains("bad-certificate"), "{text}");
 }
 
 #[test]

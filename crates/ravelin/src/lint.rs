@@ -30,6 +30,9 @@ pub(crate) fn add(loaded: &mut Loaded) -> usize {
 /// A warning about the very place that a rule speaks of, in the same matter.
 fn is_repeated(found: &Diagnostic, said: &[Diagnostic]) -> bool {
     use Code::{Lint, Unsafe, Unused};
+    if found.code == Code::BadCertificate && found.severity == Severity::Warning {
+        return said.iter().any(|one| is_of_certificate(found, one));
+    }
     if !matches!(found.code, Unused | Unsafe) {
         return false;
     }
@@ -49,6 +52,18 @@ fn is_repeated(found: &Diagnostic, said: &[Diagnostic]) -> bool {
         };
         same_place && same_matter
     })
+}
+
+/// A warning about the certificate of a site in the matter that a rule speaks of. It has no place: it is
+/// known by what it says.
+fn is_of_certificate(found: &Diagnostic, one: &Diagnostic) -> bool {
+    let matter = match one.code {
+        Code::Lint(Rule::CertificateHost) => " is not for ",
+        Code::Lint(Rule::CertificateExpiry) => ": clients will refuse it; renew it",
+        _ => return false,
+    };
+    let site = one.message.split('`').nth(1).unwrap_or_default();
+    found.message.starts_with(&format!("site \"{site}\": ")) && found.message.contains(matter)
 }
 
 /// Bytes between a table's header and the key in it that a warning points at: `name = `.
