@@ -762,22 +762,21 @@ fn downloads(len: usize) -> (Ravelin, Http2) {
     (ravelin, client)
 }
 
-/// Takes a response at 16 MB/s at most, until `enough` says so of the bytes that came. The rest is
-/// counted from there.
+/// Takes a response at 4 MB/s at most, until `enough` says so of the bytes that `came`.
 fn take_slowly(client: &mut Http2, came: &mut usize, enough: impl Fn(usize) -> bool) {
     while !enough(*came) {
         let frame = client.next_frame().unwrap_or_else(|e| panic!("{e:?} after {came} bytes"));
         if frame.kind == DATA {
             *came += frame.payload.len();
             // The pace is what is tested.
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(4));
         }
     }
 }
 
 #[test]
 fn a_download_slower_than_the_server_is_whole_when_sigterm_comes_meanwhile() {
-    const LEN: usize = 16 << 20;
+    const LEN: usize = 10 << 20;
     let (mut ravelin, mut client) = downloads(LEN);
     let mut came = 0;
     take_slowly(&mut client, &mut came, |came| came > 0);
@@ -789,7 +788,7 @@ fn a_download_slower_than_the_server_is_whole_when_sigterm_comes_meanwhile() {
 
 #[test]
 fn what_waits_in_the_socket_at_sigterm_reaches_a_client_that_pauses() {
-    const LEN: usize = 16 << 20;
+    const LEN: usize = 10 << 20;
     let (mut ravelin, mut client) = downloads(LEN);
     let mut came = 0;
     take_slowly(&mut client, &mut came, |came| {
@@ -800,27 +799,6 @@ fn what_waits_in_the_socket_at_sigterm_reaches_a_client_that_pauses() {
     // Longer than is waited for those who have taken everything.
     std::thread::sleep(Duration::from_millis(2500));
     take_slowly(&mut client, &mut came, |came| came == LEN);
-    drop(client);
-    assert!(ravelin.exit_within(Duration::from_secs(5)).success());
-}
-
-#[test]
-fn what_waits_for_a_window_at_sigterm_reaches_a_client_that_pauses() {
-    let origin = Origin::saying(&"x".repeat(100_000));
-    let mut ravelin = h2c(&origin, "");
-    let mut client = Http2::connect(ravelin.addr());
-    client.generous = false;
-    client.open(1, &get_fields("/"));
-    let mut came = 0;
-    take_slowly(&mut client, &mut came, |came| came == 65_535);
-    ravelin.stdout.line_with(&["\"GET / HTTP/2.0\" 200 "]);
-    ravelin.signal("TERM");
-    // As above.
-    std::thread::sleep(Duration::from_millis(2500));
-    for stream in [0, 1] {
-        client.frame(WINDOW_UPDATE, 0, stream, 100_000_u32.to_be_bytes());
-    }
-    take_slowly(&mut client, &mut came, |came| came == 100_000);
     drop(client);
     assert!(ravelin.exit_within(Duration::from_secs(5)).success());
 }
