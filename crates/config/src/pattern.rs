@@ -4,6 +4,7 @@
 //! accepted has none that fails here.
 
 use regex_automata::meta::{BuildError, Config, Regex};
+use regex_automata::nfa::thompson::NFA;
 use regex_automata::util::syntax;
 
 /// Bytes that a compiled regular expression may take. Those that operators write take some KiB.
@@ -20,12 +21,34 @@ const DEPTH_MAX: u32 = 100;
 /// # Errors
 /// It is none, or too large; in words that fit below it.
 pub fn compile(pattern: &str) -> Result<Regex, String> {
+    build(pattern, syntax(), SIZE_MAX)
+}
+
+/// Compiles a regular expression into at most `size_max` bytes, and says how many it takes. The time that a
+/// match takes grows with them. Its classes know ASCII, unless it asks for more with `(?u)`: those of
+/// Unicode take tens of KiB.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_small(pattern: &str, size_max: usize) -> Result<(Regex, usize), String> {
+    let syntax = syntax().unicode(false);
+    let regex = build(pattern, syntax, size_max)?;
+    let size =
+        NFA::compiler().syntax(syntax).build(pattern).map_or(size_max, |nfa| nfa.memory_usage());
+    Ok((regex, size))
+}
+
+fn syntax() -> syntax::Config {
+    syntax::Config::new().utf8(false).nest_limit(DEPTH_MAX)
+}
+
+fn build(pattern: &str, syntax: syntax::Config, size_max: usize) -> Result<Regex, String> {
     if pattern.len() > LENGTH_MAX {
         return Err(format!("a regular expression has at most {LENGTH_MAX} bytes"));
     }
     Regex::builder()
-        .syntax(syntax::Config::new().utf8(false).nest_limit(DEPTH_MAX))
-        .configure(Config::new().utf8_empty(false).nfa_size_limit(Some(SIZE_MAX)))
+        .syntax(syntax)
+        .configure(Config::new().utf8_empty(false).nfa_size_limit(Some(size_max)))
         .build(pattern)
         .map_err(|error| reason(&error))
 }
@@ -71,5 +94,14 @@ mod tests {
     #[test]
     fn size_is_bounded() {
         assert!(compile("((a{100}){100}){100}").is_err());
+    }
+
+    #[test]
+    fn a_small_one_is_bounded_further_and_says_what_it_takes() {
+        let (regex, size) = compile_small(r"^/api/v\d+/\w+$", 8192).unwrap();
+        assert!(regex.is_match(b"/api/v2/users") && size < 8192, "{size}");
+        assert!(compile_small(r"(?u)\w+", 8192).unwrap_err().contains("too large"));
+        assert!(compile_small("(a{50}){50}", 16384).unwrap_err().contains("too large"));
+        assert!(compile("(a{50}){50}").is_ok());
     }
 }

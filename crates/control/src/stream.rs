@@ -10,10 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use net::worker::Workers;
-use proxy::recorder::{Exchange, Filter, Kept, Subscription, TIMED, Text, Which, how};
+use proxy::recorder::{Exchange, Filter, Kept, LOOK_MAX, Subscription, TIMED, Text, Which, how};
 use proxy::worker::Worker;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::{Receiver, channel};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::spawn_blocking;
 
 /// Exchanges that wait for one who watches. At about a KiB each at most.
 pub const QUEUE: usize = 1024;
@@ -21,14 +23,23 @@ pub const QUEUE: usize = 1024;
 /// Exchanges of one worker in a second that somebody may watch.
 pub const RATE_MAX: u32 = 10_000;
 
-/// What the recorders of all workers have: at most `limit`, the latest first, or the slowest.
+/// One search at a time runs its filter, so that many of them leave the workers their processors.
+static SEARCHES: Semaphore = Semaphore::const_new(1);
+
+/// What the recorders of all workers have: at most `limit`, the latest first, or the slowest. A filter sees
+/// the first [`LOOK_MAX`] of each worker.
 pub async fn recorded(
     workers: &Workers<Rc<Worker>>,
     which: Which,
     limit: usize,
     filter: Option<Arc<Filter>>,
 ) -> Vec<Kept> {
-    let look = move |worker: &Rc<Worker>| worker.recorder.look(which, limit, filter.as_deref());
+    let search = match filter {
+        Some(filter) => Some(Search::begin(filter).await),
+        None => None,
+    };
+    let of_each = if search.is_some() { LOOK_MAX } else { limit };
+    let look = move |worker: &Rc<Worker>| worker.recorder.look(which, of_each);
     let mut found: Vec<Kept> = workers.ask(look).await.into_iter().flatten().collect();
     found.sort_by_key(|kept| {
         let facts = kept.exchange().facts;
@@ -37,8 +48,45 @@ pub async fn recorded(
             Which::Last | Which::Failed => facts.wall_us.saturating_add(facts.total_us),
         })
     });
-    found.truncate(limit);
-    found
+    match search {
+        Some(search) => search.sift(found, limit, |kept| kept).await,
+        None => {
+            found.truncate(limit);
+            found
+        }
+    }
+}
+
+/// Runs a filter where no worker waits for it.
+pub(crate) struct Search {
+    filter: Arc<Filter>,
+    /// Held until the filter is done, also when nobody wants to know any more.
+    turn: Arc<Option<SemaphorePermit<'static>>>,
+}
+
+impl Search {
+    /// Waits until it may search. Before anything is copied, so that there is one copy at a time.
+    pub(crate) async fn begin(filter: Arc<Filter>) -> Self {
+        // It is never closed.
+        Self { filter, turn: Arc::new(SEARCHES.acquire().await.ok()) }
+    }
+
+    /// The first `limit` that the filter lets pass.
+    pub(crate) async fn sift<T: Send + 'static>(
+        &self,
+        found: Vec<T>,
+        limit: usize,
+        kept: fn(&T) -> &Kept,
+    ) -> Vec<T> {
+        let (filter, turn) = (Arc::clone(&self.filter), Arc::clone(&self.turn));
+        let sifted = spawn_blocking(move || {
+            let passes = |one: &T| filter.passes(&kept(one).exchange());
+            let sifted = found.into_iter().filter(passes).take(limit).collect();
+            drop(turn);
+            sifted
+        });
+        sifted.await.unwrap_or_default()
+    }
 }
 
 /// Exchanges as they end. Ends when it is dropped.

@@ -26,7 +26,7 @@ pub use tunnels::{Moved, Tunnel, TunnelSeat, TunnelView};
 
 use self::slab::Slab;
 use crate::connection::ClientAddress;
-use crate::recorder::{Exchange, Filter};
+use crate::recorder::Exchange;
 use crate::worker::Worker;
 
 /// Entries that one look at a worker's connections gives at most: it does nothing else meanwhile.
@@ -98,13 +98,12 @@ impl Connections {
         }
     }
 
-    /// The open tunnels that `filter` lets pass; it sees them as exchanges that have not ended yet.
-    pub fn list_tunnels(&self, wanted: &Wanted, filter: Option<&Filter>) -> Listed<TunnelView> {
+    /// The open tunnels. Filters are for another thread: they take long.
+    pub fn list_tunnels(&self, wanted: &Wanted) -> Listed<TunnelView> {
         let tunnels = self.tunnels.borrow();
         let fits = |tunnel: &&Rc<Tunnel>| {
             wanted.after.is_none_or(|after| tunnel.number() > after)
                 && wanted.client.is_none_or(|client| tunnel.client() == Some(client))
-                && filter.is_none_or(|filter| filter.passes(&tunnel.exchange()))
         };
         let found = smallest(tunnels.iter().filter(fits), wanted.limit, |tunnel| tunnel.number());
         Listed {
@@ -134,11 +133,12 @@ impl Connections {
         tunnel.map(|tunnel| tunnel.end(status)).is_some()
     }
 
-    /// Ends all tunnels that `filter` lets pass, and says how many those are.
-    pub fn close_tunnels(&self, filter: Option<&Filter>, status: u16) -> usize {
+    /// Ends those of these tunnels that this worker has, and says how many they are. They are sorted.
+    pub fn close_tunnels(&self, ids: &[Id], status: u16) -> usize {
         let tunnels = self.tunnels.borrow();
-        let fits =
-            |tunnel: &&Rc<Tunnel>| filter.is_none_or(|filter| filter.passes(&tunnel.exchange()));
+        let fits = |tunnel: &&Rc<Tunnel>| {
+            ids.binary_search(&Id { worker: self.worker, number: tunnel.number() }).is_ok()
+        };
         tunnels.iter().filter(fits).map(|tunnel| tunnel.end(status)).count()
     }
 

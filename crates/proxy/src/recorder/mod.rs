@@ -34,7 +34,8 @@ use crate::log::{Ended, Party, Record};
 pub const DEFAULT_BYTES: usize = 1024 * 1024;
 
 /// Exchanges that one look at a worker's recorder gives at most: a worker does nothing else meanwhile.
-pub const LOOK_MAX: usize = 1000;
+/// They take some 2 MiB.
+pub const LOOK_MAX: usize = 4096;
 
 /// One worker's recorder.
 #[derive(Debug)]
@@ -111,26 +112,25 @@ impl Recorder {
         self.streams.add(subscription)
     }
 
-    /// At most `limit` recorded exchanges that `filter` lets pass, the latest first, or the slowest.
-    pub fn look(&self, which: Which, limit: usize, filter: Option<&Filter>) -> Vec<Kept> {
+    /// At most `limit` recorded exchanges, the latest first, or the slowest. Filters are for another thread:
+    /// they take long.
+    pub fn look(&self, which: Which, limit: usize) -> Vec<Kept> {
         let memory = self.memory.borrow();
         let Some(memory) = &*memory else { return Vec::new() };
-        let passes = |exchange: &Exchange<'_>| filter.is_none_or(|filter| filter.passes(exchange));
         let limit = limit.min(LOOK_MAX);
         match which {
             Which::Last => {
-                let found = memory.last.latest().filter(passes);
-                found.take(limit).map(|exchange| Kept::new(&exchange)).collect()
+                memory.last.latest().take(limit).map(|exchange| Kept::new(&exchange)).collect()
             }
             Which::Failed => {
                 let rings = [&memory.failed, &memory.by_client];
-                let all = rings.into_iter().flat_map(Ring::latest).filter(passes);
+                let all = rings.into_iter().flat_map(|ring| ring.latest().take(limit));
                 let mut found: Vec<Exchange<'_>> = all.collect();
                 found.sort_unstable_by_key(|found| std::cmp::Reverse(ended_at(found)));
                 found.iter().take(limit).map(Kept::new).collect()
             }
             Which::Slow => {
-                let mut found: Vec<Exchange<'_>> = memory.slowest.iter().filter(passes).collect();
+                let mut found: Vec<Exchange<'_>> = memory.slowest.iter().collect();
                 found.sort_unstable_by_key(|found| std::cmp::Reverse(found.facts.total_us));
                 found.iter().take(limit).map(Kept::new).collect()
             }

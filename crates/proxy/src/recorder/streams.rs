@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use net::timer::Tick;
 use tokio::sync::mpsc::Sender;
-use tokio::sync::mpsc::error::TrySendError;
 
 use super::exchange::{Exchange, Kept};
 use super::filter::Filter;
@@ -24,7 +23,8 @@ pub struct Subscription {
     pub filter: Option<Arc<Filter>>,
     /// Where they go.
     pub sink: Sender<Kept>,
-    /// How many it has missed, because it was too slow or there were too many.
+    /// How many it has missed, because it was too slow or there were too many; once there are, the filter
+    /// is not asked about more of them.
     pub missed: Arc<AtomicU64>,
     /// How many a second one worker gives it at most.
     pub rate: u32,
@@ -89,22 +89,55 @@ impl Streams {
 impl Subscribed {
     fn offer(&mut self, exchange: &Exchange<'_>, second: u64) {
         let Subscription { sink, missed, rate, .. } = &self.subscription;
-        if self.filter.as_ref().is_some_and(|filter| !filter.passes(exchange)) {
-            return;
-        }
         if self.second != second {
             (self.second, self.left) = (second, *rate);
         }
-        let permit = match self.left.checked_sub(1) {
-            Some(left) => {
-                self.left = left;
-                sink.try_reserve()
-            }
-            None => Err(TrySendError::Full(())),
+        // Before the filter, which costs more: what would pass it is not known then.
+        let Some(left) = self.left.checked_sub(1) else {
+            missed.fetch_add(1, Ordering::Relaxed);
+            return;
         };
-        match permit {
+        if self.filter.as_ref().is_some_and(|filter| !filter.passes(exchange)) {
+            return;
+        }
+        self.left = left;
+        match sink.try_reserve() {
             Ok(permit) => permit.send(Kept::new(exchange)),
             Err(_) => drop(missed.fetch_add(1, Ordering::Relaxed)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::channel;
+
+    use super::*;
+    use crate::log::Record;
+
+    #[test]
+    fn the_rate_is_looked_at_before_the_filter() {
+        let (sink, mut source) = channel(10);
+        let missed = Arc::new(AtomicU64::new(0));
+        let subscription = Subscription { filter: None, sink, missed: missed.clone(), rate: 2 };
+        let filter = Filter::parse("path == /b").ok();
+        let mut one = Subscribed { subscription, filter, left: 0, second: 0 };
+        let (a, b) = (
+            Record { target: b"/a", ..Record::default() },
+            Record { target: b"/b", ..Record::default() },
+        );
+        let missed = || missed.swap(0, Ordering::Relaxed);
+        // What does not pass uses nothing up.
+        for record in [&a, &a, &a, &b, &b] {
+            one.offer(&Exchange::of(record), 1);
+        }
+        assert_eq!(missed(), 0);
+        one.offer(&Exchange::of(&a), 1);
+        one.offer(&Exchange::of(&b), 1);
+        assert_eq!(missed(), 2);
+        one.offer(&Exchange::of(&a), 2);
+        one.offer(&Exchange::of(&b), 2);
+        assert_eq!(missed(), 0);
+        assert_eq!(std::iter::from_fn(|| source.try_recv().ok()).count(), 3);
     }
 }

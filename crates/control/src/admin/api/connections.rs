@@ -7,15 +7,17 @@ use std::sync::Arc;
 use proxy::connections::{
     CLOSE_STATUSES, Close, Doing, Id, Listed, OpenView, Tunnel, TunnelView, Wanted,
 };
+use proxy::recorder::Filter;
 use proxy::worker::Worker;
 use serde_json::{Value, json};
 
+use super::super::bounds::PAGE_MAX;
 use super::super::routes::{Answer, Content, Route};
 use super::super::schema::{Field, Shape, has, may};
 use super::super::{Problem, Request, Response, Running};
 use super::exchanges::{EXCHANGE, FILTER, filter};
 use super::{seconds, unix_millis};
-use crate::stream;
+use crate::stream::{self, Search};
 
 pub(super) static ROUTES: &[Route] = &[
     Route::get("/v1/connections", "Open client connections.", connections)
@@ -151,7 +153,9 @@ fn connections(running: &Running, request: Request) -> Answer<'_> {
         let page = Page::of(running.workers.ask(look).await, limit, |view: &OpenView| view.id);
         let found: Vec<Value> = page.found.iter().map(connection).collect();
         let Page { total, next, .. } = page;
-        Ok(Response::json(&json!({ "total": total, "connections": found, "next": next })))
+        Ok(Response::json(
+            &json!({ "total": total, "connections": found, "next": next.map(|id| id.to_string()) }),
+        ))
     })
 }
 
@@ -159,16 +163,49 @@ fn websockets(running: &Running, request: Request) -> Answer<'_> {
     Box::pin(async move {
         let filter = filter(&request)?.map(Arc::new);
         let (wanted, after) = wanted(&request)?;
-        let limit = wanted.limit;
-        let look = move |worker: &Rc<Worker>| {
-            let wanted = part(&wanted, after, worker.context.id);
-            worker.connections.list_tunnels(&wanted, filter.as_deref())
+        let page = match filter {
+            None => tunnels(running, wanted, after).await,
+            Some(filter) => searched(running, wanted, after, filter).await,
         };
-        let page = Page::of(running.workers.ask(look).await, limit, |view: &TunnelView| view.id);
         let found: Vec<Value> = page.found.iter().map(websocket).collect();
         let Page { total, next, .. } = page;
-        Ok(Response::json(&json!({ "total": total, "websockets": found, "next": next })))
+        Ok(Response::json(
+            &json!({ "total": total, "websockets": found, "next": next.map(|id| id.to_string()) }),
+        ))
     })
+}
+
+async fn tunnels(running: &Running, wanted: Wanted, after: Option<Id>) -> Page<TunnelView> {
+    let limit = wanted.limit;
+    let look = move |worker: &Rc<Worker>| {
+        worker.connections.list_tunnels(&part(&wanted, after, worker.context.id))
+    };
+    Page::of(running.workers.ask(look).await, limit, |view: &TunnelView| view.id)
+}
+
+/// Those that a filter lets pass; it sees them as exchanges that have not ended yet.
+async fn searched(
+    running: &Running,
+    wanted: Wanted,
+    mut after: Option<Id>,
+    filter: Arc<Filter>,
+) -> Page<TunnelView> {
+    let limit = wanted.limit;
+    let search = Search::begin(filter).await;
+    let mut found: Vec<TunnelView> = Vec::new();
+    loop {
+        let all = Wanted { limit: PAGE_MAX, ..wanted.clone() };
+        let page = tunnels(running, all, after).await;
+        let room = limit - found.len();
+        found.extend(search.sift(page.found, room, |view| &view.kept).await);
+        let full = found.len() >= limit;
+        if full || page.next.is_none() {
+            // There may be more behind the last one that was taken.
+            let next = found.last().filter(|_| full).map(|view| view.id);
+            return Page { total: page.total, found, next };
+        }
+        after = page.next;
+    }
 }
 
 fn close(running: &Running, request: Request) -> Answer<'_> {
@@ -195,9 +232,18 @@ fn close_all(running: &Running, request: Request) -> Answer<'_> {
         let Some(filter) = filter(&request)?.map(Arc::new) else {
             return Err(Problem::bad("say which: `filter=websocket` means all of them"));
         };
-        let close =
-            move |worker: &Rc<Worker>| worker.connections.close_tunnels(Some(&filter), status);
-        let closed: usize = running.workers.ask(close).await.into_iter().sum();
+        let (mut closed, mut after) = (0, None);
+        loop {
+            let wanted = Wanted { limit: PAGE_MAX, ..Wanted::default() };
+            let page = searched(running, wanted, after, Arc::clone(&filter)).await;
+            let ids: Arc<[Id]> = page.found.iter().map(|view| view.id).collect();
+            let close = move |worker: &Rc<Worker>| worker.connections.close_tunnels(&ids, status);
+            closed += running.workers.ask(close).await.into_iter().sum::<usize>();
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
         Ok(Response::json(&json!({ "closed": closed })))
     })
 }
@@ -255,7 +301,8 @@ fn part(wanted: &Wanted, after: Option<Id>, worker: usize) -> Wanted {
 struct Page<V> {
     total: usize,
     found: Vec<V>,
-    next: Option<String>,
+    /// The last id, if there may be more behind it.
+    next: Option<Id>,
 }
 
 impl<V> Page<V> {
@@ -267,7 +314,7 @@ impl<V> Page<V> {
         found.sort_by_key(&id);
         let more = full || found.len() > limit;
         found.truncate(limit);
-        let next = found.last().filter(|_| more).map(|last| id(last).to_string());
+        let next = found.last().filter(|_| more).map(&id);
         Self { total, found, next }
     }
 }

@@ -180,6 +180,18 @@ impl Value {
         }
     }
 
+    /// As much of that as the recorder keeps.
+    pub(super) fn beginning<'a>(self, exchange: &Exchange<'a>) -> &'a [u8] {
+        let text = self.of(exchange);
+        let max = match self {
+            Self::Text(text) => text.max(),
+            Self::Path => Text::Target.max(),
+            Self::Host => Text::Host.max(),
+            _ => text.len(),
+        };
+        text.get(..max).unwrap_or(text)
+    }
+
     /// Upper and lower case are the same in it.
     pub(super) fn ignores_case(self) -> bool {
         matches!(self, Self::Host)

@@ -2,13 +2,12 @@
 
 use std::ops::Range;
 
-use regex_automata::meta::Regex;
-
 use super::fields::{FIELDS, Field, Kind, Number, Value};
 use crate::log::reasons::REASONS;
 
 use super::{
-    BYTES_MAX, DEPTH_MAX, FilterError, Node, REGEXES_MAX, TESTS_MAX, Test, VALUES_MAX, values,
+    BYTES_MAX, DEPTH_MAX, FilterError, Node, REGEX_BYTES_MAX, REGEXES_MAX, TESTS_MAX, Test,
+    VALUES_MAX, values,
 };
 
 /// Reads a word as the least and the most that it stands for.
@@ -40,7 +39,8 @@ enum Operator {
 }
 
 pub(super) fn parse(text: &str) -> Result<Node, FilterError> {
-    let mut parser = Parser { text, at: 0, depth: 0, tests: 0, values: 0, regexes: 0 };
+    let mut parser =
+        Parser { text, at: 0, depth: 0, tests: 0, values: 0, regexes: 0, regex_bytes: 0 };
     if text.len() > BYTES_MAX {
         return parser.fail(0..0, format!("a filter has at most {BYTES_MAX} bytes"), "");
     }
@@ -62,6 +62,7 @@ struct Parser<'t> {
     tests: usize,
     values: usize,
     regexes: usize,
+    regex_bytes: usize,
 }
 
 type Parsed<T> = Result<T, FilterError>;
@@ -349,7 +350,20 @@ impl<'t> Parser<'t> {
         if self.regexes > REGEXES_MAX {
             return self.fail(at, format!("more than {REGEXES_MAX} regular expressions"), "");
         }
-        let regex: Regex = self.read(config::pattern::compile(pattern), &at)?;
+        let left = REGEX_BYTES_MAX.saturating_sub(self.regex_bytes);
+        let (regex, size) = match config::pattern::compile_small(pattern, left) {
+            Ok(compiled) => compiled,
+            Err(message) => {
+                let help = match message.contains("too large") {
+                    true => {
+                        "all of a filter take at most 16 KiB, compiled; count less often, ask for less"
+                    }
+                    false => "",
+                };
+                return self.fail(at, message, help);
+            }
+        };
+        self.regex_bytes += size;
         Ok(Test::Regex { field, regex, is })
     }
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::log::{Cause, Party, Phase, Record, Times};
+use crate::recorder::Text;
 
 fn record() -> Record<'static> {
     Record {
@@ -190,6 +191,36 @@ fn everything_is_bounded() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn regular_expressions_that_would_hold_up_a_worker_are_refused() {
+    let large = "path =~ '(a?b?c?){200}'";
+    // One of these is small enough, eight are not.
+    let several = ["path =~ '[a-z]{100}x'"; REGEXES_MAX].join(" || ");
+    assert!(Filter::parse("path =~ '[a-z]{100}x'").is_ok());
+    for text in [large, &several] {
+        let error = Filter::parse(text).expect_err("too large");
+        assert!(error.message.contains("too large"), "{error}");
+    }
+    let usual = ["path =~ '(?i)^/api/v\\d+/(users|groups)/\\w+$'"; REGEXES_MAX].join(" || ");
+    assert!(Filter::parse(&usual).is_ok(), "{:?}", Filter::parse(&usual));
+}
+
+#[test]
+fn regular_expressions_see_what_is_recorded() {
+    let target = "/".to_owned() + &"a".repeat(Text::Target.max()) + "b";
+    let long = Record { target: target.as_bytes(), ..record() };
+    for (text, expected) in [("path =~ 'b'", false), ("path =~ 'a$'", true)] {
+        let filter = Filter::parse(text).unwrap();
+        assert_eq!(filter.passes(&Exchange::of(&long)), expected, "{text}");
+        assert_eq!(
+            filter.passes(&super::super::Kept::new(&Exchange::of(&long)).exchange()),
+            expected
+        );
+    }
+    let whole = Filter::parse(&format!("target == '{target}'")).unwrap();
+    assert!(whole.passes(&Exchange::of(&long)));
 }
 
 #[test]
