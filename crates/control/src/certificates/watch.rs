@@ -119,9 +119,14 @@ impl Watched {
         self.read = seen;
         match loaded {
             Ok(loaded) => {
-                let (file, until) =
-                    (self.paths.certificate().display(), super::date(loaded.identity.not_after()));
-                if loaded.identity.chain_der() == self.slot.load().chain_der() {
+                let (file, until) = (
+                    self.paths.certificate().display().to_string(),
+                    super::date(loaded.identity.not_after()),
+                );
+                let is_same = loaded.identity.chain_der() == self.slot.load().chain_der();
+                // Told when it is so: whoever reads that meets it.
+                self.show(loaded, now, log);
+                if is_same {
                     log.info(format_args!(
                         "certificates: site {}: the files of {file} were read again, the certificate \
                          is the same",
@@ -133,7 +138,6 @@ impl Watched {
                         self.names()
                     ));
                 }
-                self.show(loaded, now, log);
                 self.told = None;
                 self.doubt(&self.sites.clone(), now, log);
                 if let Some(exposed) = self.paths.exposed() {
