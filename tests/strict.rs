@@ -62,6 +62,9 @@ fn certificates_are_read() {
     let pair = Authority::new().server(&["other.example"]);
     dir.write("site.pem", pair.certificate);
     dir.write("site.key", pair.key);
+    // Or there is something to be said about that.
+    let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(dir.path().join("site.key"), own).unwrap();
     dir.write("public/index.html", "x");
     let toml = "[[sites]]\nname = \"main\"\nhostname = \"example.com\"\nport = 8443\n\
          static_dir = \"public\"\n[sites.ssl]\nenabled = true\ncert_file = \"site.pem\"\n\
