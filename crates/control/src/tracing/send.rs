@@ -169,6 +169,7 @@ struct Queue {
 
 impl Queue {
     /// Adds what is there to `batch`, or waits for it. False if nothing will come any more.
+    #[allow(clippy::vec_box, reason = "they come in boxes, which are moved instead of the spans")]
     async fn take(&mut self, batch: &mut Vec<Box<Span>>) -> bool {
         let room = BATCH_MAX.saturating_sub(batch.len());
         poll_fn(|cx| {
@@ -208,6 +209,7 @@ impl Sender {
     }
 
     /// Sends a batch, several times if need be.
+    #[allow(clippy::vec_box, reason = "they come in boxes, which are moved instead of the spans")]
     async fn deliver(&mut self, batch: &mut Vec<Box<Span>>) {
         let spans = batch.iter().map(|exchange| otlp::count(exchange)).sum();
         let to = self.to.lock().unwrap_or_else(PoisonError::into_inner).clone();
