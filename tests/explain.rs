@@ -426,7 +426,7 @@ fn explaining_changes_nothing() {
     for round in 0..3 {
         // The request of the last round may not be counted as over yet.
         let mut said = explained(&ravelin, "GET", url, &[]);
-        crate::harness::until("nothing is in flight", || {
+        until("nothing is in flight", || {
             let before = std::mem::replace(&mut said, explained(&ravelin, "GET", url, &[]));
             before == said
         });
