@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Candidate, Explanation, MemberFound, PoolFound};
 use crate::guards::Verdict;
+use crate::log::steers;
 
 /// Routes whose paths are others are counted where there are more of them, and not shown.
 const OTHERS_MAX: usize = 12;
@@ -286,7 +287,7 @@ fn behind(place: Option<&Place>, paint: &Paint) -> String {
 
 /// Nothing that a request says moves a terminal's cursor.
 fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().map(|c| if steers(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// An outcome as `on_result` calls it.

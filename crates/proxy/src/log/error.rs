@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use config::model::Level;
 
 use super::stamp::rfc3339;
-use super::{Cause, Party, Phase, Sink, escape};
+use super::{Cause, Party, Phase, Sink, escape, steers};
 
 /// Messages that are remembered, those of single requests not among them.
 pub const RECENT_MAX: usize = 256;
@@ -136,7 +136,7 @@ impl ErrorLog {
         line.extend_from_slice(level_word(level).as_bytes());
         line.push(b' ');
         for character in message.chars() {
-            if character.is_control() {
+            if steers(character) {
                 line.extend_from_slice(character.escape_default().to_string().as_bytes());
             } else {
                 line.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());

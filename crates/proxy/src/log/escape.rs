@@ -1,9 +1,18 @@
 //! Bytes from the network made safe for a log line: a client can never end a line, close a quoted
-//! string or send an escape sequence to a terminal.
+//! string, send an escape sequence to a terminal, or have it show text in another order.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Whether a character may do something to a terminal, or to text around it, beyond being shown: a control
+/// character (C0, DEL, C1), a mark or override of the direction of text (Unicode's `Bidi_Control`), or an
+/// end of a line or paragraph.
+#[must_use]
+pub const fn steers(c: char) -> bool {
+    matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
 
 /// Appends `bytes` for use between double quotes: `"` and `\` get a backslash, everything outside of
 /// printable ASCII becomes `\xHH`. Empty becomes `-`.
@@ -126,16 +135,17 @@ fn is_plain_word(bytes: [u8; 8]) -> bool {
 #[cold]
 fn append_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
-        let mut rest = chunk.valid().as_bytes();
-        while let Some(at) = rest.iter().position(|&b| b < 0x20 || b == b'"' || b == b'\\') {
+        let mut rest = chunk.valid();
+        while let Some(at) = rest.find(|c| steers(c) || c == '"' || c == '\\') {
             let (plain, tail) = rest.split_at(at);
-            out.extend_from_slice(plain);
-            if let Some((&byte, after)) = tail.split_first() {
-                json_escape(out, byte);
-                rest = after;
+            out.extend_from_slice(plain.as_bytes());
+            let mut chars = tail.chars();
+            if let Some(c) = chars.next() {
+                json_escape(out, c);
             }
+            rest = chars.as_str();
         }
-        out.extend_from_slice(rest);
+        out.extend_from_slice(rest.as_bytes());
         if !chunk.invalid().is_empty() {
             out.extend_from_slice("\u{fffd}".as_bytes());
         }
@@ -230,15 +240,19 @@ fn escape(out: &mut Vec<u8>, byte: u8) {
     }
 }
 
-fn json_escape(out: &mut Vec<u8>, byte: u8) {
-    match byte {
-        b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-        b'\n' => out.extend_from_slice(b"\\n"),
-        b'\r' => out.extend_from_slice(b"\\r"),
-        b'\t' => out.extend_from_slice(b"\\t"),
+fn json_escape(out: &mut Vec<u8>, c: char) {
+    match c {
+        '"' => out.extend_from_slice(b"\\\""),
+        '\\' => out.extend_from_slice(b"\\\\"),
+        '\n' => out.extend_from_slice(b"\\n"),
+        '\r' => out.extend_from_slice(b"\\r"),
+        '\t' => out.extend_from_slice(b"\\t"),
         _ => {
-            out.extend_from_slice(b"\\u00");
-            out.extend_from_slice(&[hex_digit(byte >> 4), hex_digit(byte)]);
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let [high, low] = unit.to_be_bytes();
+                out.extend_from_slice(b"\\u");
+                out.extend([high >> 4, high, low >> 4, low].map(hex_digit));
+            }
         }
     }
 }
@@ -282,6 +296,17 @@ mod tests {
             text(|out| json_string(out, b"a\"\\\n\t\x01\xc3\xa9\xff\xfe z")),
             "\"a\\\"\\\\\\n\\t\\u0001\u{e9}\u{fffd}\u{fffd} z\""
         );
+    }
+
+    #[test]
+    fn nothing_in_a_json_string_steers_a_terminal_or_turns_text_around() {
+        let hostile = "\u{1b}[2J\u{7f}\u{9b}31m\u{202e}gpj.exe\u{2066}\u{2069}\u{200f}\u{2028}";
+        assert_eq!(
+            text(|out| json_text(out, hostile.as_bytes())),
+            r"\u001b[2J\u007f\u009b31m\u202egpj.exe\u2066\u2069\u200f\u2028"
+        );
+        let harmless = "\u{a0}\u{e9}\u{5d0}\u{1f600}\u{2027}\u{202f}\u{206a}";
+        assert_eq!(text(|out| json_text(out, harmless.as_bytes())), harmless);
     }
 
     #[test]

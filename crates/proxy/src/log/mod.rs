@@ -27,6 +27,7 @@ mod stamp;
 pub use access::{AccessLog, AccessSettings, BLOCK_BYTES};
 pub use ended::{Cause, Ended, Party, Phase};
 pub use error::{ErrorLog, Failure, Message, RECENT_MAX};
+pub use escape::steers;
 pub(crate) use own::note_fields;
 pub use record::{Record, Times};
 pub use sink::{Losses, Order, QUEUE_BLOCKS, Sink, Source, sink};

@@ -12,6 +12,7 @@ mod tail;
 mod top;
 
 use clap::{Args, Subcommand};
+use proxy::log::steers;
 use serde_json::Value;
 
 use crate::cli::{Common, Format};
@@ -159,7 +160,7 @@ impl Asked {
     /// Shows an answer: as it is for tools, or as `people` are told.
     fn show(&self, value: &Value, people: impl FnOnce(&Value) -> String) -> Result<(), Failure> {
         let text = match self.format {
-            Format::Json => format!("{value}\n"),
+            Format::Json => json_line(value),
             Format::Human => people(value),
         };
         terminal::show(&text)
@@ -177,7 +178,7 @@ fn refused(unanswered: Unanswered, format: Format) -> Failure {
         return Unanswered::Problem(problem).into();
     }
     let text = match format {
-        Format::Json => findings.iter().map(|finding| format!("{finding}\n")).collect(),
+        Format::Json => findings.iter().map(json_line).collect(),
         Format::Human => {
             let shown: Vec<&str> = diagnostics.iter().map(|one| one.trim_end()).collect();
             format!("{}\n\n", shown.join("\n\n"))
@@ -185,6 +186,20 @@ fn refused(unanswered: Unanswered, format: Format) -> Failure {
     };
     terminal::print(std::io::stdout(), &text);
     Failure::new(detail, "")
+}
+
+/// A value for tools, of which nothing steers the terminal that it may go to.
+fn json_line(value: &Value) -> String {
+    let mut line = String::new();
+    for c in value.to_string().chars() {
+        match steers(c) {
+            // Only within texts, and all of them are in the basic plane.
+            true => line.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => line.push(c),
+        }
+    }
+    line.push('\n');
+    line
 }
 
 /// A member that is a text; empty if there is none.

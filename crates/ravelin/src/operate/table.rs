@@ -1,5 +1,7 @@
 //! Tables for people.
 
+use proxy::log::steers;
+
 /// A table with aligned columns.
 pub(super) struct Table {
     rows: Vec<Vec<String>>,
@@ -39,10 +41,8 @@ impl Table {
             let mut line = String::new();
             for (column, width) in widths.iter().enumerate() {
                 // What comes from elsewhere does not steer the terminal.
-                let cell: String = cell(row, column)
-                    .chars()
-                    .map(|c| if c.is_control() { '?' } else { c })
-                    .collect();
+                let cell: String =
+                    cell(row, column).chars().map(|c| if steers(c) { '?' } else { c }).collect();
                 let number = !cell.is_empty() && cell.chars().all(|c| c.is_ascii_digit());
                 let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
                 match number {

@@ -4,10 +4,11 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 
 use clap::Args;
 use control::admin::encode;
+use proxy::log::steers;
 use proxy::recorder::{Filter, FilterError};
 use serde_json::Value;
 
-use super::{items, number, text};
+use super::{items, json_line, number, text};
 use crate::cli::{Common, Format};
 use crate::client::{Client, Target};
 use crate::terminal::{self, Failure, colored};
@@ -150,7 +151,7 @@ struct Out<W> {
 impl<W: Write> Out<W> {
     fn exchange(&mut self, exchange: &Value) -> Result<Shown, Failure> {
         let line = match self.format {
-            Format::Json => format!("{exchange}\n"),
+            Format::Json => json_line(exchange),
             Format::Human => human(exchange, self.color),
         };
         written(self.to.write_all(line.as_bytes()))
@@ -212,7 +213,7 @@ fn human(exchange: &Value, color: bool) -> String {
 }
 
 fn visible(c: char) -> char {
-    if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }
+    if steers(c) { char::REPLACEMENT_CHARACTER } else { c }
 }
 
 /// "0.8ms", "12ms", "1.24s", "3.5min".
@@ -234,7 +235,7 @@ mod tests {
     fn exchange() -> Value {
         json!({
             "time": "2026-11-21T03:48:01.250Z", "client": "192.0.2.7", "method": "GET",
-            "host": "example.com", "target": "/a\u{1b}[2J", "site": "main", "route": "/",
+            "host": "example.com", "target": "/a\u{1b}[2J\u{202e}", "site": "main", "route": "/",
             "pool": "b", "endpoint": "http://10.0.0.2:80", "status": 502, "total": 0.0123,
             "failed": true, "ended": "upstream", "phase": "connect", "cause": "refused",
             "attempts": 2,
@@ -245,7 +246,7 @@ mod tests {
     fn a_line_has_what_is_known_and_does_not_steer_the_terminal() {
         assert_eq!(
             human(&exchange(), false),
-            "03:48:01.250 502     12ms GET example.com/a\u{fffd}[2J  client=192.0.2.7  site=main  \
+            "03:48:01.250 502     12ms GET example.com/a\u{fffd}[2J\u{fffd}  client=192.0.2.7  site=main  \
              route=/  pool=b  endpoint=http://10.0.0.2:80  attempts=2  ended=upstream  \
              phase=connect  cause=refused\n"
         );
@@ -260,6 +261,12 @@ mod tests {
             human(&refused, false),
             "03:48:01.250 400    0.0ms GET /  ended=client  phase=head  cause=malformed\n"
         );
+    }
+
+    #[test]
+    fn for_tools_too_nothing_steers_the_terminal() {
+        let line = json_line(&json!({ "target": "/\u{7f}\u{9b}2J\u{202e}\u{e9}" }));
+        assert_eq!(line, "{\"target\":\"/\\u007f\\u009b2J\\u202e\u{e9}\"}\n");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use serde_json::Value;
 use self::numbers::{Sample, Traffic};
 use self::page::page;
 use self::screen::{Key, Screen};
+use super::json_line;
 use crate::cli::{Common, Format};
 use crate::client::{Client, Target};
 use crate::terminal::{self, Failure, colored};
@@ -49,7 +50,7 @@ pub(super) fn top(arguments: &Top, common: &Common) -> Result<(), Failure> {
     if arguments.once {
         let value = client.get("/v1/traffic")?;
         let text = match arguments.format {
-            Format::Json => format!("{value}\n"),
+            Format::Json => json_line(&value),
             Format::Human => page(&Traffic::since_start(&Sample::of(&value)), None, color),
         };
         return terminal::show(&text);

@@ -30,6 +30,7 @@ use regex_automata::meta::Regex;
 
 use self::fields::{Number, Value};
 use super::exchange::Exchange;
+use crate::log::steers;
 
 pub use self::fields::{FIELDS, Field};
 
@@ -156,7 +157,7 @@ impl std::error::Error for FilterError {}
 fn visible(c: char) -> char {
     match c {
         '\n' | '\r' | '\t' => ' ',
-        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c if steers(c) => char::REPLACEMENT_CHARACTER,
         c => c,
     }
 }
