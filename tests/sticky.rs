@@ -44,6 +44,20 @@ fn a_client_with_the_cookie_stays_where_it_is() {
 }
 
 #[test]
+fn clients_that_stay_take_nobodys_turn() {
+    let (_origins, ravelin) = start(STICKY);
+    let mut client = ravelin.client();
+    let first = ask(&mut client, "").expect(200);
+    let cookie = format!("Cookie: {}\r\n", set(&first).unwrap());
+    let mut order = first.text();
+    for _ in 0..5 {
+        assert_eq!(ask(&mut client, &cookie).expect(200).text(), first.text());
+        order += &ask(&mut client, "").expect(200).text();
+    }
+    assert_eq!(order, "abcabc");
+}
+
+#[test]
 fn a_cookie_that_was_made_up_is_worth_nothing() {
     let (_origins, ravelin) = start(STICKY);
     let mut client = ravelin.client();

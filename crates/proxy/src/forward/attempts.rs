@@ -50,7 +50,8 @@ pub(super) struct Attempts<'a> {
     queued: Cell<Option<u64>>,
     began: Tick,
     hash: u64,
-    turn: usize,
+    /// Taken when the balancer is first asked: a client that a member keeps takes nobody's.
+    turn: Cell<Option<usize>>,
     /// What the client's cookie says of the member that keeps it.
     found: Found,
 }
@@ -144,7 +145,6 @@ impl<'a> Attempts<'a> {
         pool.budget.request(now);
         let hash = pool.balancer.hash_key();
         let hash = hash.map_or(0, |key| Ask::hash_of(&property(inbound, key)));
-        let turn = pool.balancer.take_turn();
         let seconds = unix_millis() / 1000;
         let sticky = pool.sticky.as_ref();
         let found = sticky.map_or(Found::None, |sticky| sticky.find(cookies(inbound), seconds));
@@ -158,7 +158,7 @@ impl<'a> Attempts<'a> {
             queued: Cell::new(None),
             began: now,
             hash,
-            turn,
+            turn: Cell::new(None),
             found,
         })
     }
@@ -272,7 +272,9 @@ impl<'a> Attempts<'a> {
             return Choice::Member(member, trial);
         }
         let random = inbound.connection.worker.next_random();
-        let ask = Ask { hash: self.hash, random, turn: self.turn, now };
+        let turn = self.turn.get().unwrap_or_else(|| self.pool.balancer.take_turn());
+        self.turn.set(Some(turn));
+        let ask = Ask { hash: self.hash, random, turn, now };
         self.pool.balancer.choose(&ask, tried)
     }
 
