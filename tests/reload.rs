@@ -126,6 +126,28 @@ fn a_pipe_in_place_of_a_file_is_refused_and_holds_up_nothing() {
 }
 
 #[test]
+fn a_pipe_in_place_of_a_file_that_is_named_is_refused_and_holds_up_nothing() {
+    let mut ravelin = Ravelin::start(&answering("here"));
+    let path = ravelin.dir().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    let tls = |keys: &str| site_of(&[("https://127.0.0.1:1".to_owned(), keys)], "");
+    let sticky = "[sites.proxy.load_balancing]\nsticky_sessions = { key_file = \"pipe\" }\n";
+    for toml in [
+        tls("tls = { ca_file = \"pipe\" }"),
+        tls("tls = { cert_file = \"pipe\", key_file = \"pipe\" }"),
+        site_with("[sites.access]\ndeny_file = \"pipe\"\n", &["http://127.0.0.1:1"], ""),
+        site(&["http://127.0.0.1:1"], sticky),
+    ] {
+        write(&ravelin, &toml);
+        let said = reload(&ravelin);
+        assert!(said.contains("refused") && said.contains("it is not a file"), "{toml}: {said}");
+    }
+    assert_eq!(ravelin.get("/").expect(200).text(), "here");
+    ravelin.signal("TERM");
+    assert!(ravelin.exit().success());
+}
+
+#[test]
 fn an_address_that_cannot_be_had_leaves_everything_as_it_is() {
     let (one, other) = (Origin::saying("one"), Origin::saying("other"));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

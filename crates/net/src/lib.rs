@@ -11,6 +11,7 @@
 
 pub mod buffer;
 pub mod descriptors;
+pub mod file;
 pub mod handover;
 pub mod listener;
 pub mod sendfile;

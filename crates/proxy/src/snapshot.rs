@@ -592,13 +592,16 @@ impl ProxySite {
     }
 }
 
+/// Bytes of a file with a key for cookies.
+const KEY_FILE_MAX: u64 = 1024 * 1024;
+
 /// What keeps the clients of a pool with their members, with its secret.
 fn sticky(site: &model::Site, pool: &model::Pool) -> Result<Option<Sticky>, CompileError> {
     let Some(settings) = &pool.settings.sticky else { return Ok(None) };
     let (site, name) = (&site.name, &pool.name);
     let secret = match &settings.key_file {
         None => Secret::of_process().cloned().map_err(|error| error.to_string()),
-        Some(file) => match std::fs::read(file) {
+        Some(file) => match net::file::read(file, KEY_FILE_MAX) {
             Ok(contents) => Secret::from_contents(&contents)
                 .map_err(|error| format!("{}: {error}", file.display())),
             Err(error) => Err(format!("cannot read {}: {error}", file.display())),

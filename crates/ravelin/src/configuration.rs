@@ -2,8 +2,7 @@
 //! what is wrong.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +10,6 @@ use config::model::Level;
 use config::{Dialect, Loaded, Model, Options};
 use control::orders::Orders;
 use control::watch_config::{self, Seen, Watch};
-use rustix::fs::OFlags;
 
 use crate::cli::Common;
 use crate::terminal::{self, Failure};
@@ -200,27 +198,12 @@ fn files_at(path: &Path) -> Result<Vec<PathBuf>, Failure> {
 type Reader = fn(&Path) -> io::Result<Vec<u8>>;
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    read_open(File::open(path)?)
+    net::file::read_open(File::open(path)?, FILE_BYTES_MAX)
 }
 
 /// Reads what is a file, and refuses at once what may never come to an end.
 pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-    match file.metadata()?.is_file() {
-        true => read_open(file),
-        false => Err(io::Error::new(ErrorKind::InvalidInput, "it is not a file")),
-    }
-}
-
-fn read_open(file: File) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if read as u64 > FILE_BYTES_MAX {
-        let limit = FILE_BYTES_MAX / (1024 * 1024);
-        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("longer than {limit} MiB")));
-    }
-    Ok(bytes)
+    net::file::read(path, FILE_BYTES_MAX)
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {

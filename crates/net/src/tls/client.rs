@@ -15,6 +15,9 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::server::authorities;
 use super::{Identity, PolicyError, pem_text, provider};
 
+/// Bytes of a file with certificates; those of a system's authorities together are some hundred KiB.
+const PEM_MAX: u64 = 16 * 1024 * 1024;
+
 /// What connections to an upstream have to agree to, ready for handshakes. Cheap to clone; clones
 /// share the sessions that can be resumed.
 #[derive(Debug, Clone)]
@@ -61,7 +64,7 @@ impl ClientConfig {
 
 fn read(pem: &Pem) -> Result<Vec<u8>, PolicyError> {
     match pem {
-        Pem::File(file) => std::fs::read(file).map_err(|error| of(pem, error)),
+        Pem::File(file) => crate::file::read(file, PEM_MAX).map_err(|error| of(pem, error)),
         Pem::Text(text) => Ok(text.as_bytes().to_vec()),
     }
 }

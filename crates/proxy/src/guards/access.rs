@@ -191,11 +191,15 @@ fn leave<A: Address>(
     }
 }
 
+/// Bytes of a file with networks: some million of them.
+const FILE_MAX: u64 = 64 * 1024 * 1024;
+
 /// The networks of a file: one a line, `#` begins a comment.
 fn read(file: &Path) -> Result<Vec<IpNet>, String> {
     let fault = |what: String| format!("access: {}: {what}", file.display());
     let text =
-        std::fs::read_to_string(file).map_err(|error| fault(format!("cannot read: {error}")))?;
+        net::file::read(file, FILE_MAX).map_err(|error| fault(format!("cannot read: {error}")))?;
+    let text = std::str::from_utf8(&text).map_err(|_| fault("it is not UTF-8 text".to_owned()))?;
     let mut networks = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let written = line.split('#').next().unwrap_or_default().trim();
