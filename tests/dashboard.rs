@@ -104,6 +104,37 @@ fn numbers_move_while_requests_come() {
 }
 
 #[test]
+fn pools_of_one_name_in_two_sites_have_numbers_of_their_own() {
+    let backend = Backend::new("one");
+    let first = site(&[&backend.url()], "");
+    let second = first.replace("\"test\"", "\"other\"").replace("127.0.0.1:0", "127.0.0.2:0");
+    let ravelin = Setup::new(&format!("{first}{second}{MANAGEMENT}")).listeners(2).start();
+    let mut browser = browse(&ravelin, 1280, false);
+    browser.eval("location.hash = 'endpoints'");
+    browser.until("document.querySelectorAll('main tbody tr').length === 2");
+    let mut client = Client::connect(ravelin.addr_on("127.0.0.1"));
+    (0..100).for_each(|_| drop(client.get("/").expect(200)));
+    let rate = |site: &str| {
+        format!(
+            "parseFloat(document.querySelector('[aria-label=\"{site}/backend\"] \
+             td[data-title=\"Req/s\"]').textContent)"
+        )
+    };
+    browser.until(&format!("{} > 0 && {} === 0", rate("test"), rate("other")));
+    browser.eval(
+        "document.querySelector('[aria-label=\"test/backend\"] [data-act=maintenance]').click()",
+    );
+    browser.until("document.querySelector('dialog[open]')");
+    browser.eval("document.querySelector('dialog .strong').click()");
+    browser.until(
+        "document.querySelector('[aria-label=\"test/backend\"] .badge').textContent === 'maint'",
+    );
+    let other = "document.querySelector('[aria-label=\"other/backend\"] .badge').textContent";
+    assert_eq!(browser.eval(other).text(), "up");
+    browser.assert_content();
+}
+
+#[test]
 fn an_endpoint_is_drained_and_weighed() {
     let (one, other) = (Backend::new("one"), Backend::new("other"));
     let ravelin = two(&one, &other, "");

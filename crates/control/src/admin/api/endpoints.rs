@@ -64,6 +64,7 @@ static POOL: Shape = Shape::Object(
     "Pool",
     &[
         has("name", Shape::Text, "Its name in paths: with that of its site where two have one."),
+        has("configured_name", Shape::Text, "Its name in the configuration."),
         has("site", Shape::Text, "Its site."),
         has("waiting", Shape::Integer, "Requests that wait because every endpoint is full."),
         has("in_flight", Shape::Integer, "Requests in flight."),
@@ -174,15 +175,14 @@ async fn say(
 ) -> Result<Response, Problem> {
     let (pool, name) = (request.value(0), request.value(1));
     let snapshot = running.snapshot.borrow().clone();
-    let labels = {
+    let (place, labels) = {
         let named = named(&snapshot, pool, name)?;
         what(&named);
-        named.members.iter().map(|member| member.url.clone()).collect::<Vec<_>>()
+        let labels = named.members.iter().map(|member| member.url.clone()).collect::<Vec<_>>();
+        ((named.site.name.clone(), named.pool.name.clone()), labels)
     };
     let views = views(running).await;
-    let is_pool = |one: &&PoolView| {
-        one.name == pool || one.pool == pool || format!("{}/{}", one.site, one.pool) == pool
-    };
+    let is_pool = |one: &&PoolView| (&one.site, &one.pool) == (&place.0, &place.1);
     let all =
         views.iter().filter(is_pool).flat_map(|one| one.endpoints.iter().map(move |it| (one, it)));
     let meant = all.filter(|(_, one)| one.name == name || labels.contains(&one.url));
@@ -212,6 +212,7 @@ async fn views(running: &Running) -> Vec<PoolView> {
 fn pool(pool: &PoolView) -> Value {
     json!({
         "name": pool.name,
+        "configured_name": pool.pool,
         "site": pool.site,
         "waiting": pool.waiting,
         "in_flight": pool.in_flight,

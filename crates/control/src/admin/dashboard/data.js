@@ -83,7 +83,7 @@ export async function look() {
     endpoints: traffic.endpoints.map((one) => ({ ...row(one), pool: one.pool, url: one.endpoint })),
   };
   one.routesBy = new Map(one.routes.map((route) => [`${route.site}\n${route.route}`, route]));
-  one.endpointsBy = new Map(one.endpoints.map((endpoint) => [key(endpoint), endpoint]));
+  one.endpointsBy = new Map(one.endpoints.map((endpoint) => [key(endpoint.site, endpoint.pool, endpoint.url), endpoint]));
   one.total = total(one.routes);
   store.looks.push(one);
   if (store.looks.length > KEPT) store.looks.shift();
@@ -100,8 +100,8 @@ function row(one) {
   };
 }
 
-/** Which endpoint it is: the addresses of one name are counted together. */
-export const key = (row) => `${row.site}\n${row.pool}\n${row.url}`;
+/** Which endpoint it is, with the pool's name in the configuration: the addresses of one name are counted together. */
+export const key = (site, pool, url) => `${site}\n${pool}\n${url}`;
 
 /** The last look. */
 export const now = () => store.looks.at(-1);

@@ -40,7 +40,7 @@ export class Endpoints {
       const breaker = pool.breaker ? ` · breaker ${pool.breaker}` : '';
       const limit = pool.max_in_flight ? ` of ${count(pool.max_in_flight)}` : '';
       put(shown.facts, `site ${pool.site} · ${count(pool.in_flight)}${limit} under way · ${count(pool.waiting)} waiting${breaker}`);
-      const pick = (one) => (look) => look.endpointsBy.get(key(one));
+      const pick = (one) => (look) => look.endpointsBy.get(key(pool.site, pool.configured_name, one.url));
       shown.table.update(rows.map((one) => ({ ...one, recent: lately(pick(one)) })));
     }
     for (const [name, shown] of this.pools) if (!seen.has(name)) shown.node.remove();
