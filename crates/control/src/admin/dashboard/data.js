@@ -94,7 +94,7 @@ export async function look() {
 /** A row of the traffic in the words of this file. */
 function row(one) {
   return {
-    site: one.site, route: one.route, classes: one.classes, duration: one.buckets,
+    site: one.site, route: one.route, requests: one.requests, classes: one.classes, duration: one.buckets,
     bytes_in: one.request_bytes ?? 0, bytes_out: one.response_bytes ?? 0, sockets: one.websockets ?? 0,
     failures: one.failures ?? 0,
   };
@@ -115,8 +115,9 @@ function before() {
 
 /** The numbers of several rows together. */
 export function total(rows) {
-  const sum = { classes: [0, 0, 0, 0, 0, 0], bytes_in: 0, bytes_out: 0, duration: [], sockets: 0 };
+  const sum = { requests: 0, classes: [0, 0, 0, 0, 0, 0], bytes_in: 0, bytes_out: 0, duration: [], sockets: 0 };
   for (const row of rows) {
+    sum.requests += row.requests;
     add(sum.classes, row.classes);
     add(sum.duration, row.duration);
     sum.bytes_in += row.bytes_in;
@@ -136,9 +137,9 @@ const sum = (values) => values.reduce((all, one) => all + one, 0);
 /** What happened between two looks at one thing: rates a second, and percentiles. */
 export function between(old, row, seconds) {
   const classes = minus(row.classes, old?.classes);
-  // Attempts without a response are no responses, but they are errors.
+  // Attempts that failed are errors, with a response or without.
   const failed = (row.failures ?? 0) - (old?.failures ?? 0);
-  const requests = sum(classes) + failed;
+  const requests = row.requests - (old?.requests ?? 0);
   const duration = minus(row.duration, old?.duration);
   const per = (value) => (seconds > 0 ? value / seconds : 0);
   return {
@@ -146,7 +147,7 @@ export function between(old, row, seconds) {
     rate: per(requests),
     classes: classes.map(per),
     // 5xx, and requests that no response was possible for.
-    errors: requests ? (classes[5] + classes[0] + failed) / requests : 0,
+    errors: requests ? Math.min(1, (classes[5] + classes[0] + failed) / requests) : 0,
     refused: requests ? classes[4] / requests : 0,
     in: per(row.bytes_in - (old?.bytes_in ?? 0)),
     out: per(row.bytes_out - (old?.bytes_out ?? 0)),
