@@ -2,6 +2,7 @@
 //! complains of anything.
 
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 
 use crate::harness::*;
 
@@ -131,6 +132,71 @@ fn pools_of_one_name_in_two_sites_have_numbers_of_their_own() {
     );
     let other = "document.querySelector('[aria-label=\"other/backend\"] .badge').textContent";
     assert_eq!(browser.eval(other).text(), "up");
+    browser.assert_content();
+}
+
+#[test]
+fn requests_are_followed_again_when_that_has_failed() {
+    let (one, other) = (Backend::new("one"), Backend::new("other"));
+    let ravelin = two(&one, &other, "");
+    let socket = ravelin.stderr.line_with(&["admin socket "]);
+    let socket = socket.split_once("admin socket ").unwrap().1.to_owned();
+    // Nobody else may follow while these do.
+    let follow = |_| {
+        let mut client = Client::over(Sock::Unix(UnixStream::connect(&socket).unwrap()));
+        client.send("GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert!(client.wire.until(b"\r\n\r\n").unwrap().starts_with(b"HTTP/1.1 200"));
+        client
+    };
+    let others: Vec<Client> = (0..16).map(follow).collect();
+    let mut browser = browse(&ravelin, 1280, false);
+    browser.eval("location.hash = 'requests'");
+    let status = |says: &str| {
+        format!("document.querySelector('main [role=status]').textContent.includes('{says}')")
+    };
+    browser.until(&status("not connected, next attempt after"));
+    drop(others);
+    let mut client = ravelin.client();
+    // That they are gone is noticed when something is written to them.
+    until("it follows again", || {
+        client.get("/again").expect(200);
+        let following =
+            format!("new Promise((done) => setTimeout(() => done({}), 200))", status("following"));
+        browser.eval(&following) == Json::Bool(true)
+    });
+    client.get("/later").expect(200);
+    browser.until("document.querySelector('.requests tbody .target').textContent === '/later'");
+    let gap = browser.eval("document.querySelector('main [role=status]').textContent");
+    assert!(gap.text().contains("nothing of "), "{}", gap.text());
+    // The browser itself says of each refused attempt that it was refused.
+}
+
+#[test]
+fn who_leaves_the_requests_does_not_follow_them() {
+    let (one, other) = (Backend::new("one"), Backend::new("other"));
+    let ravelin = two(&one, &other, "");
+    let mut browser = browse(&ravelin, 1280, false);
+    // The view is left while it still asks for what the recorder has.
+    browser.eval(
+        "{ window.opened = []; const Source = window.EventSource; \
+         window.EventSource = class extends Source { \
+           constructor(url) { super(url); opened.push(this); } }; \
+         addEventListener('hashchange', () => { location.hash = 'explain'; }, { once: true }); \
+         location.hash = 'requests'; }",
+    );
+    let asked = |path: &str| {
+        format!(
+            "performance.getEntriesByType('resource').filter((one) => one.name.includes('{path}')).length"
+        )
+    };
+    browser.until(&format!("{} === 1", asked("/v1/requests")));
+    // It has looked at other things since, so it has made of this answer what it would.
+    let looks = browser.eval(&asked("/v1/traffic")).number();
+    browser.until(&format!("{} > {looks}", asked("/v1/traffic")));
+    let following = "opened.filter((one) => one.readyState !== EventSource.CLOSED).length";
+    assert_eq!(browser.eval(following).number(), 0.0);
+    browser.eval("location.hash = 'requests'");
+    browser.until(&format!("{following} === 1"));
     browser.assert_content();
 }
 

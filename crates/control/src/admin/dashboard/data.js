@@ -29,7 +29,10 @@ async function answer(response) {
   const text = await response.text();
   let value = null;
   try { value = JSON.parse(text); } catch { /* not JSON: the status says it */ }
-  if (!response.ok) throw new Error(value?.detail || `${response.status} ${response.statusText}`);
+  if (!response.ok) {
+    const error = new Error(value?.detail || `${response.status} ${response.statusText}`);
+    throw Object.assign(error, { status: response.status });
+  }
   return value;
 }
 

@@ -8,6 +8,8 @@ import { badge, bytes, el, nothing, put, seconds, settled, tell, when } from './
 const KEPT = 200;
 /** Requests a second of each worker that are followed. */
 const RATE = 50;
+/** Seconds until it is tried again after the first failure, and at most; twice as many after each. */
+const [AGAIN, AGAIN_MAX] = [1, 30];
 
 const KINDS = [['live', 'Live'], ['last', 'Last'], ['failed', 'Failed'], ['slow', 'Slowest']];
 
@@ -19,6 +21,9 @@ export class Requests {
     this.filter = '';
     this.held = false;
     this.lines = [];
+    /** Which beginning it is: what earlier ones asked for is no longer wanted. */
+    this.run = 0;
+    this.failures = 0;
     const type = settled((event) => { this.filter = event.target.value.trim(); this.begin(); }, 500);
     this.search = el('input.grow', { type: 'search', placeholder: HELP, 'aria-label': 'Filter requests by a condition', spellcheck: 'false', autocapitalize: 'off', oninput: type });
     const kinds = KINDS.filter(([kind]) => kind !== 'live' || has('/v1/events'));
@@ -38,7 +43,7 @@ export class Requests {
   }
 
   show() {
-    if (!this.source && !this.timer) this.begin();
+    if (!this.source && !this.timer && !this.retry) this.begin();
   }
 
   hide() {
@@ -62,34 +67,51 @@ export class Requests {
     this.count();
   }
 
+  /** Ends what is under way; its callbacks do nothing any more. */
   end() {
+    this.run += 1;
     this.source?.close();
     this.source = null;
     clearInterval(this.timer);
     this.timer = null;
+    clearTimeout(this.retry);
+    this.retry = null;
   }
 
-  async begin() {
+  begin() {
     this.end();
     this.lines = [];
     this.body.replaceChildren();
     this.missed = 0;
+    this.failures = 0;
+    this.lost = null;
+    this.gap = '';
+    this.load();
+  }
+
+  /** Shows what the recorder has, and goes on from there. */
+  async load() {
+    const mine = this.run;
     this.holder.hidden = this.kind !== 'live';
     const filter = this.filter ? `&filter=${part(this.filter)}` : '';
-    const mine = (this.run = (this.run ?? 0) + 1);
     try {
       // What is wrong with a filter is told here; a stream only breaks off.
       const which = this.kind === 'live' ? 'last' : this.kind;
       const { requests } = await get(`/v1/requests?which=${which}&limit=${this.kind === 'live' ? 50 : 100}${filter}`);
       if (mine !== this.run) return;
       this.wrong.hidden = true;
+      this.failures = 0;
+      this.lost = null;
       for (const one of requests.reverse()) this.add(one);
       this.count();
     } catch (error) {
       if (mine !== this.run) return;
-      put(this.wrong, error.message);
-      this.wrong.hidden = false;
-      this.count();
+      // A request that is refused is refused again; anything else may pass.
+      if (error.status === 400) {
+        put(this.wrong, error.message);
+        this.wrong.hidden = false;
+        this.count();
+      } else this.later(() => this.load());
       return;
     }
     if (this.kind === 'live') this.follow(filter);
@@ -97,25 +119,52 @@ export class Requests {
   }
 
   follow(filter) {
-    this.source = new EventSource(at(`/v1/events?rate=${RATE}${filter}`));
-    this.source.addEventListener('exchange', (event) => {
+    const mine = this.run;
+    const source = new EventSource(at(`/v1/events?rate=${RATE}${filter}`));
+    const on = (name, act) => source.addEventListener(name, (event) => {
+      if (mine !== this.run) return;
+      act(event);
+      this.count();
+    });
+    on('open', () => this.connected());
+    on('exchange', (event) => {
       if (this.held) this.missed += 1;
       else this.add(JSON.parse(event.data));
-      this.count();
     });
-    this.source.addEventListener('missed', (event) => {
-      this.missed += JSON.parse(event.data).missed;
-      this.count();
-    });
-    this.source.addEventListener('error', () => this.count());
-    this.source.addEventListener('open', () => this.count());
+    on('missed', (event) => { this.missed += JSON.parse(event.data).missed; });
+    // A browser tries again by itself after some failures only, and not ever more slowly.
+    on('error', () => this.later(() => this.follow(filter)));
+    this.source = source;
+    this.count();
+  }
+
+  connected() {
+    this.failures = 0;
+    if (this.lost) this.gap = ` · nothing of ${when(this.lost)} to ${when(new Date())}`;
+    this.lost = null;
+  }
+
+  /** Does it after a pause, which is longer each time. */
+  later(act) {
+    this.end();
+    this.lost ??= new Date();
+    const pause = Math.min(AGAIN_MAX, AGAIN * 2 ** this.failures);
+    this.failures += 1;
+    const then = () => {
+      this.retry = null;
+      act();
+    };
+    this.retry = setTimeout(then, pause * 1000);
+    this.pause = pause;
+    this.count();
   }
 
   async again(kind, filter) {
     if (document.hidden) return;
+    const mine = this.run;
     try {
       const { requests } = await get(`/v1/requests?which=${kind}&limit=100${filter}`);
-      if (this.kind !== kind || this.body.querySelector('tr.more')) return;
+      if (mine !== this.run || this.body.querySelector('tr.more')) return;
       this.lines = [];
       this.body.replaceChildren();
       for (const one of requests.reverse()) this.add(one);
@@ -129,9 +178,10 @@ export class Requests {
     this.empty.hidden = this.lines.length > 0;
     this.table.hidden = this.lines.length === 0;
     const open = this.source?.readyState === EventSource.OPEN;
-    const state = this.kind !== 'live' ? '' : this.held ? 'held · ' : open ? 'following · ' : 'connecting · ';
+    const follows = this.kind !== 'live' ? '' : this.held ? 'held · ' : open ? 'following · ' : 'connecting · ';
+    const state = this.retry ? `not connected, next attempt after ${this.pause} s · ` : follows;
     const missed = this.missed ? ` · ${this.missed} not shown` : '';
-    put(this.status, `${state}${this.lines.length} shown${missed}`);
+    put(this.status, `${state}${this.lines.length} shown${missed}${this.gap}`);
   }
 
   add(one) {
