@@ -136,6 +136,27 @@ fn pools_of_one_name_in_two_sites_have_numbers_of_their_own() {
 }
 
 #[test]
+fn names_of_pools_lead_to_them_whatever_is_in_them() {
+    let (one, other) = (Backend::new("one"), Backend::new("other"));
+    let name = "50% of a/b#c?";
+    let toml = site(&[&one.url(), &other.url()], MANAGEMENT)
+        .replace("\"backend\"", &format!("{name:?}"))
+        .replacen("url = ", "drain = true\nurl = ", 1);
+    let ravelin = Ravelin::start(&toml);
+    let mut browser = browse(&ravelin, 1280, false);
+    browser.until("document.querySelector('main a[href^=\"#endpoints/\"]')");
+    browser.eval("document.querySelector('main a[href^=\"#endpoints/\"]').click()");
+    browser.until(&format!(
+        "document.querySelector('main input[type=search]').value === {name:?} \
+         && document.querySelectorAll('main tbody tr').length === 2"
+    ));
+    // What nobody can have meant is no harm.
+    browser.eval("location.hash = '#endpoints/50%'");
+    browser.until("document.querySelector('main input[type=search]').value === '50%'");
+    browser.assert_content();
+}
+
+#[test]
 fn requests_are_followed_again_when_that_has_failed() {
     let (one, other) = (Backend::new("one"), Backend::new("other"));
     let ravelin = two(&one, &other, "");

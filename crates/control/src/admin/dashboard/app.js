@@ -33,9 +33,14 @@ const facts = document.getElementById('facts');
 let views = [];
 let shown = null;
 
+/** A part of the address; what is encoded wrongly is taken as it is. */
+function decoded(text) {
+  try { return decodeURIComponent(text); } catch { return text; }
+}
+
 /** Shows the view that the address names. */
 function show() {
-  const [name, ...rest] = decodeURIComponent(location.hash.slice(1)).split('/');
+  const [name, ...rest] = location.hash.slice(1).split('/').map(decoded);
   const view = views.find((one) => one.name === name) ?? views[0];
   if (!view) return;
   if (shown !== view) {

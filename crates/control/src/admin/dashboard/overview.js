@@ -1,7 +1,7 @@
 // The first look: how much, how fast, how well, and what needs somebody.
 
 import { Chart, Spark } from './charts.js';
-import { get, has, lately, now, series, store, total } from './data.js';
+import { get, has, lately, now, part, series, store, total } from './data.js';
 import { Table, ago, badge, bytes, card, count, el, nothing, percent, put, rate, seconds, when } from './ui.js';
 
 const everything = (look) => look.total;
@@ -109,7 +109,7 @@ export class Overview {
     this.counted = all.length;
     if (!all.length) return this.health.replaceChildren(nothing('Nothing is forwarded to endpoints.'));
     const fine = all.length - wrong.length;
-    const line = (one) => el('li', badge(one.status, tone(one.status)), ' ', el('a', { href: `#endpoints/${one.pool}` }, `${one.pool} / ${one.name}`), one.why ? el('span.why', one.why) : null);
+    const line = (one) => el('li', badge(one.status, tone(one.status)), ' ', el('a', { href: `#endpoints/${part(one.pool)}` }, `${one.pool} / ${one.name}`), one.why ? el('span.why', one.why) : null);
     this.health.replaceChildren(
       el('p', badge(`${fine} of ${all.length} up`, wrong.some((one) => tone(one.status) === 'bad') ? 'bad' : wrong.length ? 'warn' : 'good')),
       el('ul.plain', wrong.slice(0, 12).map(line)));
