@@ -222,6 +222,44 @@ fn who_leaves_the_requests_does_not_follow_them() {
 }
 
 #[test]
+fn on_a_phone_the_chosen_view_is_in_sight_and_dates_are_whole() {
+    let one = Backend::new("one");
+    let toml = tls_site("example.com", "", &one.url());
+    let ravelin = Setup::new(&format!("{toml}{MANAGEMENT}"))
+        .pair("example.com", &Authority::new().server(&["example.com"]))
+        .start();
+    let mut browser = browse(&ravelin, 390, false);
+    // No day is today, so that every time has its date.
+    browser.eval("{ let days = 0; Date.prototype.toDateString = () => String(days += 1); }");
+    for width in [390, 1280] {
+        browser.window(width, 900, false);
+        for view in VIEWS.iter().rev() {
+            browser.eval(&format!("location.hash = '{view}'"));
+            browser.until(&format!(
+                "document.querySelector('nav a[aria-current]').hash === '#{view}' \
+                 && document.querySelector('main .card, main .table')"
+            ));
+            browser.until(
+                "(({ left, right }) => left >= 0 && right <= innerWidth) \
+                 (document.querySelector('nav a[aria-current]').getBoundingClientRect())",
+            );
+            if ["configuration", "timeline", "certificates"].contains(view) {
+                browser.until("document.querySelector('main time')");
+                let broken = browser.eval(
+                    "[...document.querySelectorAll('main time')].filter((one) => { \
+                       const range = document.createRange(); range.selectNodeContents(one); \
+                       return range.getClientRects().length !== 1; }) \
+                     .map((one) => one.textContent).join()",
+                );
+                assert_eq!(broken.text(), "", "{view} at {width}");
+            }
+            browser.screenshot(&format!("dated-{view}-{width}"));
+        }
+    }
+    browser.assert_content();
+}
+
+#[test]
 fn an_endpoint_is_drained_and_weighed() {
     let (one, other) = (Backend::new("one"), Backend::new("other"));
     let ravelin = two(&one, &other, "");

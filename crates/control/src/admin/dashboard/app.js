@@ -51,6 +51,8 @@ function show() {
       if (one === view) one.link.setAttribute('aria-current', 'page');
       else one.link.removeAttribute('aria-current');
     }
+    // On a phone the names of the views scroll.
+    view.link.scrollIntoView({ block: 'nearest', inline: 'nearest' });
     document.title = `${view.title} – Ravelin`;
     shown = view;
     view.made.show?.(rest.join('/'));

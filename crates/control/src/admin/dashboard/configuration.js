@@ -1,7 +1,7 @@
 // What was served, by whose order, and what was different.
 
 import { get, has, may, order } from './data.js';
-import { Table, ago, ask, badge, card, el, nothing, put, same, tell, when } from './ui.js';
+import { Table, ago, ask, badge, card, el, moment, nothing, put, same, tell, when } from './ui.js';
 
 const TONES = { applied: 'good', refused: 'bad', canary: 'warn', withdrawn: 'warn' };
 
@@ -9,7 +9,7 @@ export class Configuration {
   constructor() {
     this.wrong = el('p.note.bad', { role: 'alert', hidden: true });
     this.table = new Table('Configurations', [
-      { name: 'time', title: 'When', show: (row) => `${when(row.time)}` },
+      { name: 'time', title: 'When', show: (row) => same(when(row.time), () => moment(row.time)) },
       { name: 'generation', title: 'No.', number: true, show: (row) => row.generation ?? '–' },
       { name: 'outcome', title: 'Outcome', show: (row) => same(`${row.outcome} ${row.in_force}`, () => el('span', badge(row.outcome, TONES[row.outcome]), row.in_force ? el('b.force', ' in force') : null)) },
       { name: 'cause', title: 'By', show: (row) => (row.cause === row.author ? row.cause : `${row.cause}, ${row.author}`) },

@@ -119,7 +119,7 @@ export class Table {
 
   line() {
     const cells = this.columns.map((column, at) => el(
-      (at === 0 ? 'th' : 'td') + (column.number ? '.number' : '') + (column.wide ? '.wide' : ''), at === 0 ? { scope: 'row' } : {},
+      (at === 0 ? 'th' : 'td') + (column.number ? '.number' : '') + (column.wide ? '.wide' : '') + (column.half ? '.half' : ''), at === 0 ? { scope: 'row' } : {},
       { 'data-title': column.title },
     ));
     const line = { row: el('tr', cells), cells, shown: [] };
@@ -258,6 +258,9 @@ export function when(text) {
   const time = date.toLocaleTimeString('en-GB');
   return date.toDateString() === new Date().toDateString() ? time : `${date.toISOString().slice(0, 10)} ${time}`;
 }
+
+/** The same as an element that is not broken into lines. */
+export const moment = (text) => el('time.date', { datetime: text }, when(text));
 
 /** How long ago. */
 export const ago = (text) => span((Date.now() - new Date(text).getTime()) / 1000);
