@@ -73,7 +73,7 @@ async fn answer_to(
     };
     let open = matches!(&found, Found::Route(Route { level: None, .. }, _));
     let gate = Rc::clone(&state.gate.borrow());
-    let pass = gate.check(caller, &parts.headers, open).map_err(|problem| {
+    let pass = gate.check(caller, &parts.headers, &parts.method, open).map_err(|problem| {
         state.running.log.debug(format_args!("admin: {caller:?} is turned away: {problem:?}"));
         if problem.is_unauthorized() {
             tell_keyless(state, caller);

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use config::model::{AdminLevel, Management};
 use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::response::Problem;
 use crate::orders::Author;
@@ -74,6 +74,7 @@ impl Gate {
         &self,
         caller: &Caller,
         fields: &HeaderMap,
+        method: &Method,
         open: bool,
     ) -> Result<Pass, Problem> {
         let host = self.host(caller, fields)?;
@@ -81,7 +82,7 @@ impl Gate {
             let author = Author::new("metrics");
             return Ok(Pass { author, level: None });
         }
-        self.origin(fields, host)?;
+        self.origin(fields, method, host)?;
         match caller {
             Caller::Unix(who) => {
                 let author = Author::new(who.clone());
@@ -148,7 +149,7 @@ impl Gate {
     }
 
     /// Pages of other origins are not answered, whatever they ask for.
-    fn origin(&self, fields: &HeaderMap, host: &str) -> Result<(), Problem> {
+    fn origin(&self, fields: &HeaderMap, method: &Method, host: &str) -> Result<(), Problem> {
         let refused = || Err(Problem::forbidden("pages of other origins may not ask"));
         let mut origins = fields.get_all(ORIGIN).iter();
         if let Some(origin) = origins.next() {
@@ -165,9 +166,11 @@ impl Gate {
         let mode = HeaderName::from_static("sec-fetch-mode");
         let is = |name: &HeaderName, value: &str| fields.get(name).is_some_and(|it| it == value);
         let from_here = is(&site, "same-origin") || is(&site, "none");
-        // Following a link from elsewhere shows a page, and tells nothing to where the link was.
-        let followed =
-            is(&mode, "navigate") && is(&HeaderName::from_static("sec-fetch-dest"), "document");
+        // Following a link from elsewhere shows a page, and tells nothing to where the link was. Sending a
+        // form from there is no such thing: it could change something.
+        let followed = (method == Method::GET || method == Method::HEAD)
+            && is(&mode, "navigate")
+            && is(&HeaderName::from_static("sec-fetch-dest"), "document");
         if !fields.contains_key(&site) || from_here || followed { Ok(()) } else { refused() }
     }
 }
@@ -255,7 +258,17 @@ mod tests {
 
     /// What a request from this address is answered: the level or the status.
     fn answer(gate: &Gate, caller: &Caller, lines: &[(&'static str, &'static str)]) -> String {
-        match gate.check(caller, &fields(lines), false) {
+        answer_to(gate, caller, &Method::GET, lines)
+    }
+
+    /// The same for a request of this method.
+    fn answer_to(
+        gate: &Gate,
+        caller: &Caller,
+        method: &Method,
+        lines: &[(&'static str, &'static str)],
+    ) -> String {
+        match gate.check(caller, &fields(lines), method, false) {
             Ok(pass) => format!("{:?}", pass.level.unwrap()),
             Err(problem) => problem.response().finish().status().as_u16().to_string(),
         }
@@ -347,5 +360,9 @@ mod tests {
             ("sec-fetch-dest", "document"),
         ];
         assert_eq!(ask(&link), "Admin");
+        let sent = [&[("host", "localhost:7654"), ("x-api-key", "secret")], &link[..]].concat();
+        for (method, expected) in [(Method::HEAD, "Admin"), (Method::POST, "403")] {
+            assert_eq!(answer_to(&gate, &local, &method, &sent), expected, "{method}");
+        }
     }
 }
