@@ -49,6 +49,64 @@ fn slowloris_takes_places_of_its_own_listener_only() {
 }
 
 #[test]
+fn who_asks_nothing_gives_way_to_who_asks() {
+    let origin = Origin::saying("traffic");
+    let more = "[management]\nenabled = true\nport = 0\nmetrics = \"127.0.0.1:0\"\n\
+                [management.stats]\nlisten = \"127.0.0.1:0\"\n";
+    let ravelin = Ravelin::start(&format!("{more}{}", site(&[&origin.url()], "")));
+    for (what, path) in
+        [("admin API", "/v1/status"), ("metrics", "/metrics"), ("stats page", "/haproxy?stats;csv")]
+    {
+        let at = address(&ravelin, what);
+        let connect = |said: &str| {
+            let mut stream = TcpStream::connect(at).unwrap();
+            stream.write_all(said.as_bytes()).unwrap();
+            stream
+        };
+        let ask = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\n");
+        // Nothing, a part of a head, and a head without its body.
+        let heads = ["", &ask, &format!("{ask}Content-Length: 5\r\n\r\n")];
+        let mut silent: Vec<TcpStream> = (0..MANY).map(|n| connect(heads[n % 2])).collect();
+        assert_eq!(Client::connect(at).ask(format!("{ask}\r\n")).status, 200, "{what}");
+        // Only so many had to go as there are more than places.
+        let mut byte = [0];
+        assert!(matches!(silent[0].read(&mut byte), Ok(0)), "{what}: the first is there");
+        let later = &mut silent[MANY / 2];
+        later.set_nonblocking(true).unwrap();
+        let kept = later.read(&mut byte).expect_err("it was closed");
+        assert_eq!(kept.kind(), ErrorKind::WouldBlock, "{what}");
+        let _unfinished: Vec<TcpStream> = (0..MANY).map(|_| connect(heads[2])).collect();
+        assert_eq!(Client::connect(at).ask(format!("{ask}\r\n")).status, 200, "{what}");
+    }
+    traffic(&ravelin, 10);
+}
+
+#[test]
+fn sessions_of_text_commands_leave_the_socket_to_others() {
+    let origin = Origin::saying("traffic");
+    let ravelin = ravelin(&origin);
+    let socket = socket(&ravelin);
+    // Who follows is not idle, though nothing comes of it.
+    let mut follower = Client::connect_unix(&socket);
+    follower.send("GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(follower.wire.until(b"\r\n\r\n").unwrap().starts_with(b"HTTP/1.1 200"));
+    let session = |_| {
+        let mut client = Client::connect_unix(&socket);
+        client.send("prompt;set timeout cli 1h\n");
+        client.wire.until(b"> \n> ").unwrap();
+        client
+    };
+    let mut sessions: Vec<Client> = (0..MANY).map(session).collect();
+    assert_eq!(ask(&socket, "GET", "/v1/status", "").status, 200);
+    sessions[0].expect_close();
+    let last = sessions.last_mut().unwrap();
+    last.send("show version\n");
+    last.wire.until(b"> ").unwrap();
+    traffic(&ravelin, 1);
+    follower.wire.until(b"event: exchange").unwrap();
+}
+
+#[test]
 fn clients_that_never_read_hold_up_nobody() {
     let origin = Origin::saying("traffic");
     let ravelin = ravelin(&origin);

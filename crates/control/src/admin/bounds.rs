@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Connections of each listener at once; more wait to be accepted. Those of the Unix socket do not
-/// take places of TCP's, nor the other way round.
+/// Connections of each listener at once. When there are more, those give way that have waited longest
+/// without a request. Those of the Unix socket do not take places of TCP's, nor the other way round.
 pub const CONNECTIONS_MAX: usize = 64;
 
 /// Longest head of a request, in bytes: keys and paths are short, cookies of a browser may be there.
@@ -18,7 +18,7 @@ pub const BODY_MAX: usize = 64 * 1024;
 /// Longest configuration that can be applied, in bytes.
 pub const CONFIG_MAX: usize = 4 * 1024 * 1024;
 
-/// A connection without a request ends after this, and so does one whose head does not get complete.
+/// A connection without a request ends after this at the latest, and so does one whose head does not get complete.
 pub const HEAD_TIME: Duration = Duration::from_secs(10);
 
 /// The first line on the Unix socket, which says what is spoken, comes within this.

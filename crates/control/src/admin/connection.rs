@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::gate::{Caller, Pass};
+use super::places::{Answering, Asked, Seat};
 use super::response::{Body, Problem, Response};
 use super::routes::{Content, Found, Route, find};
 use super::{Request, State, bounds, query};
@@ -26,14 +27,14 @@ use super::{Request, State, bounds, query};
 const METRICS: &str = "/metrics";
 
 /// Answers requests until the connection ends.
-pub(super) async fn serve<S>(state: Rc<State>, caller: Caller, stream: S)
+pub(super) async fn serve<S>(state: Rc<State>, caller: Caller, stream: S, seat: Rc<Seat>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let caller = Rc::new(caller);
     let service = service_fn(move |request| {
-        let (state, caller) = (Rc::clone(&state), Rc::clone(&caller));
-        async move { Ok::<_, Infallible>(answer(&state, &caller, request).await) }
+        let (state, caller, asked) = (Rc::clone(&state), Rc::clone(&caller), seat.ask());
+        async move { Ok::<_, Infallible>(answer(&state, &caller, request, asked).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -49,10 +50,12 @@ async fn answer(
     state: &State,
     caller: &Caller,
     request: http::Request<Incoming>,
-) -> http::Response<Body> {
+    asked: Asked,
+) -> http::Response<Answering<Body>> {
     let (parts, body) = request.into_parts();
-    let answered = answer_to(state, caller, &parts, body).await;
-    answered.unwrap_or_else(Problem::response).finish()
+    let answered = answer_to(state, caller, &parts, body, &asked).await;
+    let response = answered.unwrap_or_else(Problem::response).finish();
+    response.map(|body| asked.answering(body))
 }
 
 async fn answer_to(
@@ -60,6 +63,7 @@ async fn answer_to(
     caller: &Caller,
     parts: &Parts,
     body: Incoming,
+    asked: &Asked,
 ) -> Result<Response, Problem> {
     if parts.uri.authority().is_some() || !parts.uri.path().starts_with('/') {
         return Err(Problem::bad("the target of a request is a path here"));
@@ -95,6 +99,7 @@ async fn answer_to(
     }
     let query = known_query(route, parts.uri.query().unwrap_or_default())?;
     let body = whole(route, body).await?;
+    asked.is_whole();
     let media_type = media_type(&parts.headers);
     check_body(route, &media_type, &body)?;
     let request = Request {

@@ -6,19 +6,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use config::model::{AdminSocket, Management};
 use proxy::log::ErrorLog;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::gate::Caller;
 use super::patient::Patient;
+use super::places::{Places, Seat};
 use super::{State, bounds, connection, socket};
 use crate::orders::Author;
 use crate::{stats_page, text_commands};
@@ -87,9 +86,9 @@ impl Listeners {
         self.set_tcp(management, state);
         if self.metrics.as_ref().map(|tcp| tcp.address) != management.metrics {
             self.metrics = management.metrics.map(|address| {
-                let serve = |peer: TcpStream, _, local, state| {
-                    let stream = Patient::new(peer, Vec::new(), bounds::WRITE_TIME);
-                    connection::serve(state, Caller::Metrics { local }, stream)
+                let serve = |stream, _, local, state, seat| {
+                    let stream = patient(stream, Vec::new(), &seat);
+                    connection::serve(state, Caller::Metrics { local }, stream, seat)
                 };
                 Tcp::listen(address, "metrics", state, serve)
             });
@@ -97,9 +96,9 @@ impl Listeners {
         let stats = management.stats.as_ref().map(|stats| stats.listen);
         if self.stats.as_ref().map(|tcp| tcp.address) != stats {
             self.stats = stats.map(|address| {
-                let serve = |stream, peer: SocketAddr, _, state: Rc<State>| {
-                    let stream = Patient::new(stream, Vec::new(), bounds::WRITE_TIME);
-                    stats_page::serve(state.running.clone(), peer.ip(), stream)
+                let serve = |stream, peer: SocketAddr, _, state: Rc<State>, seat| {
+                    let stream = patient(stream, Vec::new(), &seat);
+                    stats_page::serve(state.running.clone(), peer.ip(), stream, seat)
                 };
                 Tcp::listen(address, "stats page", state, serve)
             });
@@ -146,9 +145,9 @@ impl Listeners {
         if self.tcp.as_ref().is_some_and(|tcp| tcp.address == address) {
             return;
         }
-        let serve = |stream, peer, local, state| {
-            let stream = Patient::new(stream, Vec::new(), bounds::WRITE_TIME);
-            connection::serve(state, Caller::Tcp { peer, local }, stream)
+        let serve = |stream, peer, local, state, seat| {
+            let stream = patient(stream, Vec::new(), &seat);
+            connection::serve(state, Caller::Tcp { peer, local }, stream, seat)
         };
         self.tcp = Some(Tcp::listen(address, "admin API", state, serve));
     }
@@ -197,23 +196,38 @@ impl Unix {
 }
 
 async fn accept_unix(listener: UnixListener, state: Rc<State>) {
-    let places = Arc::new(Semaphore::new(bounds::CONNECTIONS_MAX));
-    while let Some(place) = place(&places).await {
+    let places = Places::new(bounds::CONNECTIONS_MAX);
+    loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let served = first_line(Rc::clone(&state), stream);
-                tokio::task::spawn_local(async move {
-                    served.await;
-                    drop(place);
-                });
+                serve_at(&places, |seat| first_line(Rc::clone(&state), stream, seat)).await;
             }
             Err(_) => sleep(PAUSE).await,
         }
     }
 }
 
+/// Serves a connection that has come, as soon as there is a place for it.
+async fn serve_at<F>(places: &Rc<Places>, serve: impl FnOnce(Rc<Seat>) -> F)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let place = places.take().await;
+    let seat = place.seat();
+    let served = serve(Rc::clone(&seat));
+    let task = tokio::task::spawn_local(async move {
+        served.await;
+        drop(place);
+    });
+    seat.is_served_by(task.abort_handle());
+}
+
+fn patient<S>(stream: S, early: Vec<u8>, seat: &Rc<Seat>) -> Patient<S> {
+    Patient::new(stream, early, bounds::WRITE_TIME, Rc::clone(seat))
+}
+
 /// What is spoken on a connection of the Unix socket is said by its first line.
-async fn first_line(state: Rc<State>, mut stream: UnixStream) {
+async fn first_line(state: Rc<State>, mut stream: UnixStream, seat: Rc<Seat>) {
     let who = match stream.peer_cred() {
         Ok(peer) => match peer.pid() {
             Some(pid) => format!("uid {} pid {pid}", peer.uid()),
@@ -227,13 +241,13 @@ async fn first_line(state: Rc<State>, mut stream: UnixStream) {
         return;
     }
     let http = is_http(&early);
-    let stream = Patient::new(stream, early, bounds::WRITE_TIME);
+    let stream = patient(stream, early, &seat);
     if http {
-        connection::serve(state, Caller::Unix(who), stream).await;
+        connection::serve(state, Caller::Unix(who), stream, seat).await;
     } else {
         let level = state.gate.borrow().socket_level();
         // That a client breaks off is its own affair.
-        let _ = text_commands::serve(&state.running, stream, &Author::new(who), level).await;
+        let _ = text_commands::serve(&state.running, stream, &Author::new(who), level, &seat).await;
     }
 }
 
@@ -258,13 +272,16 @@ fn is_http(bytes: &[u8]) -> bool {
     version.starts_with(b"HTTP/")
 }
 
+/// Serves a connection: who is at its other end, and at which address of this machine it is.
+type Serve<F> = fn(TcpStream, SocketAddr, SocketAddr, Rc<State>, Rc<Seat>) -> F;
+
 impl Tcp {
     /// Listens at `address`, as soon as that can be had.
     fn listen<F>(
         address: SocketAddr,
         what: &'static str,
         state: &Rc<State>,
-        serve: fn(TcpStream, SocketAddr, SocketAddr, Rc<State>) -> F,
+        serve: Serve<F>,
     ) -> Self
     where
         F: Future<Output = ()> + 'static,
@@ -275,26 +292,19 @@ impl Tcp {
     }
 }
 
-async fn accept_tcp<F>(
-    address: SocketAddr,
-    what: &'static str,
-    state: Rc<State>,
-    serve: fn(TcpStream, SocketAddr, SocketAddr, Rc<State>) -> F,
-) where
+async fn accept_tcp<F>(address: SocketAddr, what: &'static str, state: Rc<State>, serve: Serve<F>)
+where
     F: Future<Output = ()> + 'static,
 {
     let listener = bind(address, what, &state).await;
-    let places = Arc::new(Semaphore::new(bounds::CONNECTIONS_MAX));
-    while let Some(place) = place(&places).await {
+    let places = Places::new(bounds::CONNECTIONS_MAX);
+    loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let Ok(local) = stream.local_addr() else { continue };
                 let _ = stream.set_nodelay(true); // slower without, no more
-                let served = serve(stream, peer, local, Rc::clone(&state));
-                tokio::task::spawn_local(async move {
-                    served.await;
-                    drop(place);
-                });
+                let serve = |seat| serve(stream, peer, local, Rc::clone(&state), seat);
+                serve_at(&places, serve).await;
             }
             Err(_) => sleep(PAUSE).await,
         }
@@ -321,11 +331,6 @@ async fn bind(address: SocketAddr, what: &str, state: &State) -> TcpListener {
         failures = failures.saturating_add(1);
         sleep(AGAIN).await;
     }
-}
-
-/// A place for a connection, when there is one.
-async fn place(places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    Arc::clone(places).acquire_owned().await.ok()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! - [`gate`]: who may ask: tokens, `Host`, `Origin`
 //! - [`listen`]: the Unix socket, the TCP address, the address for metrics
 //! - [`connection`]: HTTP on one connection, with a bound on everything a client can hold
+//! - `places`: how many connections there may be, and who gives way when there are more
 //! - [`socket`]: where the Unix socket is, for those who serve at it and those who look for it
 //!
 //! All of it runs on the control runtime. What always holds: a client that is slow, or does not read, or
@@ -18,6 +19,7 @@ mod gate;
 mod listen;
 mod openapi;
 mod patient;
+pub(crate) mod places;
 pub(crate) mod query;
 mod request;
 mod response;

@@ -1,13 +1,16 @@
-//! A connection that gives up on a peer who takes nothing of what is written.
+//! A connection that gives up on a peer who takes nothing of what is written, and says whether all was taken.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
+
+use super::places::Seat;
 
 /// A stream with what was read of it already, and a limit on how long a write may make no progress.
 #[derive(Debug)]
@@ -17,14 +20,16 @@ pub(super) struct Patient<S> {
     early: Vec<u8>,
     taken: usize,
     limit: Duration,
+    /// Who is to know of it.
+    seat: Rc<Seat>,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
     /// `stream`, of which `early` has been read.
-    pub(super) fn new(stream: S, early: Vec<u8>, limit: Duration) -> Self {
-        Self { stream, early, taken: 0, limit, waiting: None }
+    pub(super) fn new(stream: S, early: Vec<u8>, limit: Duration, seat: Rc<Seat>) -> Self {
+        Self { stream, early, taken: 0, limit, seat, waiting: None }
     }
 
     /// What became of a write, within the limit.
@@ -75,6 +80,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.seat.writes();
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.within(context, written)
     }
@@ -84,6 +90,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.seat.writes();
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.within(context, written)
     }
@@ -94,6 +101,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.seat.has_written();
+        }
         self.within(context, flushed)
     }
 
@@ -110,10 +120,14 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(20);
 
+    fn patient<S>(stream: S, early: &[u8]) -> Patient<S> {
+        Patient::new(stream, early.to_vec(), LIMIT, Rc::default())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up() {
         let (near, mut far) = duplex(4);
-        let mut near = Patient::new(near, Vec::new(), LIMIT);
+        let mut near = patient(near, b"");
         let begun = Instant::now();
         near.write_all(b"abcd").await.unwrap();
         let error = near.write_all(b"efgh").await.unwrap_err();
@@ -124,7 +138,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_one_is_not() {
         let (near, mut far) = duplex(1);
-        let mut near = Patient::new(near, Vec::new(), LIMIT);
+        let mut near = patient(near, b"");
         let reader = tokio::spawn(async move {
             let mut read = Vec::new();
             while let Ok(byte) = far.read_u8().await {
@@ -143,7 +157,7 @@ mod tests {
         let (near, mut far) = duplex(16);
         far.write_all(b"world").await.unwrap();
         drop(far);
-        let mut near = Patient::new(near, b"hello ".to_vec(), LIMIT);
+        let mut near = patient(near, b"hello ");
         let mut text = String::new();
         assert_eq!(near.read_u8().await.unwrap(), b'h');
         near.read_to_string(&mut text).await.unwrap();

@@ -34,6 +34,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use crate::admin::places::{Asked, Seat};
 use crate::admin::{Running, bounds};
 use crate::text_commands::stat::{self, Form};
 
@@ -47,14 +48,17 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; img-src data:; form-
 type Answer = Response<Full<Bytes>>;
 
 /// Answers requests until the connection ends.
-pub(crate) async fn serve<S>(running: Running, peer: IpAddr, stream: S)
+pub(crate) async fn serve<S>(running: Running, peer: IpAddr, stream: S, seat: Rc<Seat>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let running = Rc::new(running);
     let service = service_fn(move |request| {
-        let running = Rc::clone(&running);
-        async move { Ok::<_, Infallible>(answer(&running, peer, request).await) }
+        let (running, asked) = (Rc::clone(&running), seat.ask());
+        async move {
+            let answer = answer(&running, peer, request, &asked).await;
+            Ok::<_, Infallible>(answer.map(|body| asked.answering(body)))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -66,7 +70,12 @@ where
     let _ = connection.await;
 }
 
-async fn answer(running: &Running, peer: IpAddr, request: Request<Incoming>) -> Answer {
+async fn answer(
+    running: &Running,
+    peer: IpAddr,
+    request: Request<Incoming>,
+    asked: &Asked,
+) -> Answer {
     let settings = running.model.borrow().management.stats.clone();
     let Some(settings) = settings else { return plain(StatusCode::NOT_FOUND, "") };
     let target = request.uri().path_and_query().map_or("", |target| target.as_str());
@@ -77,7 +86,10 @@ async fn answer(running: &Running, peer: IpAddr, request: Request<Incoming>) -> 
     let options = Options::new(options);
     let Some(user) = user(&settings, request.headers()) else { return unauthorized() };
     match *request.method() {
-        Method::GET | Method::HEAD => shown(running, &settings, options).await,
+        Method::GET | Method::HEAD => {
+            asked.is_whole();
+            shown(running, &settings, options).await
+        }
         Method::POST => {
             let done = post(running, &settings, &user, peer, request).await;
             let location = format!("{};st={}", settings.uri, done.code());

@@ -10,7 +10,7 @@
 //! [`endpoints`](crate::endpoints) for their names.
 //!
 //! What always holds: a line is no longer than [`LINE_MAX`]; a client that sends nothing is let go
-//! after a time, and whoever gave the stream bounds how long one may read nothing.
+//! after a time, or at once if its place is needed; whoever gave the stream bounds how long one may read nothing.
 
 mod columns;
 mod commands;
@@ -20,6 +20,7 @@ pub(crate) mod stat;
 mod words;
 
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 use config::model::AdminLevel;
@@ -28,6 +29,7 @@ use tokio::time::timeout;
 
 use self::words::Line;
 use crate::admin::Running;
+use crate::admin::places::Seat;
 use crate::orders::Author;
 
 /// Longest line, in bytes, as with HAProxy's default buffers.
@@ -58,11 +60,12 @@ enum After {
 ///
 /// # Errors
 /// The connection broke off.
-pub async fn serve<S>(
+pub(crate) async fn serve<S>(
     running: &Running,
     mut stream: S,
     author: &Author,
     level: AdminLevel,
+    seat: &Rc<Seat>,
 ) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -72,6 +75,8 @@ where
     while let Ok(line) = timeout(session.idle, lines.next(&mut stream)).await {
         let Some(line) = line? else { break };
         for command in Line::new(&line).commands() {
+            let asked = seat.ask();
+            asked.is_whole();
             let mut answer = match session.run(&command).await {
                 After::Answer(answer) => answer,
                 After::Quit => return stream.shutdown().await,
@@ -80,6 +85,7 @@ where
             if session.is_interactive {
                 answer.push_str("> ");
             }
+            drop(asked);
             stream.write_all(answer.as_bytes()).await?;
         }
         stream.flush().await?;
