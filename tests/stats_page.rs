@@ -107,6 +107,28 @@ fn endpoints_are_steered_only_where_that_is_allowed_and_by_its_own_forms() {
 }
 
 #[test]
+fn a_page_whose_name_was_made_to_lead_here_sees_nothing() {
+    let backend = Backend::new("one");
+    let open = STATS.replace("auth = [\"admin:changeme\"]\n", "");
+    let ravelin = Ravelin::start(&format!(
+        "[management]\nallowed_hosts = [\"Stats.example.com\"]\n{open}{}",
+        site(&[&backend.url()], "")
+    ));
+    let at = page(&ravelin);
+    let ask = |lines: &str| {
+        let head = format!("GET /haproxy?stats;csv HTTP/1.1\r\n{lines}\r\n");
+        Client::connect(at).ask(head)
+    };
+    let evil = ask("Host: evil.example:8404\r\n").expect(421).text();
+    assert!(evil.contains("allowed_hosts") && !evil.contains("BACKEND"), "{evil}");
+    for host in [&*at.to_string(), "localhost:8404", "stats.example.com"] {
+        assert!(ask(&format!("Host: {host}\r\n")).expect(200).text().contains("BACKEND"));
+    }
+    // Browsers say where they mean to be; a script may leave it out.
+    Client::connect(at).ask("GET /haproxy?stats;csv HTTP/1.0\r\n\r\n").expect(200);
+}
+
+#[test]
 fn a_browser_shows_it_and_its_forms_work() {
     let (one, other) = (Backend::new("one"), Backend::new("other"));
     let ravelin =

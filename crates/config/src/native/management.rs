@@ -48,7 +48,7 @@ pub(super) static MANAGEMENT: Section = Section {
             "allowed_hosts",
             Kind::Texts,
             "[]",
-            "Names of this server in `Host`, beside the address it listens at and `localhost`. Others are refused: a page whose name was made to lead here has its own.",
+            "Names of this server in `Host`, beside the address it listens at and `localhost`. Others are refused, by the stats page too: a page whose name was made to lead here has its own.",
         ),
         now(
             "allowed_origins",

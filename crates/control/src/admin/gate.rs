@@ -125,7 +125,7 @@ impl Gate {
             (Some(Ok(host)), None) => host,
             _ => return Err(Problem::bad("one `Host` field is needed, with a name in it")),
         };
-        let name = without_port(host).to_ascii_lowercase();
+        let name = name(host);
         let known = self.hosts.contains(&name)
             || match caller {
                 // No browser gets here but by something that passes on to the socket.
@@ -139,13 +139,7 @@ impl Gate {
         if known {
             return Ok(host);
         }
-        Err(Problem::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            format!(
-                "`{name}` is not known as a name of this server; if it is one, list it in \
-                 `allowed_hosts` of `[management]`"
-            ),
-        ))
+        Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, unknown(host)))
     }
 
     /// Pages of other origins are not answered, whatever they ask for.
@@ -200,6 +194,22 @@ fn sha256(bytes: &[u8]) -> digest::Digest {
     digest::digest(&digest::SHA256, bytes)
 }
 
+/// Whether a `Host` is one of the names in `allowed`, or can be that of who asked for something
+/// at `local`.
+pub(crate) fn is_known(host: &str, allowed: &[String], local: IpAddr) -> bool {
+    let name = name(host);
+    allowed.iter().any(|one| one.eq_ignore_ascii_case(&name)) || is_own(&name, Some(local))
+}
+
+/// What is said to somebody with another `Host`.
+pub(crate) fn unknown(host: &str) -> String {
+    format!(
+        "`{}` is not known as a name of this server; if it is one, list it in `allowed_hosts` of \
+         `[management]`",
+        name(host)
+    )
+}
+
 /// Whether this is `localhost` or an address that can be `local`'s: names of other machines are none.
 fn is_own(name: &str, local: Option<IpAddr>) -> bool {
     let Some(local) = local.map(|local| local.to_canonical()) else {
@@ -216,12 +226,13 @@ fn address(name: &str) -> Option<IpAddr> {
     name.parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
-/// The name in a `Host`.
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
+/// The name in a `Host`, in lower case.
+fn name(host: &str) -> String {
+    let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
-    }
+    };
+    name.to_ascii_lowercase()
 }
 
 #[cfg(test)]

@@ -96,10 +96,12 @@ impl Listeners {
         let stats = management.stats.as_ref().map(|stats| stats.listen);
         if self.stats.as_ref().map(|tcp| tcp.address) != stats {
             self.stats = stats.map(|address| {
-                let serve = |stream, peer: SocketAddr, _, state: Rc<State>, seat| {
-                    let stream = patient(stream, Vec::new(), &seat);
-                    stats_page::serve(state.running.clone(), peer.ip(), stream, seat)
-                };
+                let serve =
+                    |stream, peer: SocketAddr, local: SocketAddr, state: Rc<State>, seat| {
+                        let stream = patient(stream, Vec::new(), &seat);
+                        let ends = stats_page::Ends { peer: peer.ip(), local: local.ip() };
+                        stats_page::serve(state.running.clone(), ends, stream, seat)
+                    };
                 Tcp::listen(address, "stats page", state, serve)
             });
         }

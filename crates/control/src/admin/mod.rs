@@ -15,7 +15,7 @@
 mod api;
 pub mod bounds;
 mod connection;
-mod gate;
+pub(crate) mod gate;
 mod listen;
 mod openapi;
 mod patient;

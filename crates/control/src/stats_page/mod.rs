@@ -6,7 +6,8 @@
 //!
 //! What always holds: only the users of the configuration in force see anything, if it has some;
 //! passwords are compared in constant time; endpoints are steered by forms of the page itself only, and
-//! only if the configuration allows it.
+//! only if the configuration allows it; a page of another name that leads here sees nothing on a machine's own
+//! address, nor where endpoints can be steered.
 
 mod form;
 mod page;
@@ -21,7 +22,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use config::model::StatsPage;
 use http::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap,
     HeaderName, HeaderValue, LOCATION, REFERRER_POLICY, REFRESH, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
@@ -35,7 +36,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use crate::admin::places::{Asked, Seat};
-use crate::admin::{Running, bounds};
+use crate::admin::{Running, bounds, gate};
 use crate::text_commands::stat::{self, Form};
 
 /// Longest form: it names endpoints of one pool.
@@ -47,8 +48,17 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; img-src data:; form-
 
 type Answer = Response<Full<Bytes>>;
 
+/// The addresses of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    /// The client's.
+    pub(crate) peer: IpAddr,
+    /// This machine's.
+    pub(crate) local: IpAddr,
+}
+
 /// Answers requests until the connection ends.
-pub(crate) async fn serve<S>(running: Running, peer: IpAddr, stream: S, seat: Rc<Seat>)
+pub(crate) async fn serve<S>(running: Running, ends: Ends, stream: S, seat: Rc<Seat>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -56,7 +66,7 @@ where
     let service = service_fn(move |request| {
         let (running, asked) = (Rc::clone(&running), seat.ask());
         async move {
-            let answer = answer(&running, peer, request, &asked).await;
+            let answer = answer(&running, ends, request, &asked).await;
             Ok::<_, Infallible>(answer.map(|body| asked.answering(body)))
         }
     });
@@ -72,12 +82,18 @@ where
 
 async fn answer(
     running: &Running,
-    peer: IpAddr,
+    ends: Ends,
     request: Request<Incoming>,
     asked: &Asked,
 ) -> Answer {
-    let settings = running.model.borrow().management.stats.clone();
+    let (settings, hosts) = {
+        let management = &running.model.borrow().management;
+        (management.stats.clone(), management.allowed_hosts.clone())
+    };
     let Some(settings) = settings else { return plain(StatusCode::NOT_FOUND, "") };
+    if let Err(reason) = known_host(&settings, &hosts, ends.local, request.headers()) {
+        return plain(StatusCode::MISDIRECTED_REQUEST, &reason);
+    }
     let target = request.uri().path_and_query().map_or("", |target| target.as_str());
     let Some(options) = behind(target, &settings.uri) else {
         let uri = &settings.uri;
@@ -91,7 +107,7 @@ async fn answer(
             shown(running, &settings, options).await
         }
         Method::POST => {
-            let done = post(running, &settings, &user, peer, request).await;
+            let done = post(running, &settings, &user, ends.peer, request).await;
             let location = format!("{};st={}", settings.uri, done.code());
             let mut answer = plain(StatusCode::SEE_OTHER, "");
             put(&mut answer, LOCATION, &location);
@@ -103,6 +119,23 @@ async fn answer(
             answer
         }
     }
+}
+
+/// Whether `Host` is a name of this server, as at the admin API: a page whose name was made to lead here has
+/// its own. Where nothing can be changed, and it is not for this machine alone, every name is.
+fn known_host(
+    settings: &StatsPage,
+    allowed: &[String],
+    local: IpAddr,
+    fields: &HeaderMap,
+) -> Result<(), String> {
+    if !settings.admin && !local.to_canonical().is_loopback() {
+        return Ok(());
+    }
+    // Browsers always say it, and once; what else asks need not.
+    let mut hosts = fields.get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
+    let unknown = hosts.find(|host| !gate::is_known(host, allowed, local));
+    unknown.map_or(Ok(()), |host| Err(format!("{}\n", gate::unknown(host))))
 }
 
 /// What stands in a target behind the page's own.
@@ -307,6 +340,30 @@ mod tests {
         assert_eq!(ask("Basic ???"), None);
         assert_eq!(user(&settings, &HeaderMap::new()), None);
         assert!(user(&self::settings(&[]), &HeaderMap::new()).is_some());
+    }
+
+    #[test]
+    fn names_that_lead_here_are_looked_at_where_it_matters() {
+        let own = ["Stats.example.com".to_owned()];
+        let answered = |admin, local: &str, host: &str| {
+            let settings = StatsPage { admin, ..settings(&[]) };
+            let fields = fields("host", host);
+            known_host(&settings, &own, local.parse().unwrap(), &fields).is_ok()
+        };
+        for (host, here, there) in [
+            ("127.0.0.1:8404", true, false),
+            ("localhost:8404", true, false),
+            ("10.0.0.7:8404", false, true),
+            ("stats.example.com", true, true),
+            ("evil.example", false, false),
+        ] {
+            assert_eq!(answered(false, "127.0.0.1", host), here, "{host}");
+            assert_eq!(answered(true, "127.0.0.1", host), here, "{host}");
+            assert_eq!(answered(true, "10.0.0.7", host), there, "{host}");
+            assert!(answered(false, "10.0.0.7", host), "{host}");
+        }
+        let local = "127.0.0.1".parse().unwrap();
+        assert!(known_host(&settings(&[]), &own, local, &HeaderMap::new()).is_ok(), "no browser");
     }
 
     #[test]
