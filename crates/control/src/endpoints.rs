@@ -327,7 +327,7 @@ fn endpoint_view(
     };
     let said = match state.steered() {
         Some(_) => "set by an operator",
-        None => "`state` in the configuration",
+        None => "set by the configuration",
     };
     let why = match status {
         Status::Maintenance | Status::Drain => said.to_owned(),
