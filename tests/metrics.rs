@@ -43,6 +43,33 @@ fn value(samples: &BTreeMap<String, f64>, sample: &str) -> f64 {
 }
 
 #[test]
+fn lines_that_were_lost_stay_counted_when_the_log_goes_elsewhere() {
+    let origin = Origin::saying("");
+    let logging = |keys: &str| {
+        let site = site(&[&origin.url()], "");
+        format!("{METRICS}\n[logging]\n{keys}\n{site}")
+    };
+    let ravelin = Ravelin::start(&logging("access_log = \"/dev/full\""));
+    let lost = || {
+        let name = "ravelin_log_dropped_lines_total{log=\"access\"}";
+        samples(&ravelin).get(name).copied().unwrap_or_default()
+    };
+    ravelin.get("/").expect(200);
+    until("a line that is lost", || lost() >= 1.0);
+    for keys in [
+        "access_log = \"access.log\"",
+        "access_log = \"stderr\"",
+        "log_requests = false",
+        "access_log = \"other.log\"",
+    ] {
+        std::fs::write(ravelin.dir().join("ravelin.toml"), logging(keys)).unwrap();
+        let reload = run(ravelin.dir(), &["reload"]);
+        assert!(reload.status.success(), "{}", printed(&reload));
+        assert!(lost() >= 1.0, "{keys}");
+    }
+}
+
+#[test]
 fn requests_are_counted_where_they_belong() {
     let origin = Origin::serve(|request| match request.head.start.contains("/missing") {
         true => b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno".to_vec(),

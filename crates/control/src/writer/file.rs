@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use config::model::Rotation;
 use rustix::fs::OFlags;
 
-use super::output::Lines;
+use super::output::{Cut, Lines};
 
 /// Rights of a log file: what clients ask for is not for everybody to read.
 pub(super) const FILE_MODE: u32 = 0o640;
@@ -47,25 +47,25 @@ impl LogFile {
         Ok(())
     }
 
-    /// Writes whole lines; before that the file begins anew if they would make it too large.
-    pub(super) fn write(&mut self, block: &[u8]) -> io::Result<()> {
-        let added = u64::try_from(block.len()).unwrap_or(u64::MAX);
-        let after = self.len.saturating_add(added);
-        let rotated = match self.rotation.size {
+    /// Writes whole lines; before that the file begins anew if they would make it too large. If it cannot,
+    /// they are written all the same, and the text says why.
+    pub(super) fn write(&mut self, block: &[u8]) -> (Result<(), Cut>, Option<String>) {
+        let bytes = |written: usize| u64::try_from(written).unwrap_or(u64::MAX);
+        let after = self.len.saturating_add(bytes(block.len()));
+        let trouble = match self.rotation.size {
             Some(size) if self.len > 0 && after > size && after > self.not_before => {
-                let rotated = self.rotate();
-                if rotated.is_err() {
+                self.rotate().err().map(|error| {
                     self.not_before = after.saturating_add(size);
-                }
-                rotated
+                    let path = self.path.display();
+                    format!("{path} cannot begin anew: {error}; going on with the file as it is")
+                })
             }
-            _ => Ok(()),
+            _ => None,
         };
         let written = self.to.write(block);
-        if written.is_ok() {
-            self.len = self.len.saturating_add(added);
-        }
-        written.and(rotated)
+        let added = written.as_ref().map_or_else(|cut| cut.written, |()| block.len());
+        self.len = self.len.saturating_add(bytes(added));
+        (written, trouble)
     }
 
     /// Gives the file the name of an older one, and begins a new one.

@@ -3,7 +3,8 @@
 //! One thread for each distinct target, so that a pipe nobody reads holds up its own log only and
 //! two logs with one target do not mix within a line. What always holds: writing never stops the
 //! process and never makes a worker wait; what cannot be written is counted, and the count is told
-//! in the error log at most once an interval. Where logs go can be changed while they are written.
+//! with its reason in the error log at most once an interval. Where logs go can be changed while they are
+//! written; the counts go on.
 
 mod file;
 mod output;
@@ -15,7 +16,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use config::model::{LogTarget, Logging, Rotation, SyslogLabel};
-use proxy::log::{AccessSettings, ErrorLog, Losses, Order, QUEUE_BLOCKS, Sink, Source, sink};
+use proxy::log::{
+    AccessSettings, ErrorLog, Losses, Order, QUEUE_BLOCKS, Sink, Source, Total, sink, sink_of,
+};
 
 use self::output::{Kind, Output};
 
@@ -28,6 +31,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the end of the process waits for lines to be written to a target that is stuck.
 const FINISH_MAX: Duration = Duration::from_secs(2);
 
+/// Name of the thread that writes the error log.
+const ERROR_THREAD: &str = "log-error";
+
 /// The running writers of both logs.
 #[derive(Debug)]
 pub struct LogWriters {
@@ -36,6 +42,8 @@ pub struct LogWriters {
     error_log: ErrorLog,
     /// Of its own, unless the access log has the target of the error log, or is off.
     access: Option<Running>,
+    /// Lines of the access log that were lost, by all its writers.
+    access_lost: Total,
     /// They end when they have written what was handed to them.
     retired: Vec<Receiver<()>>,
 }
@@ -74,19 +82,23 @@ impl LogWriters {
         };
         let (sink, source) = sink(QUEUE_BLOCKS);
         let error_log = ErrorLog::new(sink.clone(), logging.level);
-        let error = Running::start("log-error", place, (sink, source), output, &error_log)?;
+        let error = Running::start(ERROR_THREAD, place, (sink, source), output, &error_log)?;
+        let access_lost = Total::default();
         let access = match access {
-            Some((output, place)) => Some(error.beside(place, output, &error_log)?),
+            Some((output, place)) => Some(error.beside(place, output, &error_log, &access_lost)?),
             None => None,
         };
         let logging = logging.clone();
-        Ok(Self { logging, error, error_log, access, retired: Vec::new() })
+        Ok(Self { logging, error, error_log, access, access_lost, retired: Vec::new() })
     }
 
     /// What the access logs of workers are like; `None` when requests are not logged.
     #[must_use]
     pub fn access(&self) -> Option<AccessSettings> {
-        let sink = self.access.as_ref().unwrap_or(&self.error).sink.clone();
+        let sink = match &self.access {
+            Some(access) => access.sink.clone(),
+            None => self.error.sink.counted_in(&self.access_lost),
+        };
         self.logging.log_requests.then(|| AccessSettings {
             sink,
             format: self.logging.format.clone(),
@@ -148,7 +160,8 @@ impl LogWriters {
             }
             AccessChange::To(to) => {
                 let (output, place) = *to;
-                self.error.beside(place, output, &self.error_log).map(|running| {
+                let beside = self.error.beside(place, output, &self.error_log, &self.access_lost);
+                beside.map(|running| {
                     self.retire();
                     self.access = Some(running);
                 })
@@ -170,8 +183,7 @@ impl LogWriters {
     /// Lines that were lost since the start, of both logs.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        let access = self.access.as_ref().map_or(0, |access| access.sink.dropped());
-        self.error.sink.dropped() + access
+        self.error.sink.dropped().saturating_add(self.access_lost.lines())
     }
 
     /// Writes what was handed over so far and ends. Waits for a stuck target, but not for long.
@@ -236,7 +248,9 @@ impl Running {
         let (alive, ended) = channel();
         let (outputs, new_outputs) = channel();
         let (others, new_others) = channel();
-        let writer = Writer::new(output, source, reports.clone(), new_outputs, new_others);
+        let is_error_log = name == ERROR_THREAD;
+        let channels = (new_outputs, new_others);
+        let writer = Writer::new(output, source, reports.clone(), is_error_log, channels);
         thread::Builder::new().name(name.to_owned()).spawn(move || {
             let _alive = alive;
             writer.run();
@@ -245,8 +259,14 @@ impl Running {
     }
 
     /// A writer of the access log, of which this one, of the error log, knows.
-    fn beside(&self, place: Place, output: Output, reports: &ErrorLog) -> io::Result<Self> {
-        let (sink, source) = sink(QUEUE_BLOCKS);
+    fn beside(
+        &self,
+        place: Place,
+        output: Output,
+        reports: &ErrorLog,
+        lost: &Total,
+    ) -> io::Result<Self> {
+        let (sink, source) = sink_of(QUEUE_BLOCKS, lost.clone());
         let _listens = self.others.send(sink.losses());
         Self::start("log-access", place, (sink, source), output, reports)
     }
@@ -257,10 +277,18 @@ struct Writer {
     output: Output,
     source: Source,
     reports: ErrorLog,
+    /// It writes the error log, where its reports go too.
+    is_error_log: bool,
     /// When losses were last reported.
     reported: Option<Instant>,
     /// Why a line could last not be written.
     failure: Option<String>,
+    /// What else went wrong and cost no line.
+    trouble: Option<String>,
+    /// The last lines could not be written.
+    failing: bool,
+    /// When it last looked up.
+    looked: Instant,
     outputs: Receiver<Output>,
     others: Receiver<Losses>,
     /// Writers that this one reports on when they cannot do so themselves.
@@ -272,6 +300,10 @@ struct Watched {
     losses: Losses,
     /// How many lines it had lost, without telling, at the last look.
     untold: u64,
+    /// How far it was then.
+    steps: u64,
+    /// When it was last told of.
+    told: Option<Instant>,
 }
 
 impl Writer {
@@ -279,26 +311,46 @@ impl Writer {
         output: Output,
         source: Source,
         reports: ErrorLog,
-        outputs: Receiver<Output>,
-        others: Receiver<Losses>,
+        is_error_log: bool,
+        (outputs, others): (Receiver<Output>, Receiver<Losses>),
     ) -> Self {
-        let (reported, failure, watched) = (None, None, Vec::new());
-        Self { output, source, reports, reported, failure, outputs, others, watched }
+        Self {
+            output,
+            source,
+            reports,
+            is_error_log,
+            reported: None,
+            failure: None,
+            trouble: None,
+            failing: false,
+            looked: Instant::now(),
+            outputs,
+            others,
+            watched: Vec::new(),
+        }
     }
 
     fn run(mut self) {
         loop {
-            match self.source.orders.recv_timeout(LOOK_INTERVAL) {
+            let order = self.source.orders.recv_timeout(LOOK_INTERVAL);
+            self.source.step();
+            match order {
                 Ok(Order::Write { block, lines }) => self.write(block, lines),
                 Ok(Order::Reopen) => self.reopen(),
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    let lost = self.output.look();
-                    self.count(lost);
-                    self.watch();
-                }
+                Err(RecvTimeoutError::Timeout) => {}
             }
-            if self.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+            // Also while there is much to write.
+            if self.looked.elapsed() >= LOOK_INTERVAL {
+                self.looked = Instant::now();
+                let lost = self.output.look();
+                self.count(lost);
+                self.watch();
+            }
+            // Of the error log itself when it can be read there: else the report would be lost too, and
+            // the count with it.
+            let can_tell = !(self.is_error_log && self.failing);
+            if can_tell && self.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
                 self.report();
             }
         }
@@ -309,6 +361,7 @@ impl Writer {
 
     fn write(&mut self, block: Vec<u8>, lines: u64) {
         let lost = self.output.write(&block, lines);
+        self.failing = lost.lines > 0;
         self.count(lost);
         self.source.recycle(block);
     }
@@ -316,17 +369,20 @@ impl Writer {
     fn count(&mut self, lost: Lost) {
         if lost.lines > 0 {
             self.source.count_dropped(lost.lines);
+            // A failure that has cost nothing, as a connection that is made again, is no reason.
+            self.failure = lost.why.or(self.failure.take());
         }
-        if lost.why.is_some() {
-            self.failure = lost.why;
-        }
+        self.trouble = lost.trouble.or(self.trouble.take());
     }
 
     fn reopen(&mut self) {
         if let Some(output) = self.outputs.try_iter().last() {
-            let mut before = std::mem::replace(&mut self.output, output);
-            let lost = before.finish();
-            return self.count(lost);
+            let lost = self.output.finish();
+            self.count(lost);
+            // By the name of what it was.
+            self.report();
+            (self.output, self.failing) = (output, false);
+            return;
         }
         if let Err(error) = self.output.reopen() {
             self.reports.error(format_args!(
@@ -336,12 +392,16 @@ impl Writer {
     }
 
     fn report(&mut self) {
+        let target = self.output.name();
+        if let Some(trouble) = self.trouble.take() {
+            self.reported = Some(Instant::now());
+            self.reports.error(format_args!("log: {trouble}"));
+        }
         let dropped = self.source.take_dropped();
         if dropped == 0 {
             return;
         }
         self.reported = Some(Instant::now());
-        let target = self.output.name();
         match self.failure.take() {
             Some(error) => self.reports.error(format_args!(
                 "log: {dropped} lines lost, cannot write to {target}: {error}"
@@ -354,16 +414,24 @@ impl Writer {
 
     /// Tells of others that have lost lines and cannot say so, because they are stuck.
     fn watch(&mut self) {
-        let new = self.others.try_iter().map(|losses| Watched { losses, untold: 0 });
+        let new = self.others.try_iter().map(|losses| {
+            let (untold, steps) = (0, losses.steps());
+            Watched { losses, untold, steps, told: None }
+        });
         self.watched.extend(new);
         self.watched.retain(|one| one.losses.is_alive());
         for one in &mut self.watched {
             let before = std::mem::replace(&mut one.untold, one.losses.untold());
-            if before > 0 && one.untold > before {
+            let steps = one.losses.steps();
+            // One that gets on tells for itself, and knows why.
+            let is_stuck = std::mem::replace(&mut one.steps, steps) == steps;
+            let is_time = one.told.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL);
+            if is_stuck && is_time && before > 0 && one.untold > before {
                 let dropped = one.losses.take();
-                one.untold = 0;
+                (one.untold, one.told) = (0, Some(Instant::now()));
                 self.reports.warn(format_args!(
-                    "log: {dropped} lines dropped, the access log is stuck: nobody reads it"
+                    "log: {dropped} lines dropped, the access log is stuck: nobody reads it, or its disk \
+                     hangs"
                 ));
             }
         }
@@ -375,12 +443,19 @@ impl Writer {
 struct Lost {
     lines: u64,
     why: Option<String>,
+    /// Something that has cost no line, and that somebody should see to.
+    trouble: Option<String>,
 }
 
 impl Lost {
     fn because(lines: u64, why: impl ToString) -> Self {
-        Self { lines, why: Some(why.to_string()) }
+        Self { lines, why: Some(why.to_string()), trouble: None }
     }
+}
+
+/// How many lines end in `block`.
+fn lines_in(block: &[u8]) -> u64 {
+    block.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 #[cfg(test)]

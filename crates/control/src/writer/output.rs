@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use config::model::{LogTarget, Logging};
 
-use super::Lost;
 use super::file::LogFile;
 use super::syslog::Syslog;
+use super::{Lost, lines_in};
 
 /// How long one block may wait for a non-blocking target to take more.
 const WOULD_BLOCK_MAX: Duration = Duration::from_secs(5);
@@ -82,18 +82,23 @@ impl Output {
 
     /// Writes whole lines.
     pub(super) fn write(&mut self, block: &[u8], lines: u64) -> Lost {
-        let written = match self {
-            Self::Stream(to, _) => to.write(block),
+        let (written, trouble) = match self {
+            Self::Stream(to, _) => (to.write(block), None),
             Self::File(file) => file.write(block),
             Self::Syslog(syslog) => return syslog.write(block, lines),
         };
-        match written {
+        let lost = match written {
             Ok(()) => Lost::default(),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                Lost::because(lines, "nobody reads it")
+            Err(Cut { written, error }) => {
+                let whole = lines_in(block.get(..written).unwrap_or_default());
+                let lines = lines.saturating_sub(whole);
+                match error.kind() {
+                    ErrorKind::WouldBlock => Lost::because(lines, "nobody reads it"),
+                    _ => Lost::because(lines, error),
+                }
             }
-            Err(error) => Lost::because(lines, error),
-        }
+        };
+        Lost { trouble, ..lost }
     }
 
     /// Sees to what has to be done from time to time.
@@ -113,6 +118,14 @@ impl Output {
     }
 }
 
+/// A block was not written, or not all of it.
+#[derive(Debug)]
+pub(super) struct Cut {
+    /// Bytes of it that were.
+    pub(super) written: usize,
+    pub(super) error: io::Error,
+}
+
 /// Lines one after the other, whatever fails in between.
 #[derive(Debug)]
 pub(super) struct Lines {
@@ -128,22 +141,24 @@ impl Lines {
 
     /// Writes the whole block. A line that an earlier failure cut is ended first, so that the next one
     /// stands alone.
-    pub(super) fn write(&mut self, block: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&mut self, block: &[u8]) -> Result<(), Cut> {
         if self.torn {
-            self.write_all(b"\n")?;
+            self.write_all(b"\n").map_err(|cut| Cut { written: 0, ..cut })?;
         }
         self.write_all(block)
     }
 
-    fn write_all(&mut self, mut block: &[u8]) -> io::Result<()> {
+    fn write_all(&mut self, block: &[u8]) -> Result<(), Cut> {
         let mut waited = Duration::ZERO;
-        while !block.is_empty() {
-            match self.file.write(block) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    let (done, rest) = block.split_at(written.min(block.len()));
+        let mut rest = block;
+        while !rest.is_empty() {
+            let written = block.len() - rest.len();
+            match self.file.write(rest) {
+                Ok(0) => return Err(Cut { written, error: ErrorKind::WriteZero.into() }),
+                Ok(more) => {
+                    let (done, left) = rest.split_at(more.min(rest.len()));
                     self.torn = done.last() != Some(&b'\n');
-                    block = rest;
+                    rest = left;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // A named pipe, or somebody we share the terminal with has made it non-blocking.
@@ -151,7 +166,7 @@ impl Lines {
                     thread::sleep(WOULD_BLOCK_PAUSE);
                     waited += WOULD_BLOCK_PAUSE;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(Cut { written, error }),
             }
         }
         Ok(())

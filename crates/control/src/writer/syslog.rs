@@ -15,8 +15,8 @@ use config::model::{SyslogAddress, SyslogLabel};
 use proxy::log::rfc3339;
 use rustix::io::Errno;
 
-use super::Lost;
 use super::output::Kind;
+use super::{Lost, lines_in};
 
 /// Bytes of lines that wait while there is no connection.
 const WAITING_MAX: usize = 4 * 1024 * 1024;
@@ -51,6 +51,8 @@ pub(super) struct Syslog {
     since: Instant,
     retry: Option<Instant>,
     pause: Duration,
+    /// Why there is no connection.
+    fault: Option<String>,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
 }
@@ -81,6 +83,7 @@ impl Syslog {
             since: Instant::now(),
             retry: None,
             pause: PAUSE_MIN,
+            fault: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
         }
@@ -105,6 +108,7 @@ impl Syslog {
             let mut lost = self.send();
             if self.waiting_bytes.saturating_add(block.len()) > WAITING_MAX {
                 lost.lines = lost.lines.saturating_add(lines);
+                lost.why = lost.why.or_else(|| self.fault.clone());
                 return lost;
             }
         }
@@ -133,7 +137,7 @@ impl Syslog {
     fn send(&mut self) -> Lost {
         let mut lost = Lost::default();
         if let Err(error) = self.connect() {
-            lost.why = Some(error.to_string());
+            lost.why = self.fall(&error);
             return lost;
         }
         while let Some(first) = self.waiting.front_mut() {
@@ -152,8 +156,7 @@ impl Syslog {
                 Link::Tcp(to) => self.framing.stream(first, true, to),
             };
             if let Err(error) = sent {
-                self.fall();
-                lost.why = Some(error.to_string());
+                lost.why = self.fall(&error);
                 return lost;
             }
             let done = self.waiting.pop_front();
@@ -178,20 +181,20 @@ impl Syslog {
         match Link::open(&self.address) {
             Ok(link) => {
                 (self.link, self.since) = (link, Instant::now());
-                (self.retry, self.pause) = (None, PAUSE_MIN);
+                (self.retry, self.pause, self.fault) = (None, PAUSE_MIN, None);
                 Ok(())
             }
-            Err(error) => {
-                self.fall();
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 
-    fn fall(&mut self) {
+    /// Tries again later; says why.
+    fn fall(&mut self, error: &io::Error) -> Option<String> {
+        self.fault = Some(error.to_string());
         self.link = Link::Down;
         self.retry = Some(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
+        self.fault.clone()
     }
 }
 
@@ -208,10 +211,6 @@ impl Waiting {
     fn advance(&mut self, line: usize) {
         self.sent = self.sent.saturating_add(line).saturating_add(1).min(self.block.len());
     }
-}
-
-fn lines_in(block: &[u8]) -> u64 {
-    block.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 impl Link {

@@ -164,9 +164,10 @@ fn a_file_that_somebody_else_has_renamed_is_not_renamed_again() {
     let scratch = Scratch::new();
     let rotation = Rotation { size: Some(1_000), keep: 3 };
     let mut file = file::LogFile::open(&scratch.0.join("access.log"), rotation).unwrap();
-    file.write(&[b'a'; 999]).unwrap();
+    file.write(&[b'a'; 999]).0.unwrap();
     std::fs::rename(scratch.0.join("access.log"), scratch.0.join("moved")).unwrap();
-    file.write(b"new\n").unwrap();
+    let (written, trouble) = file.write(b"new\n");
+    assert!(written.is_ok() && trouble.is_none());
     assert_eq!(scratch.read("access.log"), "new\n");
     assert!(!scratch.0.join("access.log.1").exists());
 }
@@ -179,10 +180,102 @@ fn a_log_goes_on_where_it_is_when_nothing_can_be_renamed() {
     let mut file = file::LogFile::open(&path, rotation).unwrap();
     // A directory that is not empty cannot be replaced by a file.
     std::fs::create_dir_all(scratch.0.join("access.log.1").join("x")).unwrap();
-    file.write(&[b'a'; 999]).unwrap();
-    assert!(file.write(b"on\n").is_err(), "the operator learns of it");
-    file.write(b"and on\n").unwrap();
+    file.write(&[b'a'; 999]).0.unwrap();
+    let (written, trouble) = file.write(b"on\n");
+    assert!(written.is_ok(), "no line is lost");
+    assert!(trouble.unwrap().contains("directory"), "the operator learns of it");
+    let (written, trouble) = file.write(b"and on\n");
+    assert!(written.is_ok() && trouble.is_none(), "once");
     assert!(scratch.read("access.log").ends_with("on\nand on\n"));
+}
+
+#[test]
+fn a_file_that_cannot_begin_anew_is_told_of_and_costs_no_line() {
+    let scratch = Scratch::new();
+    let rotation = Rotation { size: Some(1_000), keep: 1 };
+    let writers = LogWriters::start(&Logging { rotation, ..scratch.logging() }).unwrap();
+    std::fs::create_dir_all(scratch.0.join("access.log.1").join("x")).unwrap();
+    let sink = writers.access().unwrap().sink;
+    for _ in 0..3 {
+        sink.write([&[b'a'; 599][..], b"\n"].concat(), 1);
+    }
+    for writer in [writers.access.as_ref().unwrap(), &writers.error] {
+        assert!(writer.sink.order_within(Order::Stop, FINISH_MAX));
+        assert_eq!(writer.ended.recv(), Err(std::sync::mpsc::RecvError));
+    }
+    assert_eq!(scratch.read("access.log").lines().count(), 3);
+    let text = scratch.read("error.log");
+    assert_eq!(text.matches("access.log cannot begin anew: ").count(), 1, "{text}");
+    assert!(!text.contains("lost"), "{text}");
+    assert_eq!(writers.lost(), 0);
+}
+
+#[test]
+fn counts_go_on_when_a_log_goes_elsewhere() {
+    let scratch = Scratch::new();
+    let first = Logging { access_log: LogTarget::File("/dev/full".into()), ..scratch.logging() };
+    let mut writers = LogWriters::start(&first).unwrap();
+    let lost = || sink_of(1, writers.access_lost.clone()).0;
+    let lost = lost();
+    writers.access().unwrap().sink.write(b"one\ntwo\n".to_vec(), 2);
+    // To a file, to where the error log is, and nowhere.
+    let second = scratch.logging();
+    let third = Logging { access_log: second.error_log.clone(), ..second.clone() };
+    let none = Logging { log_requests: false, ..third.clone() };
+    for logging in [second, third, none] {
+        writers.set(writers.prepare(&logging).unwrap()).unwrap();
+        for ended in &writers.retired {
+            let _ = ended.recv_timeout(Duration::from_secs(5));
+        }
+        if let Some(access) = writers.access() {
+            assert_eq!(access.sink.dropped(), 2);
+        }
+        assert_eq!((lost.dropped(), writers.lost()), (2, 2));
+    }
+    writers.finish();
+}
+
+#[test]
+fn what_the_error_log_lost_of_itself_is_told_where_it_goes_then() {
+    let scratch = Scratch::new();
+    let first = Logging { error_log: LogTarget::File("/dev/full".into()), ..scratch.logging() };
+    let mut writers = LogWriters::start(&first).unwrap();
+    for _ in 0..5 {
+        writers.error_log().warn(format_args!("nobody reads this"));
+    }
+    writers.set(writers.prepare(&scratch.logging()).unwrap()).unwrap();
+    writers.finish();
+    let text = scratch.read("error.log");
+    let lost = " error log: 5 lines lost, cannot write to /dev/full: No space left";
+    assert!(text.contains(lost), "{text}");
+}
+
+#[test]
+fn only_a_writer_that_does_not_get_on_is_called_stuck() {
+    let scratch = Scratch::new();
+    let logging = scratch.logging();
+    let output = Output::open(&logging.error_log, &logging, Kind::Error).unwrap();
+    let (reports, told) = sink(8);
+    let (_outputs, new_outputs) = channel();
+    let (others, new_others) = channel();
+    let channels = (new_outputs, new_others);
+    let log = ErrorLog::new(reports, Level::Info);
+    let mut writer = Writer::new(output, sink(8).1, log, true, channels);
+    let (full, other) = sink(0);
+    others.send(full.losses()).unwrap();
+    writer.watch();
+    let mut look = |gets_on: bool| {
+        full.write(b"x\n".to_vec(), 1);
+        if gets_on {
+            other.step();
+        }
+        writer.watch();
+        told.orders.try_recv().is_ok()
+    };
+    // It tells of itself, with the reason.
+    assert!(!(0..4).any(|_| look(true)));
+    assert!(look(false), "stuck");
+    assert!(!(0..4).any(|_| look(false)), "once in a while");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use config::model::{LogFormat, Sampling};
 
 use super::sampling::Chance;
 use super::stamp::Stamp;
-use super::{Record, Sink, format, json, own};
+use super::{Record, Sink, Total, format, json, own};
 
 /// A worker's buffer is handed over when it holds this much: big enough that a write(2) a block
 /// costs nothing per line.
@@ -38,6 +38,8 @@ pub struct AccessLog {
     /// Names of response fields that lines show.
     response_fields: RefCell<Rc<[String]>>,
     output: RefCell<Option<Output>>,
+    /// Lines that were lost, also while the log is off.
+    lost: RefCell<Total>,
     /// One worker, one log: nothing here is shared between threads.
     not_send: PhantomData<Rc<()>>,
 }
@@ -64,6 +66,7 @@ impl AccessLog {
             shows_fields: Cell::new(false),
             response_fields: RefCell::new(Rc::new([])),
             output: RefCell::new(None),
+            lost: RefCell::default(),
             not_send: PhantomData,
         };
         log.set(settings);
@@ -80,6 +83,9 @@ impl AccessLog {
         };
         self.shows_fields.set(!fields.is_empty());
         self.response_fields.replace(fields);
+        if let Some(settings) = &settings {
+            self.lost.replace(settings.sink.total());
+        }
         let pending = Pending::default();
         self.output.replace(settings.map(|settings| Output { settings, pending }));
     }
@@ -105,8 +111,7 @@ impl AccessLog {
     /// Lines that were dropped since the start, of all workers with the same log.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        let output = self.output.try_borrow();
-        output.ok().and_then(|output| Some(output.as_ref()?.settings.sink.dropped())).unwrap_or(0)
+        self.lost.try_borrow().map_or(0, |lost| lost.lines())
     }
 
     /// Adds one line, unless chance has it that there is none for this request.

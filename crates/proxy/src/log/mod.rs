@@ -30,5 +30,5 @@ pub use error::{ErrorLog, Failure, Message, RECENT_MAX};
 pub use escape::steers;
 pub(crate) use own::note_fields;
 pub use record::{Record, Times};
-pub use sink::{Losses, Order, QUEUE_BLOCKS, Sink, Source, sink};
+pub use sink::{Losses, Order, QUEUE_BLOCKS, Sink, Source, Total, sink, sink_of};
 pub use stamp::{Utc, rfc3339};

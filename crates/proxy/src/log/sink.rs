@@ -37,7 +37,12 @@ pub enum Order {
 pub struct Sink {
     orders: SyncSender<Order>,
     shared: Arc<Shared>,
+    total: Total,
 }
+
+/// How many lines of a log have been lost since the start, whoever wrote it. It never falls.
+#[derive(Debug, Clone, Default)]
+pub struct Total(Arc<AtomicU64>);
 
 /// Lines that a sink has lost, for those who watch its writer. It keeps neither alive.
 #[derive(Debug, Clone)]
@@ -49,23 +54,43 @@ pub struct Source {
     /// What to do, in order.
     pub orders: Receiver<Order>,
     shared: Arc<Shared>,
+    total: Total,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     /// Not yet told.
     dropped: AtomicU64,
-    /// Since the start.
-    all_dropped: AtomicU64,
+    /// Grows as long as the writer gets on.
+    steps: AtomicU64,
     spares: Mutex<Vec<Vec<u8>>>,
 }
 
 /// A queue of at most `blocks` orders.
 #[must_use]
 pub fn sink(blocks: usize) -> (Sink, Source) {
-    let (sender, receiver) = sync_channel(blocks);
+    sink_of(blocks, Total::default())
+}
+
+/// The same for a log of which lines may have been lost before.
+#[must_use]
+pub fn sink_of(blocks: usize, total: Total) -> (Sink, Source) {
+    let (orders, receiver) = sync_channel(blocks);
     let shared = Arc::new(Shared::default());
-    (Sink { orders: sender, shared: shared.clone() }, Source { orders: receiver, shared })
+    let source = Source { orders: receiver, shared: shared.clone(), total: total.clone() };
+    (Sink { orders, shared, total }, source)
+}
+
+impl Total {
+    /// How many there are now.
+    #[must_use]
+    pub fn lines(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, lines: u64) {
+        self.0.fetch_add(lines, Ordering::Relaxed);
+    }
 }
 
 impl Sink {
@@ -75,7 +100,8 @@ impl Sink {
         match self.orders.try_send(Order::Write { block, lines }) {
             Ok(()) => {}
             Err(TrySendError::Full(order) | TrySendError::Disconnected(order)) => {
-                self.shared.count_dropped(lines);
+                self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
+                self.total.add(lines);
                 if let Order::Write { block, .. } = order {
                     self.shared.recycle(block);
                 }
@@ -86,7 +112,19 @@ impl Sink {
     /// Lines that were dropped since the start.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.shared.all_dropped.load(Ordering::Relaxed)
+        self.total.lines()
+    }
+
+    /// The way to the same writer for another log, which has its own lines counted.
+    #[must_use]
+    pub fn counted_in(&self, total: &Total) -> Self {
+        Self { total: total.clone(), ..self.clone() }
+    }
+
+    /// Where lost lines are counted.
+    #[must_use]
+    pub fn total(&self) -> Total {
+        self.total.clone()
     }
 
     /// What is lost on the way, to be watched by somebody else.
@@ -137,7 +175,13 @@ impl Losses {
         self.0.upgrade().map_or(0, |shared| shared.dropped.load(Ordering::Relaxed))
     }
 
-    /// The same, to be told by whoever takes it.
+    /// Another number whenever the writer has got on.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.0.upgrade().map_or(0, |shared| shared.steps.load(Ordering::Relaxed))
+    }
+
+    /// The lines that nobody has told of, for whoever tells of them now.
     #[must_use]
     pub fn take(&self) -> u64 {
         self.0.upgrade().map_or(0, |shared| shared.dropped.swap(0, Ordering::Relaxed))
@@ -158,16 +202,17 @@ impl Source {
 
     /// Counts lines that could not be written.
     pub fn count_dropped(&self, lines: u64) {
-        self.shared.count_dropped(lines);
+        self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
+        self.total.add(lines);
+    }
+
+    /// Says to whoever [watches](Losses) that the writer gets on.
+    pub fn step(&self) {
+        self.shared.steps.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Shared {
-    fn count_dropped(&self, lines: u64) {
-        self.dropped.fetch_add(lines, Ordering::Relaxed);
-        self.all_dropped.fetch_add(lines, Ordering::Relaxed);
-    }
-
     fn recycle(&self, mut block: Vec<u8>) {
         if let Ok(mut spares) = self.spares.try_lock()
             && spares.len() < SPARES_MAX
