@@ -72,6 +72,51 @@ fn addresses_may_come_and_go() {
 }
 
 #[test]
+fn an_address_that_the_new_process_gives_up_is_nobodys() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let (came, arrived) = std::sync::mpsc::channel();
+    let origin = Origin::serve(move |request| {
+        if request.target == "/slow" {
+            let _ = came.send(());
+            held.pass();
+        }
+        ok("served")
+    });
+    let listening = |more: &str| {
+        let listen = format!("\"127.0.0.1:0\"{more}");
+        site(&[&origin.url()], "").replace("\"127.0.0.1:0\"", &listen)
+    };
+    let setup = Setup::new(&listening(", \"127.0.0.2:0\", \"127.0.0.3:0\"")).listeners(3);
+    let mut place = Place::of(setup);
+    let [second, third] = ["127.0.0.2", "127.0.0.3"].map(|host| place.ravelin.addr_on(host));
+    let mut active = place.ravelin.client();
+    active.send("GET /slow HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    next(&arrived, "the request at the origin");
+    let refused = |place: &Place, addr: std::net::SocketAddr| {
+        place.said(&[&format!("does not listen on {addr}"), "closed here too"]);
+        until("nobody who listens", || std::net::TcpStream::connect(addr).is_err());
+    };
+    // By the upgrade.
+    let file = place.ravelin.dir().join("ravelin.toml");
+    fs::write(&file, listening(", \"127.0.0.2:0\"")).unwrap();
+    let new = place.upgrade();
+    refused(&place, third);
+    Client::connect(second).get("/").expect(200);
+    // By a reload of the new process.
+    fs::write(&file, listening("")).unwrap();
+    send_signal(new, "HUP");
+    refused(&place, second);
+    assert!(place.ravelin.runs(), "the old process has a request under way");
+    // What is left is served by either.
+    send_signal(new, "KILL");
+    place.said(&["has died", "this one goes on"]);
+    place.ravelin.get("/").expect(200);
+    gate.open();
+    active.response("GET").expect(200);
+}
+
+#[test]
 fn sessions_of_tls_are_resumed_by_the_new_process() {
     const HOST: &str = "a.example.com";
     let authority = Authority::new();

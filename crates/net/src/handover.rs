@@ -9,6 +9,7 @@
 //!  |                                             | reads the configuration, takes the sockets, starts
 //!  | <------------------------  Ready or Failed  |
 //!  | accepts no more, lets connections end       | serves
+//!  | <----------------------------- (Gone...)    | listens somewhere no more
 //!  | <-------------------------------- (Ending)  | is told to end before the old one has
 //! ```
 //!
@@ -38,7 +39,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use zeroize::Zeroizing;
 
-use crate::listener::Listen;
+use crate::listener::{Listen, Local};
 
 /// Longest message, in bytes: ample for a path, a key, or what went wrong.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -73,6 +74,8 @@ pub enum Message {
     Ready,
     /// The new process cannot serve, and says why.
     Failed(String),
+    /// The new process does not listen here (any more): nobody is to hold clients that come there.
+    Gone(Local),
     /// The new process ends because it was told to: the old one is not to serve in its place.
     Ending,
 }
@@ -270,6 +273,13 @@ fn encode(message: &Message) -> (Zeroizing<Vec<u8>>, &[Arc<OwnedFd>]) {
             let most = MESSAGE_BYTES_MAX - bytes.len();
             bytes.extend(why.bytes().take(most));
         }
+        Message::Gone(Local::Ip(address)) => {
+            bytes.extend_from_slice(format!("gone address {address}").as_bytes());
+        }
+        Message::Gone(Local::Unix(path)) => {
+            bytes.extend_from_slice(b"gone unix ");
+            bytes.extend_from_slice(path.as_os_str().as_bytes());
+        }
         Message::Ending => bytes.extend_from_slice(b"ending"),
     }
     (bytes, sockets)
@@ -291,7 +301,7 @@ fn decode(bytes: &[u8], sockets: Vec<Arc<OwnedFd>>) -> Option<Message> {
             let listen = match kind {
                 b"port" => Listen::Port(parse(rest)?),
                 b"address" => Listen::Address(parse::<SocketAddr>(rest)?),
-                b"unix" => Listen::Unix(PathBuf::from(std::ffi::OsString::from_vec(rest.to_vec()))),
+                b"unix" => Listen::Unix(path(rest)),
                 _ => return None,
             };
             return Some(Message::Listener { listen, has_file: file == b"file", sockets });
@@ -304,6 +314,14 @@ fn decode(bytes: &[u8], sockets: Vec<Arc<OwnedFd>>) -> Option<Message> {
         b"over" => Message::Over,
         b"ready" => Message::Ready,
         b"failed" => Message::Failed(String::from_utf8_lossy(rest).into_owned()),
+        b"gone" => {
+            let (kind, rest) = word(rest);
+            Message::Gone(match kind {
+                b"address" => Local::Ip(parse(rest)?),
+                b"unix" => Local::Unix(path(rest)),
+                _ => return None,
+            })
+        }
         b"ending" => Message::Ending,
         _ => return None,
     };
@@ -316,6 +334,10 @@ fn word(bytes: &[u8]) -> (&[u8], &[u8]) {
         Some(end) => (&bytes[..end], &bytes[end + 1..]),
         None => (bytes, &[]),
     }
+}
+
+fn path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(std::ffi::OsString::from_vec(bytes.to_vec()))
 }
 
 fn parse<T: FromStr>(bytes: &[u8]) -> Option<T> {
@@ -398,10 +420,15 @@ mod tests {
         assert!(matches!(new.receive().unwrap(), Some(Message::Over)));
         new.send(&Message::Failed("line 3:\n  no".to_owned())).unwrap();
         new.send(&Message::Ready).unwrap();
+        let places = [Local::Ip("[::1]:80".parse().unwrap()), Local::Unix("/run/a b".into())];
+        places.iter().for_each(|local| new.send(&Message::Gone(local.clone())).unwrap());
         new.send(&Message::Ending).unwrap();
         let failed = old.receive().unwrap();
         assert!(matches!(failed, Some(Message::Failed(why)) if why == "line 3:\n  no"));
         assert!(matches!(old.receive().unwrap(), Some(Message::Ready)));
+        for local in places {
+            assert!(matches!(old.receive().unwrap(), Some(Message::Gone(place)) if place == local));
+        }
         assert!(matches!(old.receive().unwrap(), Some(Message::Ending)));
         drop(new);
         assert!(old.receive().unwrap().is_none());

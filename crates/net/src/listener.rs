@@ -20,6 +20,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, getsockname, sockopt};
 use crate::stream::stream_socket;
 
 pub use stock::Stock;
+pub(crate) use stock::local_of;
 
 /// Connections that may wait at one listening socket, unless the operator says otherwise; the kernel
 /// caps it at `net.core.somaxconn`.

@@ -30,7 +30,7 @@ use crate::admission::{Admission, Limits, Load, places};
 use crate::buffer::Pool;
 pub use crate::cores::worker_count;
 use crate::descriptors::Reserve;
-use crate::listener::{Bound, Listen, SocketFile};
+use crate::listener::{Bound, Listen, Local, SocketFile, local_of};
 use crate::splice::PipePool;
 use crate::timer::{Tick, Timers};
 
@@ -299,6 +299,14 @@ impl<S: 'static> Workers<S> {
     /// is for another process that has them. There is nothing to resume with after this.
     pub fn let_sockets_go(&self) {
         lock(&self.listeners).clear();
+    }
+
+    /// The same for the sockets that listen at `local`. Says whether there were any.
+    pub fn let_socket_go(&self, local: &Local) -> bool {
+        let mut listeners = lock(&self.listeners);
+        let before = listeners.len();
+        listeners.retain(|_, kept| !kept.listens_at(local));
+        listeners.len() < before
     }
 
     /// Has each of these sockets accepted from by the worker it is for.
@@ -585,6 +593,10 @@ impl Kept {
             ((first + number) % workers.max(1), Socket { index, socket, places })
         };
         self.sockets.iter().enumerate().map(shared).collect()
+    }
+
+    fn listens_at(&self, local: &Local) -> bool {
+        self.sockets.first().is_some_and(|one| local_of(one).is_ok_and(|own| own == *local))
     }
 
     fn sockets(&self) -> Sockets {

@@ -5,7 +5,8 @@
 //! accepts nothing more and lets its connections end. What always holds:
 //!
 //! - until the new process serves, the old one does, whatever becomes of the new one;
-//! - while the old one still has connections it also keeps the sockets: if the new one dies, it goes on;
+//! - while the old one still has connections it also keeps the sockets that the new one has: if that dies, it
+//!   goes on;
 //! - once the new one ends in order, or gives way in turn, the old one has no listening socket any more;
 //! - secrets (ticket keys, the key of sticky cookies) go from process to process and nowhere else.
 
@@ -52,6 +53,9 @@ const END_MAX: Duration = Duration::from_secs(2);
 /// Names of what is passed beside sockets.
 const TICKET_KEY: &str = "ticket-key";
 const STICKY_SECRET: &str = "sticky-secret";
+/// Says, with nothing in it, that the old process understands [`Message::Gone`]; one that does not would take
+/// the new one for broken.
+const HEARS_GONE: &str = "hears-gone";
 
 /// The program that runs, to be executed again.
 #[derive(Debug, Clone)]
@@ -102,6 +106,8 @@ pub(crate) struct Inheritance {
     pub(crate) activated: Vec<Local>,
     /// The process before this one waits to hear how it goes.
     before: Option<Channel>,
+    /// And where this one does not listen.
+    hears_gone: bool,
 }
 
 impl Inheritance {
@@ -142,6 +148,7 @@ impl Inheritance {
                 Some(Message::Item(name, content)) => match name.as_str() {
                     TICKET_KEY => self.tickets.take(&content),
                     STICKY_SECRET => Secret::go_on_with(&content),
+                    HEARS_GONE => self.hears_gone = true,
                     _ => {} // of a later version, which can do without
                 },
                 Some(Message::Over) => break,
@@ -171,7 +178,8 @@ impl Inheritance {
         // If it is gone, all the better that this one serves.
         let _ = channel.send(&Message::Ready);
         leave_socket_files(false);
-        Ok(Some(Predecessor(Rc::new(channel.watched()?))))
+        let channel = Rc::new(channel.watched()?);
+        Ok(Some(Predecessor { channel, hears_gone: self.hears_gone }))
     }
 
     /// Says that this process cannot serve, and why, if somebody waits for it.
@@ -184,21 +192,32 @@ impl Inheritance {
 }
 
 /// The process before this one, as long as it lasts.
-pub(crate) struct Predecessor(Rc<Watched>);
+pub(crate) struct Predecessor {
+    channel: Rc<Watched>,
+    hears_gone: bool,
+}
 
 impl Predecessor {
     /// Calls `ended` when it has.
     pub(crate) fn watch(&self, ended: impl FnOnce() + 'static) {
-        let channel = Rc::clone(&self.0);
+        let channel = Rc::clone(&self.channel);
         tokio::task::spawn_local(async move {
             while let Ok(Some(_)) = channel.receive().await {}
             ended();
         });
     }
 
+    /// Says that this process does not listen there.
+    pub(crate) fn gone(&self, local: &Local) {
+        if self.hears_gone {
+            // If it is gone itself, so are its sockets.
+            let _ = self.channel.send(&Message::Gone(local.clone()));
+        }
+    }
+
     /// Says that it need not go on if this process ends.
     pub(crate) fn dismiss(&self) {
-        let _ = self.0.send(&Message::Ending);
+        let _ = self.channel.send(&Message::Ending);
     }
 }
 
@@ -211,6 +230,8 @@ pub(crate) enum Progress {
     Failed(String),
     /// The new process with this id has died, in this way.
     Died(u32, String),
+    /// The new process with this id does not listen here (any more).
+    Gone(u32, Local),
     /// The new process ends because it was told to.
     Ends(u32),
     /// Connections that are left have had their time.
@@ -344,7 +365,7 @@ impl Upgrade {
                     draining.abort();
                 }
             }
-            Progress::Ends(_) | Progress::Late | Progress::Drained => {}
+            Progress::Gone(..) | Progress::Ends(_) | Progress::Late | Progress::Drained => {}
         }
     }
 
@@ -388,6 +409,7 @@ fn parcel(listeners: Vec<Sockets>, tickets: &Tickets) -> Vec<Message> {
     if let Some(secret) = Secret::to_go_on_with() {
         parcel.push(Message::Item(STICKY_SECRET.to_owned(), secret));
     }
+    parcel.push(Message::Item(HEARS_GONE.to_owned(), Vec::new().into()));
     parcel.push(Message::Over);
     parcel
 }
@@ -477,9 +499,17 @@ async fn passed(channel: Channel, parcel: Vec<Message>) -> Result<Watched, Unser
 
 /// Tells what becomes of the new process, for as long as this one lasts.
 async fn watch(channel: Watched, mut child: Child, tell: &mpsc::UnboundedSender<Progress>) {
-    if let Ok(Some(Message::Ending)) = channel.receive().await {
-        let _ = tell.send(Progress::Ends(child.id()));
-        return;
+    loop {
+        match channel.receive().await {
+            Ok(Some(Message::Gone(local))) => {
+                let _ = tell.send(Progress::Gone(child.id(), local));
+            }
+            Ok(Some(Message::Ending)) => {
+                let _ = tell.send(Progress::Ends(child.id()));
+                return;
+            }
+            _ => break,
+        }
     }
     // Nobody has the other end any more: it is dead, or as good as dead.
     let how = end(&mut child, END_MAX).await;

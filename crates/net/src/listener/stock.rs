@@ -152,7 +152,7 @@ fn take_over(listen: Option<&Listen>, sockets: Vec<OwnedFd>, has_file: bool) -> 
 }
 
 /// Where a socket listens.
-fn local_of(socket: &OwnedFd) -> io::Result<Local> {
+pub(crate) fn local_of(socket: &OwnedFd) -> io::Result<Local> {
     let address = getsockname(socket)?;
     if address.address_family() == AddressFamily::UNIX {
         let address = SocketAddrUnix::try_from(address)?;

@@ -298,6 +298,7 @@ impl Service {
             self.log.info(format_args!("listening on {}", announce::shown(local)));
         }
         for local in change.closed.iter().filter_map(|number| before_addresses.local(*number)) {
+            self.succession.gone(local);
             self.log.info(format_args!("no longer listening on {}", announce::shown(local)));
         }
         self.set_logs(logs).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control::orders::{Author, Order, Refused, Reply};
-use net::listener::leave_socket_files;
+use net::listener::{Local, leave_socket_files};
 use net::worker::{Life, Workers};
 use proxy::worker::Worker;
 use tokio::sync::oneshot;
@@ -38,6 +38,13 @@ impl Succession {
         }
     }
 
+    /// Says to the process before this one that nobody listens there.
+    pub(super) fn gone(&self, local: &Local) {
+        if let Some(before) = &self.before {
+            before.gone(local);
+        }
+    }
+
     /// Says to all who may want to know that the process ends.
     pub(super) fn ends(&mut self) {
         self.upgrade.cancel();
@@ -56,7 +63,8 @@ impl Service {
     pub(crate) fn take_over(&mut self, inheritance: &mut Inheritance, program: Option<Program>) {
         let log = self.log.clone();
         self.succession.upgrade = Upgrade::new(program);
-        for local in inheritance.stock.left() {
+        let left: Vec<Local> = inheritance.stock.left().cloned().collect();
+        for local in &left {
             let shown = announce::shown(local);
             let who = if inheritance.activated.contains(local) {
                 "service manager"
@@ -71,6 +79,7 @@ impl Service {
         match inheritance.ready() {
             Ok(Some(before)) => {
                 log.info(format_args!("took over from the process before this one"));
+                left.iter().for_each(|local| before.gone(local));
                 before.watch(move || {
                     log.info(format_args!("the process before this one has ended"));
                 });
@@ -143,6 +152,15 @@ impl Service {
                 self.log.warn(format_args!("this process goes on, without an upgrade"));
             }
             Progress::Died(pid, how) => self.go_on(pid, &how).await,
+            Progress::Gone(pid, local) => {
+                // Else clients would connect there, to wait for nobody.
+                if self.workers.let_socket_go(&local) {
+                    self.log.info(format_args!(
+                        "process {pid} does not listen on {}: closed here too",
+                        announce::shown(&local)
+                    ));
+                }
+            }
             Progress::Ends(pid) => {
                 // Because it was told to, or has given way to another in turn. Nobody would ever accept
                 // what comes to sockets that are kept here: clients would wait, and whoever is started
