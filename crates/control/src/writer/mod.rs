@@ -354,6 +354,16 @@ impl Writer {
                 self.report();
             }
         }
+        if self.is_error_log {
+            // What it says itself comes behind the order to stop.
+            self.report();
+            for _ in 0..QUEUE_BLOCKS {
+                let Ok(Order::Write { block, lines }) = self.source.orders.try_recv() else {
+                    break;
+                };
+                self.write(block, lines);
+            }
+        }
         let lost = self.output.finish();
         self.count(lost);
         self.report();
