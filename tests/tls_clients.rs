@@ -229,6 +229,13 @@ fn rfc9110_15_5_20_a_host_that_another_policy_guards_is_421() {
     client.ask(format!("GET https://{SECURE}/ HTTP/1.1\r\nHost: {OPEN}\r\n\r\n")).expect(421);
     client.ask(format!("GET /api/health HTTP/1.1\r\nHost: {SECURE}\r\n\r\n")).expect(421);
     both.assert_untouched();
+    // What is explained is what is done.
+    for (host, is_refused) in [(SECURE, true), (OPEN, false)] {
+        let (url, host) = (format!("https://{OPEN}/"), format!("Host: {host}"));
+        let args = ["explain", "--live", "--format", "json", &url, "-H", &host];
+        let said = printed(&run(both.ravelin.dir(), &args));
+        assert_eq!(said.contains("\"status\":421"), is_refused, "{said}");
+    }
     // And the other way round: who showed a certificate did so to one site only.
     let mut client = both.connect(&both.member("alice"), SECURE);
     client.get_from(OPEN, "/").expect(421);

@@ -1,11 +1,5 @@
 //! What a request would be asked to prove, without a password being hashed or anything remembered.
 
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
-
-use wire::field::FieldId;
-
 use super::{Auth, Denied, Memory, Presented, Step, Verified};
 
 /// One thing that is asked for, and what would be said to the request.
@@ -36,11 +30,9 @@ impl Auth {
             let (what, says) = match &one.step {
                 Step::Basic(basic) => {
                     // Nobody learns by asking whether a password is right.
-                    let brings = request.head.get(FieldId::Authorization).is_some();
-                    let memory = Memory::default();
-                    let says = match brings {
-                        true => Said::Unknown,
-                        false => at_once(basic.check(request, &memory)),
+                    let says = match basic.look(request) {
+                        Ok(()) => Said::Unknown,
+                        Err(denied) => Said::Denied(denied),
                     };
                     ("name and password", says)
                 }
@@ -57,14 +49,6 @@ impl Auth {
             }
         }
         asked
-    }
-}
-
-fn at_once(check: impl Future<Output = Result<std::rc::Rc<Verified>, Denied>>) -> Said {
-    let mut check = pin!(check);
-    match check.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(result) => said(result),
-        Poll::Pending => Said::Unknown,
     }
 }
 

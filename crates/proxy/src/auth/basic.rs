@@ -72,6 +72,30 @@ impl Basic {
         request: &Presented<'_>,
         memory: &Memory,
     ) -> Result<Rc<Verified>, Denied> {
+        let decoded = self.decoded(request)?;
+        let Some(sent) = decoded.as_deref().and_then(Credentials::parse) else {
+            return Err(self.ask("no name and password that can be read"));
+        };
+        match self.is_right(&sent, memory).await? {
+            true => Ok(Rc::new(self.proved(&sent))),
+            false => Err(self.ask("the name or the password is wrong")),
+        }
+    }
+
+    /// Whether a request brings a name and a password, right or wrong.
+    ///
+    /// # Errors
+    /// It does not, or not so that they can be read.
+    pub(super) fn look(&self, request: &Presented<'_>) -> Result<(), Denied> {
+        let decoded = self.decoded(request)?;
+        match decoded.as_deref().and_then(Credentials::parse) {
+            Some(_) => Ok(()),
+            None => Err(self.ask("no name and password that can be read")),
+        }
+    }
+
+    /// The credentials as they were before they were encoded; `None` if they were not.
+    fn decoded(&self, request: &Presented<'_>) -> Result<Option<Vec<u8>>, Denied> {
         let sent = match request.one(&self.authorization) {
             One::This(sent) => sent,
             One::Nothing => return Err(self.ask("no name and password")),
@@ -80,17 +104,9 @@ impl Basic {
                 return Err(Denied { status: 400, fields: Vec::new(), why });
             }
         };
-        let decoded = credentials(b"Basic", sent)
-            .filter(|encoded| encoded.len() <= CREDENTIALS_MAX)
-            .and_then(|encoded| BASE64.decode(encoded).ok());
-        let sent = decoded.as_deref().and_then(Credentials::parse);
-        let Some(sent) = sent else {
-            return Err(self.ask("no name and password that can be read"));
-        };
-        match self.is_right(&sent, memory).await? {
-            true => Ok(Rc::new(self.proved(&sent))),
-            false => Err(self.ask("the name or the password is wrong")),
-        }
+        let encoded =
+            credentials(b"Basic", sent).filter(|encoded| encoded.len() <= CREDENTIALS_MAX);
+        Ok(encoded.and_then(|encoded| BASE64.decode(encoded).ok()))
     }
 
     async fn is_right(&self, sent: &Credentials<'_>, memory: &Memory) -> Result<bool, Denied> {

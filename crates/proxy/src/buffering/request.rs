@@ -82,9 +82,9 @@ pub(crate) async fn take_request(
 }
 
 /// A length that is more than may be taken.
-pub(crate) fn is_too_long(inbound: &Inbound<'_>, matched: &Matched<'_>) -> bool {
+pub(crate) fn is_too_long(framing: Framing, matched: &Matched<'_>) -> bool {
     let settings = &matched.proxy.buffering;
-    match inbound.head.framing {
+    match framing {
         Framing::Length(length) => settings.request && length > settings.max && !matched.upgrade,
         _ => false,
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use wire::head::{HeadLimits, Parse, RequestHead};
+use wire::host::Host;
 
 use crate::snapshot::Snapshot;
 
@@ -59,6 +60,11 @@ pub(super) struct Written {
     pub(super) port: u16,
     /// The URL names it.
     pub(super) names_port: bool,
+    /// The name that the client asks for in its TLS handshake (SNI): the host of the URL, nothing if that is
+    /// an address. `None`: the URL has no host.
+    pub(super) server_name: Option<String>,
+    /// The URL has a fragment.
+    pub(super) has_fragment: bool,
     /// Why serving would refuse the head, and with which status.
     pub(super) refused: Option<(u16, &'static str)>,
 }
@@ -142,12 +148,19 @@ impl Asked {
             port.parse().ok().filter(|_| !inside)
         });
         let usual = if secure { 443 } else { 80 };
+        let has_host = !self.url.starts_with(['/', '*']);
+        let of_url = Host::parse(authority.as_bytes()).ok();
+        let of_url = of_url.as_ref().map_or("", Host::name);
+        // RFC 6066 §3: an address is no server name.
+        let is_address = of_url.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
         Ok(Written {
             head,
             bytes,
             tls: secure || self.tls,
             port: named.unwrap_or(usual),
             names_port: named.is_some(),
+            server_name: has_host.then(|| if is_address { "" } else { of_url }.to_owned()),
+            has_fragment: self.url.contains('#'),
             refused,
         })
     }
@@ -172,6 +185,8 @@ fn parts(url: &str) -> Result<(&'static str, &str, &str), NoRequest> {
     if url.bytes().any(|b| b.is_ascii_whitespace() || b.is_ascii_control()) {
         return Err(NoRequest("there are blanks in the URL".to_owned()));
     }
+    // A fragment is never sent.
+    let url = url.split('#').next().unwrap_or_default();
     if url.starts_with('/') || url == "*" {
         return Ok(("http", "localhost", url));
     }
@@ -184,12 +199,15 @@ fn parts(url: &str) -> Result<(&'static str, &str, &str), NoRequest> {
         let what = format!("`{}` is no URL: expected https://host/path", url.escape_debug());
         return Err(NoRequest(what));
     };
-    // A fragment is never sent.
-    let rest = rest.split('#').next().unwrap_or_default();
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, target) = rest.split_at_checked(end).unwrap_or((rest, ""));
     if authority.is_empty() {
         return Err(NoRequest("the URL has no host".to_owned()));
+    }
+    if authority.contains('@') {
+        let what = "the URL has a user in it, which clients send as a field if at all: leave it out, and give \
+                    `-H 'Authorization: Basic ...'`";
+        return Err(NoRequest(what.to_owned()));
     }
     Ok((scheme, authority, if target.is_empty() { "/" } else { target }))
 }

@@ -18,6 +18,7 @@ use super::pools::{self, For};
 use super::settings::{self, Where};
 use super::{Candidate, Explanation, ListenerFound, RouteFound, SiteFound};
 use crate::auth::Presented;
+use crate::buffering;
 use crate::connection::ClientAddress;
 use crate::decide::{Action, Decision, Request, Trace, decide};
 use crate::files::{Answer, Body, FileCache};
@@ -50,6 +51,9 @@ pub(super) fn explain(snapshot: &Snapshot, asked: &Asked, written: &Written) -> 
     let host = host.as_ref().map_or("", Host::name);
     out.request.host = host.to_owned();
     out.request.authority = text(authority);
+    if written.has_fragment {
+        out.notes.push("what begins with `#` stays with the client".to_owned());
+    }
     let Some(listener) = out.listen(snapshot, written, host) else { return out };
     if listener.tls && !written.tls {
         out.refuse(400, "a plain HTTP request to a TLS port".to_owned());
@@ -74,6 +78,8 @@ pub(super) fn explain(snapshot: &Snapshot, asked: &Asked, written: &Written) -> 
     let secure = listener.tls || peer_trusted && says_https;
     out.request.client = Some(client);
     out.request.secure = secure;
+    // A connection is bound to the TLS of the name that it was opened for.
+    let opened_for = written.server_name.as_deref().filter(|_| listener.tls).unwrap_or(host);
     let request = Request {
         listener: listener.number,
         method,
@@ -83,7 +89,7 @@ pub(super) fn explain(snapshot: &Snapshot, asked: &Asked, written: &Written) -> 
         query: target.query,
         fields: Fields::of(head, bytes),
         secure,
-        policy: snapshot.policy_of(listener.site_for(host)),
+        policy: snapshot.policy_of(listener.site_for(opened_for)),
         upgrade: head.upgrade,
     };
     let mut trace = Trace::on();
@@ -366,6 +372,13 @@ impl<'a> This<'a> {
         }
         settings::of_clients(out, &at, met);
         if let Action::Proxy(matched) = &met.action {
+            if buffering::is_too_long(self.head.framing, matched) {
+                out.action = "answered 413: the body is longer than `buffering.max`".to_owned();
+                settings::of_upstreams(out, &at, matched);
+                let edits = met.edits(Outcome::ClientError);
+                self.answered(out, Answer::error(413), edits, &looked.lines);
+                return;
+            }
             out.action = match matched.upgrade {
                 true => "passed on to an upstream, as a WebSocket".to_owned(),
                 false => "passed on to an upstream".to_owned(),
@@ -455,7 +468,9 @@ fn described(met: &Decision<'_>) -> String {
         Action::Refuse(400) => {
             "a route would take it but for its conditions (`mismatch = 400`)".to_owned()
         }
-        Action::Refuse(421) => "the connection was made for another site's TLS".to_owned(),
+        Action::Refuse(421) => {
+            "refused: the connection is for another site, whose TLS has other rules".to_owned()
+        }
         Action::Refuse(status) => format!("refused: {}", respond::reason(*status)),
         Action::Malformed(_, fault) => {
             format!("refused: what the route makes of the path is a {}", fault.reason())

@@ -96,6 +96,11 @@ pub(super) fn of_upstreams(out: &mut Explanation, at: &Where<'_>, matched: &Matc
             add(key, "on".to_owned(), at.site(&["proxy", "buffering", below]));
         }
     }
+    if buffering.request || buffering.response {
+        let place = |key| at.site(&["proxy", "buffering", key]);
+        add("buffering.memory", bytes(buffering.memory as u64), place("memory"));
+        add("buffering.max", bytes(buffering.max), place("max"));
+    }
 }
 
 fn none() -> String {

@@ -6,6 +6,7 @@ use net::timer::Tick;
 
 use super::*;
 use crate::balance::{Ask, Choice, Tried};
+use crate::guards::Verdict;
 use crate::live::Live;
 
 const SITE: &str = "[[sites]]\nname = \"main\"\nhostname = \"example.com\"\nport = 80\n";
@@ -318,6 +319,61 @@ fn what_a_route_says_to_websockets_is_asked() {
     assert_eq!(says("ws://example.com/", Some("https://evil.example")).0, Some(403));
     assert_eq!(says("ws://example.com/", Some("https://a.example.org")).0, None);
     assert!(says("ws://example.com/", None).1.is_some());
+}
+
+#[test]
+fn credentials_that_cannot_be_read_are_none() {
+    let routes = "[[sites.routes]]\npath = \"/\"\nupstream = \"b\"\n\
+         auth = { type = \"basic\", users = { ann = \"plain:secret\" } }\n";
+    let snapshot = proxied("", routes);
+    let says = |fields: &[&str]| {
+        let mut asked = Asked::of("http://example.com/").unwrap();
+        fields.iter().for_each(|field| asked.add_field(field).unwrap());
+        let explained = explain(&snapshot, &asked).unwrap();
+        let challenged = explained
+            .response
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("www-authenticate"));
+        (explained.status, challenged, explained.guards.last().unwrap().0.verdict)
+    };
+    let (unauthorized, unknown) = (Verdict::Ends(401), Verdict::Unknown);
+    assert_eq!(says(&[]), (Some(401), true, unauthorized));
+    // base64 of "ann:wrong", and of "ann".
+    assert_eq!(says(&["Authorization: Basic YW5uOndyb25n"]), (None, false, unknown));
+    assert_eq!(says(&["Authorization: Basic YW5u"]), (Some(401), true, unauthorized));
+    assert_eq!(says(&["Authorization: Basic !"]), (Some(401), true, unauthorized));
+    assert_eq!(says(&["Authorization: Bearer abc"]), (Some(401), true, unauthorized));
+    let twice = "Authorization: Basic YW5uOndyb25n";
+    assert_eq!(says(&[twice, twice]), (Some(400), false, Verdict::Ends(400)));
+}
+
+#[test]
+fn users_and_fragments_of_urls_are_not_sent() {
+    let snapshot = proxied("", "[[sites.routes]]\npath = \"/\"\nupstream = \"b\"\n");
+    for url in ["http://example.com/x#a/b?c", "/x#a"] {
+        let explained = ask(&snapshot, url);
+        assert_eq!((explained.status, &*explained.request.path), (None, "/x"), "{url}");
+        assert!(explained.notes.iter().any(|note| note.contains('#')), "{:?}", explained.notes);
+    }
+    let asked = Asked::of("http://ann:hush@example.com/").unwrap();
+    let why = explain(&snapshot, &asked).unwrap_err().to_string();
+    assert!(why.contains("Authorization") && !why.contains("hush"), "{why}");
+    assert!(explain(&snapshot, &Asked::of("http://example.com/@x").unwrap()).is_ok());
+}
+
+#[test]
+fn a_body_beyond_what_is_buffered_is_refused() {
+    let routes = "[[sites.routes]]\npath = \"/\"\nupstream = \"b\"\n";
+    let snapshot = proxied("buffering = { request = true, max = 100 }", routes);
+    let status = |length: usize| {
+        let mut asked = Asked::of("POST http://example.com/").unwrap();
+        asked.add_field(&format!("Content-Length: {length}")).unwrap();
+        let explained = explain(&snapshot, &asked).unwrap();
+        let max = explained.settings.iter().find(|one| one.name == "buffering.max").unwrap();
+        assert_eq!((&*max.value, max.place.as_ref().map(|place| place.line)), ("100 B", Some(7)));
+        explained.status
+    };
+    assert_eq!((status(100), status(101)), (None, Some(413)));
 }
 
 #[test]

@@ -475,7 +475,7 @@ fn is_too_long(matched: &Matched<'_>, framing: Framing) -> bool {
 /// A request that is turned down before anything is sent: too large, or too many bytes sent ahead
 /// of an upgrade.
 fn refused_unsent(inbound: &Inbound<'_>, matched: &Matched<'_>) -> Option<(u16, Cause)> {
-    if buffering::is_too_long(inbound, matched) {
+    if buffering::is_too_long(inbound.head.framing, matched) {
         return Some((413, Cause::Limit));
     }
     let too_early = matched.upgrade && inbound.early.len() > inbound.snapshot.limits.early_upgrade;
