@@ -127,6 +127,13 @@ impl Key {
             || self.aliases.iter().any(|alias| *alias == name || is_camel_case_of(name, alias))
     }
 
+    /// Every other name for it.
+    pub fn other_names(&self) -> impl Iterator<Item = String> {
+        let camel = self.aliases.iter().map(|alias| camel_case(alias));
+        let camel = camel.filter(|name| name != self.name && !self.aliases.contains(&&**name));
+        self.aliases.iter().map(|alias| (*alias).to_owned()).chain(camel)
+    }
+
     /// The same with other names, in snake case.
     pub(crate) const fn or(mut self, aliases: &'static [&'static str]) -> Key {
         self.aliases = aliases;
@@ -218,6 +225,18 @@ pub(crate) const fn later(
     about: &'static str,
 ) -> Key {
     Key { name, aliases: &[], kind, effect: Effect::Later, default, about }
+}
+
+/// `maxAttempts` for `max_attempts`.
+fn camel_case(snake: &str) -> String {
+    let mut parts = snake.split('_');
+    let mut name = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (head, tail) = part.split_at(part.len().min(1));
+        name.push_str(&head.to_ascii_uppercase());
+        name.push_str(tail);
+    }
+    name
 }
 
 /// Whether `name` is `snake` as other systems write it: `maxAttempts` for `max_attempts`.

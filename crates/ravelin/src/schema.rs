@@ -55,10 +55,10 @@ fn table(section: &'static Section) -> Value {
     let mut properties = Map::new();
     for key in section.keys {
         let about = property(key);
-        for alias in key.aliases {
+        for alias in key.other_names() {
             let mut other = about.clone();
             other["description"] = format!("Another name for `{}`.", key.name).into();
-            properties.insert((*alias).to_owned(), other);
+            properties.insert(alias, other);
         }
         properties.insert(key.name.to_owned(), about);
     }
@@ -183,6 +183,29 @@ mod tests {
             assert!(schema["definitions"].get(name).is_some(), "{name}");
         }
         assert!(references > 20);
+    }
+
+    #[test]
+    fn every_name_that_is_accepted_is_there() {
+        let schema = json_schema();
+        let origins = |name: &str| {
+            let section = &schema["definitions"]["sites.access_control"]["properties"];
+            section[name]["description"].as_str().unwrap_or_default().to_owned()
+        };
+        assert!(origins("allow_origins").contains("Default"));
+        for other in ["allowed_origins", "allowedOrigins", "origins"] {
+            assert_eq!(origins(other), "Another name for `allow_origins`.", "{other}");
+        }
+        let mut names = 0;
+        for section in ROOT.walk() {
+            for key in section.keys {
+                for other in key.other_names() {
+                    assert!(key.is(&other), "{other}");
+                    names += 1;
+                }
+            }
+        }
+        assert!(names > 50);
     }
 
     #[test]
