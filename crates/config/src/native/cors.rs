@@ -32,7 +32,7 @@ const KEYS: &[Key] = &[
         "allow_origins",
         Kind::Texts,
         "`security.allowed_origins`, else [\"*\"]",
-        "AllowedOrigins that may make requests: `\"https://app.example.com\"`, `\"https://*.example.com\"` (one `*` in it, for at least one character), `\"null\"` (pages without an origin, which anybody can make), or `\"*\"` for any.",
+        "Origins that may make requests: `\"https://app.example.com\"`, `\"https://*.example.com\"` (one `*` in it, for at least one character), `\"null\"` (pages without an origin, which anybody can make), or `\"*\"` for any.",
     )
     .or(&["allowed_origins", "origins"]),
     now(

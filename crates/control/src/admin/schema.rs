@@ -123,7 +123,23 @@ impl Shape {
                 None => false,
             },
         };
-        (!is).then(|| format!("{value} is no {self:?}"))
+        (!is).then(|| format!("{value} is not {}", self.words()))
+    }
+
+    /// What it is, for people.
+    fn words(&self) -> String {
+        match self {
+            Self::Text => "a text".to_owned(),
+            Self::Time => "a time such as \"2026-11-21T05:20:06Z\"".to_owned(),
+            Self::Integer => "a whole number".to_owned(),
+            Self::Number => "a number".to_owned(),
+            Self::Bool => "true or false".to_owned(),
+            Self::Any => "a value".to_owned(),
+            Self::OneOf(words) => format!("one of {}", words.join(", ")),
+            Self::List(_) => "a list".to_owned(),
+            Self::Map(_) | Self::Object(..) => "an object".to_owned(),
+            Self::Maybe(shape) | Self::Same(shape) => shape.words(),
+        }
     }
 }
 
@@ -191,7 +207,9 @@ mod tests {
         assert_eq!(wrong(json!({ "children": [{ "name": "a" }], "age": null })), None);
         assert_eq!(wrong(json!({ "age": 1 })).unwrap(), "children is missing");
         let found = wrong(json!({ "children": [{ "name": "a" }, { "name": 1 }] })).unwrap();
-        assert!(found.starts_with("children: 1: name: 1 is no Text"), "{found}");
+        assert!(found.starts_with("children: 1: name: 1 is not a text"), "{found}");
+        let found = wrong(json!({ "children": [], "age": "old" })).unwrap();
+        assert_eq!(found, "age: \"old\" is not a whole number");
         let found = wrong(json!({ "children": [], "more": 1 })).unwrap();
         assert_eq!(found, "more is not described");
     }
