@@ -19,6 +19,7 @@ mod handshake;
 mod http2;
 mod idle;
 mod lab;
+mod looking;
 mod measure;
 mod origin;
 mod peer;
@@ -81,7 +82,7 @@ struct Options {
     origin_core: Option<usize>,
 }
 
-/// What else it can do; all but the first two are parts that it runs as processes of their own.
+/// What else it can do; all but the first three are parts that it runs as processes of their own.
 #[derive(Subcommand)]
 enum Part {
     /// Measure what one decision costs among a thousand sites
@@ -95,6 +96,8 @@ enum Part {
         #[arg(long, value_name = "NANOSECONDS", default_value_t = 300.0)]
         most: f64,
     },
+    /// Measure what a line of the access log and a place in the recorder cost a request
+    Looking,
     /// Answer POST requests and gRPC calls, echo WebSocket messages
     #[command(hide = true)]
     Origin {
@@ -137,6 +140,7 @@ fn main() -> ExitCode {
     let outcome = match cli.part {
         Some(Part::Decide) => decide::measure().map(|()| true),
         Some(Part::Choose { runs, most }) => choose::measure(runs, most),
+        Some(Part::Looking) => looking::measure().map(|()| true),
         Some(Part::Origin { listen, grpc }) => origin::serve(listen, grpc).map(|()| true),
         Some(Part::WsLoad { connect, connections, size, seconds }) => {
             ws::load(connect, connections, size, seconds).map(|()| true)

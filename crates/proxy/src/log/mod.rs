@@ -9,8 +9,6 @@
 
 mod access;
 #[cfg(test)]
-mod cost;
-#[cfg(test)]
 mod documentation;
 mod ended;
 mod error;

@@ -201,24 +201,3 @@ fn there_are_only_so_many_who_watch() {
     sources.pop();
     assert!(recorder.subscribe(subscription(1, 1).0));
 }
-
-/// Not a measurement that fails, for machines differ: run it with `--ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn what_an_exchange_costs() {
-    let recorder = Recorder::new(DEFAULT_BYTES);
-    let record = Record {
-        host: b"www.example.com",
-        user_agent: b"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
-        site: "main",
-        route: Some("/api/"),
-        endpoint: "http://10.0.0.2:8080",
-        ..record(b"/api/users/1234567?fields=name,mail", 1234)
-    };
-    const ROUNDS: u32 = 1_000_000;
-    let begun = std::time::Instant::now();
-    for _ in 0..ROUNDS {
-        recorder.finished(std::hint::black_box(&record));
-    }
-    println!("{:?} each", begun.elapsed() / ROUNDS);
-}
