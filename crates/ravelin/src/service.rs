@@ -260,8 +260,9 @@ impl Service {
     }
 
     fn reopen_logs(&self) {
-        self.writers.reopen();
-        self.log.info(format_args!("log files opened anew"));
+        if self.writers.reopen() {
+            self.log.info(format_args!("log files opened anew"));
+        }
     }
 }
 

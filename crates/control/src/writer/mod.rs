@@ -149,7 +149,7 @@ impl LogWriters {
             // The thread lives as long as the process, so it listens.
             let _listens = self.error.outputs.send(output);
             self.error.place = place;
-            self.order_reopen(&self.error);
+            let _told = self.order_reopen(&self.error);
         }
         self.error_log.set_level(logging.level);
         let started = match access {
@@ -173,11 +173,11 @@ impl LogWriters {
         started
     }
 
-    /// Opens log files anew by their names, as after a rotation.
-    pub fn reopen(&self) {
-        for writer in self.access.iter().chain([&self.error]) {
-            self.order_reopen(writer);
-        }
+    /// Opens log files anew by their names, as after a rotation. False where a target is stuck, which is
+    /// told: its file is opened anew when it takes anything again.
+    pub fn reopen(&self) -> bool {
+        let access = self.access.as_ref().is_none_or(|access| self.order_reopen(access));
+        self.order_reopen(&self.error) && access
     }
 
     /// Lines that were lost since the start, of both logs.
@@ -196,10 +196,14 @@ impl LogWriters {
         }
     }
 
-    fn order_reopen(&self, writer: &Running) {
-        if !writer.sink.order_within(Order::Reopen, FINISH_MAX) {
-            self.error_log.warn(format_args!("log: a log target is stuck, not reopened"));
+    fn order_reopen(&self, writer: &Running) -> bool {
+        let is_taken = writer.sink.reopen();
+        if !is_taken {
+            self.error_log.warn(format_args!(
+                "log: a log target is stuck; it is opened anew when it takes lines again"
+            ));
         }
+        is_taken
     }
 
     fn retire(&mut self) {
@@ -334,6 +338,9 @@ impl Writer {
         loop {
             let order = self.source.orders.recv_timeout(LOOK_INTERVAL);
             self.source.step();
+            if self.source.takes_reopen() {
+                self.reopen();
+            }
             match order {
                 Ok(Order::Write { block, lines }) => self.write(block, lines),
                 Ok(Order::Reopen) => self.reopen(),

@@ -1,6 +1,6 @@
 //! The bounded way from those who log to the thread that writes.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
@@ -64,6 +64,8 @@ struct Shared {
     /// Grows as long as the writer gets on.
     steps: AtomicU64,
     spares: Mutex<Vec<Vec<u8>>>,
+    /// The writer is to open its target anew, and there was no place in the queue to say so.
+    reopen: AtomicBool,
 }
 
 /// A queue of at most `blocks` orders.
@@ -143,6 +145,16 @@ impl Sink {
         }
     }
 
+    /// Has the writer open its target anew: behind what was handed over before, or where the queue is full as
+    /// soon as it takes anything again. Says whether that is no later than usual. Never waits.
+    pub fn reopen(&self) -> bool {
+        let is_taken = self.orders.try_send(Order::Reopen).is_ok();
+        if !is_taken {
+            self.shared.reopen.store(true, Ordering::Release);
+        }
+        is_taken
+    }
+
     /// Gives the writer an order, waiting up to `patience` while the queue is full: not for the data
     /// path. Says whether it was taken.
     #[must_use]
@@ -194,6 +206,12 @@ impl Source {
         self.shared.recycle(block);
     }
 
+    /// Whether the target is to be opened anew before the next order; said once.
+    #[must_use]
+    pub fn takes_reopen(&self) -> bool {
+        self.shared.reopen.swap(false, Ordering::AcqRel)
+    }
+
     /// How many lines were dropped since this was last asked.
     #[must_use]
     pub fn take_dropped(&self) -> u64 {
@@ -239,6 +257,17 @@ mod tests {
             panic!("the first block was queued")
         };
         assert_eq!(block, b"one\n");
+    }
+
+    #[test]
+    fn a_full_queue_holds_nobody_up_who_wants_the_target_opened_anew() {
+        let (sink, source) = sink(1);
+        sink.write(b"one\n".to_vec(), 1);
+        assert!(!sink.reopen());
+        assert!(source.takes_reopen() && !source.takes_reopen());
+        assert!(matches!(source.orders.try_recv(), Ok(Order::Write { .. })));
+        assert!(sink.reopen() && !source.takes_reopen());
+        assert!(matches!(source.orders.try_recv(), Ok(Order::Reopen)));
     }
 
     #[test]
