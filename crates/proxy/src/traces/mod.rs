@@ -169,13 +169,15 @@ impl<'s> Traced<'s> {
     }
 }
 
-/// What the client says; `None` unless it says one thing that is valid (§4.3).
+/// What the client says; `None` unless it says one thing that is valid (§4.3), and not to Ravelin alone: a
+/// field that `Connection` names does not go on (RFC 9110 §7.6.1).
 fn caller(head: &RequestHead, bytes: &[u8]) -> Option<TraceParent> {
     let mut fields = head.fields.iter().filter(|field| field.id == FieldId::Traceparent);
     let first = fields.next()?;
+    let is_for_all = !head.nominated(bytes, b"traceparent");
     match fields.next() {
-        None => TraceParent::parse(first.value.of(bytes)),
-        Some(_) => None,
+        None if is_for_all => TraceParent::parse(first.value.of(bytes)),
+        _ => None,
     }
 }
 
@@ -239,7 +241,8 @@ mod tests {
     #[test]
     fn what_is_not_valid_or_not_one_begins_a_new_trace() {
         let twice = format!("traceparent: {CALLER}-01\r\ntraceparent: {CALLER}-01\r\n");
-        for fields in ["", "traceparent: nonsense\r\n", &twice] {
+        let for_one = format!("Connection: traceparent\r\ntraceparent: {CALLER}-01\r\n");
+        for fields in ["", "traceparent: nonsense\r\n", &twice, &for_one] {
             let all = settings(SHARE_WHOLE, false);
             let traced = traced(&all, fields);
             assert!(traced.parent.is_none() && traced.drops_state() && traced.sampled, "{fields}");
