@@ -106,7 +106,7 @@ pub struct EndpointView {
 /// What was counted of an endpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Attempts that began.
+    /// Attempts that have ended.
     pub requests: u64,
     /// Bytes of requests that went to it.
     pub bytes_out: u64,
@@ -129,10 +129,9 @@ impl Counters {
         let connect_errors = failed(Why::Connect);
         let response_errors =
             [Why::Refused, Why::Timeout, Why::Reset, Why::Invalid].map(failed).iter().sum();
-        let [without, classes @ ..] = counts.classes;
-        let answered: u64 = classes.iter().sum();
+        let [_, classes @ ..] = counts.classes;
         Self {
-            requests: answered + without + connect_errors + response_errors,
+            requests: counts.attempts,
             bytes_out: counts.request_bytes,
             bytes_in: counts.response_bytes,
             connect_errors,

@@ -387,7 +387,8 @@ impl All {
         page.family(&table::ENDPOINT_FIRST_BYTE, |samples| {
             all().for_each(|(labels, counts)| samples.histogram(&labels, &counts.first_byte));
         });
-        let counters: [Column<proxy::metrics::MemberCounts>; 3] = [
+        let counters: [Column<proxy::metrics::MemberCounts>; 4] = [
+            (&table::ENDPOINT_ATTEMPTS, |counts| counts.attempts),
             (&table::ENDPOINT_REUSED, |counts| counts.reused),
             (&table::ENDPOINT_SENT, |counts| counts.request_bytes),
             (&table::ENDPOINT_RECEIVED, |counts| counts.response_bytes),

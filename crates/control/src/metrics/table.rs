@@ -162,6 +162,8 @@ families! {
     POOL_BUDGET: Gauge "" "ravelin_pool_retry_budget" POOL,
         "Further attempts that the pool's budget would pay for now.";
 
+    ENDPOINT_ATTEMPTS: Counter "" "ravelin_endpoint_attempts" ENDPOINT,
+        "Attempts at an endpoint that have ended: answered, failed, or given up because the client left or another one was answered first.";
     ENDPOINT_RESPONSES: Counter "" "ravelin_endpoint_responses" &["site", "pool", "endpoint", "class"],
         "Responses of an endpoint, those that were not passed on included, by class of status.";
     ENDPOINT_FAILURES: Counter "" "ravelin_endpoint_failures" &["site", "pool", "endpoint", "reason"],

@@ -325,14 +325,13 @@ fn status(endpoint: &EndpointView, health: &Health) -> String {
 
 /// Counters of an endpoint.
 fn counted(row: &mut Row, counts: &MemberCounts) {
-    let answered: u64 = counts.classes.iter().sum();
-    let unanswered = failed(counts, &NO_RESPONSE) + failed(counts, &[Why::Connect]);
-    row.count("stot", answered + unanswered);
-    row.count("lbtot", answered + unanswered);
-    row.count("req_tot", answered + failed(counts, &NO_RESPONSE));
+    let unconnected = failed(counts, &[Why::Connect]);
+    row.count("stot", counts.attempts);
+    row.count("lbtot", counts.attempts);
+    row.count("req_tot", counts.attempts.saturating_sub(unconnected));
     row.count("bin", counts.request_bytes);
     row.count("bout", counts.response_bytes);
-    row.count("econ", failed(counts, &[Why::Connect]));
+    row.count("econ", unconnected);
     row.count("eresp", failed(counts, &NO_RESPONSE));
     row.count("connect", counts.connect.count());
     row.count("reuse", counts.reused);
@@ -377,6 +376,8 @@ fn backend(pool: &PoolView, balance: &Balance, gathered: &Gathered, members: &Me
     if let Some(counts) = gathered.pools.get(&[&pool.site, &pool.pool]) {
         row.count("stot", counts.requests);
         row.count("req_tot", counts.requests);
+        // What was said to clients when no endpoint answered is in it, as with HAProxy.
+        row.classes(&counts.classes);
         row.count("wretr", counts.retries.iter().sum());
         row.count("dreq", counts.circuit_open);
         row.mean("qtime", &counts.queue);

@@ -20,6 +20,7 @@ use crate::decide::Matched;
 use crate::exchange::Inbound;
 use crate::filters::write_informational;
 use crate::log::{Cause, Party, Phase, Record};
+use crate::metrics::{Metrics, Series};
 use crate::send::write_all;
 use crate::websocket::Place;
 use crate::worker::Heads;
@@ -106,6 +107,7 @@ where
     work.record.member = Some(member);
     inbound.connection.seat.tries(matched.pool, member);
     let span = inbound.begin_attempt(member);
+    let _counted = Counted::new(inbound, member);
     let began = Tick::now();
     work.sent_to = attempts.wants_latency().then(|| SentTo { member, began: Instant::now() });
     let mut fresh_only = false;
@@ -153,6 +155,25 @@ where
                 return Err(work.lost(broken, Some((member, reason)), Some(sending)));
             }
         }
+    }
+}
+
+/// Counts an attempt when it ends: with a response head, without one, or dropped because nobody waits
+/// for it any more.
+struct Counted<'c> {
+    metrics: &'c Metrics,
+    member: &'c Series,
+}
+
+impl<'c> Counted<'c> {
+    fn new(inbound: &'c Inbound<'_>, member: &'c Member) -> Self {
+        Self { metrics: &inbound.connection.worker.metrics, member: &member.series }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.metrics.attempted(self.member);
     }
 }
 

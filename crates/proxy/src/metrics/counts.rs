@@ -158,6 +158,8 @@ pub struct PoolCounts {
     pub requests: u64,
     /// Attempts made for them.
     pub attempts: u64,
+    /// What clients got, whoever made it, by [`CLASSES`].
+    pub classes: [u64; CLASSES.len()],
     /// Further attempts, by [`Why::ALL`].
     pub retries: [u64; Why::ALL.len()],
     /// Exchanges for which no endpoint was found.
@@ -171,6 +173,9 @@ pub struct PoolCounts {
 /// Counted for an entry of a pool.
 #[derive(Debug, Clone, Default)]
 pub struct MemberCounts {
+    /// Attempts that have ended, whatever came of them: a response may have begun, or not, or nobody
+    /// may have waited for it any more.
+    pub attempts: u64,
     /// Responses, by [`CLASSES`].
     pub classes: [u64; CLASSES.len()],
     /// Attempts that failed, by [`Why::ALL`].
@@ -240,6 +245,7 @@ impl Counts for PoolCounts {
     fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.attempts += other.attempts;
+        add_each(&mut self.classes, &other.classes);
         add_each(&mut self.retries, &other.retries);
         self.no_endpoint += other.no_endpoint;
         self.circuit_open += other.circuit_open;
@@ -249,6 +255,7 @@ impl Counts for PoolCounts {
 
 impl Counts for MemberCounts {
     fn add(&mut self, other: &Self) {
+        self.attempts += other.attempts;
         add_each(&mut self.classes, &other.classes);
         add_each(&mut self.failures, &other.failures);
         self.reused += other.reused;

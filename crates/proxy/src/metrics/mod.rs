@@ -170,6 +170,9 @@ impl Metrics {
             let pool = tables.pools.row(&pool.series);
             pool.requests += 1;
             pool.attempts += u64::from(record.attempts);
+            if let Some(count) = pool.classes.get_mut(class) {
+                *count += 1;
+            }
             pool.queue.observe(times.queue.unwrap_or(0));
             match record.ended {
                 Ended::Failed { cause: Cause::CircuitOpen, .. } => pool.circuit_open += 1,
@@ -205,6 +208,12 @@ impl Metrics {
         if let Some(micros) = times.tls {
             listener.handshake.observe(micros);
         }
+    }
+
+    /// An attempt at a member has ended, whatever came of it.
+    #[inline]
+    pub fn attempted(&self, member: &Series) {
+        self.of_member(member, |counts| counts.attempts += 1);
     }
 
     /// A member answered with `status`.

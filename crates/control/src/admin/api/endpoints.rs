@@ -101,7 +101,7 @@ static ENDPOINT: Shape = Shape::Object(
         has("ejected_for", Shape::Maybe(&Shape::Number), "Seconds that it stays ejected."),
         has("left_out_for", Shape::Maybe(&Shape::Number), "Seconds that it stays left out."),
         has("check_failure", Shape::Maybe(&Shape::Text), "Why the last check failed, if it did."),
-        has("requests", Shape::Integer, "Attempts that began."),
+        has("requests", Shape::Integer, "Attempts that have ended."),
         has("bytes_out", Shape::Integer, "Bytes of requests that went to it."),
         has("bytes_in", Shape::Integer, "Bytes of responses that came from it."),
         has("connect_errors", Shape::Integer, "Attempts without a connection."),

@@ -52,7 +52,11 @@ static ENDPOINT: Shape = Shape::Object(
         has("pool", Shape::Text, "The pool."),
         has("endpoint", Shape::Text, "Its URL."),
         has("requests", Shape::Integer, "Attempts that have ended."),
-        has("failures", Shape::Integer, "Those that got no response."),
+        has(
+            "failures",
+            Shape::Integer,
+            "Those that failed, those with a response that broke off included.",
+        ),
         has("classes", CLASSES, "Responses of no class, 1xx, 2xx, 3xx, 4xx, 5xx."),
         has("request_bytes", Shape::Integer, "Content sent to it."),
         has("response_bytes", Shape::Integer, "Content that came from it."),
@@ -104,13 +108,12 @@ fn route(labels: &[String], counts: &RouteCounts) -> Value {
 }
 
 fn endpoint(labels: &[String], counts: &MemberCounts) -> Value {
-    let responses: u64 = counts.classes.iter().sum();
     let failures: u64 = counts.failures.iter().sum();
     json!({
         "site": labels.first(),
         "pool": labels.get(1),
         "endpoint": labels.get(2),
-        "requests": responses.saturating_add(failures),
+        "requests": counts.attempts,
         "failures": failures,
         "classes": counts.classes,
         "request_bytes": counts.request_bytes,
