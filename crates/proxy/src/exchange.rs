@@ -325,9 +325,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         forward::mirror(&inbound, &matched, &request);
         record.route = Some(&matched.route.name);
         (record.route_at, record.pool) = (Some(matched.route), Some(matched.pool));
-        // In a box that a tunnel outlives.
-        let forward = forward::forward(&inbound, &matched, heads, request_id, record);
-        match Box::pin(forward).await {
+        match forward::forward(&inbound, &matched, heads, request_id, record).await {
             Forwarded::Done(done) => break done,
             Forwarded::Tunnel(tunnel) => {
                 worker.metrics.socket_opened(&matched.route.series);

@@ -9,6 +9,7 @@
 
 pub mod auth;
 pub mod balance;
+mod boxed;
 pub mod buffering;
 pub mod carrier;
 pub mod challenges;

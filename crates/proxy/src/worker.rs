@@ -68,7 +68,8 @@ pub struct Worker {
     pub credentials: Memory,
     /// Copies of requests under way.
     pub mirrors: Rc<Cell<usize>>,
-    scratch: RefCell<Vec<Scratch>>,
+    #[expect(clippy::vec_box, reason = "they go from here to connections and back, by pointer")]
+    scratch: RefCell<Vec<Box<Scratch>>>,
     date: RefCell<DateLine>,
     random: Cell<u64>,
 }
@@ -230,12 +231,12 @@ impl Worker {
     }
 
     /// Working memory for a connection that has a request.
-    pub fn take_scratch(&self) -> Scratch {
+    pub fn take_scratch(&self) -> Box<Scratch> {
         self.scratch.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Gives it back.
-    pub fn put_scratch(&self, scratch: Scratch) {
+    pub fn put_scratch(&self, scratch: Box<Scratch>) {
         let mut free = self.scratch.borrow_mut();
         if free.len() < SCRATCH_MAX {
             free.push(scratch);

@@ -105,16 +105,9 @@ fn split(value: &[u8]) -> Result<Parts<'_>, HostError> {
     if let Some(bracketed) = value.strip_prefix(b"[") {
         return split_v6(bracketed);
     }
-    // A dot at the start counts as the end of an empty label.
-    let mut previous = b'.';
-    let mut empty_label = false;
-    let mut len: usize = 0;
-    for byte in value.iter().take_while(|byte| NAME_BYTES[usize::from(**byte)]) {
-        empty_label |= *byte == b'.' && previous == b'.';
-        previous = *byte;
-        len = len.saturating_add(1);
-    }
-    let (name, rest) = value.split_at_checked(len).ok_or(HostError)?;
+    let end = value.iter().position(|byte| !NAME_BYTES[usize::from(*byte)]);
+    let (name, rest) = value.split_at_checked(end.unwrap_or(value.len())).ok_or(HostError)?;
+    let empty_label = name.starts_with(b".") || name.windows(2).any(|pair| pair == b"..");
     let name = name.strip_suffix(b".").unwrap_or(name);
     if name.is_empty() || name.len() > NAME_MAX || empty_label {
         return Err(HostError);

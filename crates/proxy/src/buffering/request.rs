@@ -134,7 +134,7 @@ async fn take(
     patience.renew();
     let len = pump.payload();
     let early_used = inbound.early.len() - pump.early_left();
-    let excess = RefCell::new(pump.into_parts().1);
+    let excess = RefCell::new(pump.take_parts().1);
     let taken = Box::new(TakenRequest { body, len, early_used, excess });
     // It is taken once, at the beginning.
     let _first = inbound.taken.set(taken);

@@ -17,6 +17,7 @@ use wire::head::{HeadError, HeadLimits, Parse, RequestHead, Upgrade};
 
 use super::Connection;
 use super::linger::linger;
+use crate::boxed::boxed;
 use crate::exchange::{After, exchange};
 use crate::local::{self, Refusal};
 use crate::log::Cause;
@@ -106,7 +107,7 @@ fn time_for_last_request(connection: &Connection) -> Duration {
 /// The future of a request is some kilobytes; boxed, an idle connection does not carry them. (Boxed
 /// in a function of its own, because a temporary would have its place in the connection's future.)
 fn busy_boxed(connection: &Connection) -> Pin<Box<dyn Future<Output = Then> + '_>> {
-    Box::pin(busy(connection))
+    Box::into_pin(boxed(|| busy(connection)))
 }
 
 /// What comes of `busy`, unless an operator ends the connection at once.
@@ -177,8 +178,9 @@ enum Read {
 
 impl Read {
     /// Gives buffer and working memory back before a request that may last.
-    fn to_last(buffer: Buffer, worker: &Worker, scratch: &mut Scratch) -> Self {
-        let mut own = Scratch { request: scratch.request.clone(), ..Scratch::default() };
+    fn to_last(buffer: Buffer, worker: &Worker, scratch: &mut Box<Scratch>) -> Self {
+        let mut own: Box<Scratch> = Box::default();
+        own.request = scratch.request.clone();
         own.head_micros = scratch.head_micros;
         worker.put_scratch(std::mem::replace(scratch, own));
         Self::Copy(Box::from(&buffer[..]))

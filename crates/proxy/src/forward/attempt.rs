@@ -57,7 +57,7 @@ pub(super) struct Work<'w, 'p, 'a> {
 /// A response has begun.
 pub(super) struct Answered<'r, 'a> {
     pub(super) reached: Reached<'a>,
-    pub(super) sending: Sending<'r>,
+    pub(super) sending: Box<Sending<'r>>,
     /// Begins with the response head, which is indexed in the attempt's [`Heads`].
     pub(super) buffer: Buffer,
     pub(super) status: u16,
@@ -69,7 +69,7 @@ pub(super) struct Lost<'a> {
     /// Where the request went, if it got that far, and how that failed.
     pub(super) failed: Option<(&'a Member, Reason)>,
     /// What was sent of it.
-    pub(super) sending: Option<Sending<'a>>,
+    pub(super) sending: Option<Box<Sending<'a>>>,
     /// How long that took, where somebody goes by it.
     pub(super) micros: Option<u64>,
 }
@@ -84,7 +84,7 @@ impl<'a> Work<'_, '_, 'a> {
         &self,
         broken: Broken,
         failed: Option<(&'r Member, Reason)>,
-        sending: Option<Sending<'r>>,
+        sending: Option<Box<Sending<'r>>>,
     ) -> Lost<'r> {
         Lost { broken, failed, sending, micros: self.micros() }
     }

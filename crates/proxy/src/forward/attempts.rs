@@ -145,9 +145,10 @@ impl<'a> Attempts<'a> {
         pool.budget.request(now);
         let hash = pool.balancer.hash_key();
         let hash = hash.map_or(0, |key| Ask::hash_of(&property(inbound, key)));
-        let seconds = unix_millis() / 1000;
-        let sticky = pool.sticky.as_ref();
-        let found = sticky.map_or(Found::None, |sticky| sticky.find(cookies(inbound), seconds));
+        let found = match &pool.sticky {
+            Some(sticky) => sticky.find(cookies(inbound), unix_millis() / 1000),
+            None => Found::None,
+        };
         Ok(Self {
             pool,
             permit: Cell::new(permit),

@@ -123,7 +123,7 @@ pub(super) async fn relay_buffered<'r>(
     .await;
     record.response_bytes = reply.payload();
     let unsent = reply.is_unsent();
-    heads.spare = reply.into_parts().0;
+    heads.spare = reply.take_parts().0;
     if let Carrier::Spooled(body) = &body
         && let Some(fault) = body.take_fault()
     {
@@ -172,7 +172,7 @@ impl Intake<'_> {
     fn end_upstream(&mut self, call: Call<'_, '_>, sending: &Sending<'_>, may_keep: bool) {
         let Some(end) = self.end.filter(|end| sending.over || end.is_err()) else { return };
         let Some(reached) = self.reached.take() else { return };
-        let excess = self.pump.take().and_then(|pump| pump.into_parts().1);
+        let excess = self.pump.take().and_then(|mut pump| pump.take_parts().1);
         let reusable = end.is_ok()
             && sending.is_whole()
             && excess.is_none()

@@ -30,6 +30,7 @@ pub use patience::{Patience, Waiting, no_upstream_timeouts};
 pub use pump::{Blocked, Pump, PumpError};
 pub(crate) use tunnel::Taken;
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use config::model::{Outcome, Timeouts};
@@ -43,6 +44,7 @@ use self::hedge::{hedged, hedges_after};
 use self::reply::{Leads, Relayed, relay, response_lead};
 use self::sending::Sending;
 use crate::balance::Member;
+use crate::boxed::boxed;
 use crate::buffering;
 use crate::connection::Connection;
 use crate::connections::{self, TunnelSeat};
@@ -169,8 +171,18 @@ fn sit_down(
     connections::enter_tunnel(seat, &exchange, framed, deadline)
 }
 
-/// Forwards the request and passes the response on.
-pub async fn forward<'a>(
+/// Forwards the request and passes the response on; in a box that a tunnel outlives.
+pub fn forward<'r, 'a>(
+    inbound: &'r Inbound<'a>,
+    matched: &'r Matched<'a>,
+    heads: &'r mut Heads,
+    request_id: &'r mut Vec<u8>,
+    record: &'r mut Record<'a>,
+) -> Pin<Box<impl Future<Output = Forwarded<'a>> + use<'r, 'a>>> {
+    Box::into_pin(boxed(|| forwarded(inbound, matched, heads, request_id, record)))
+}
+
+async fn forwarded<'a>(
     inbound: &Inbound<'a>,
     matched: &Matched<'a>,
     heads: &mut Heads,
@@ -486,7 +498,7 @@ fn refused_unsent(inbound: &Inbound<'_>, matched: &Matched<'_>) -> Option<(u16, 
 fn finish(
     call: Call<'_, '_>,
     member: &Member,
-    sending: Sending<'_>,
+    sending: Box<Sending<'_>>,
     relayed: Relayed,
     work: &mut Work<'_, '_, '_>,
 ) -> Done {

@@ -276,9 +276,10 @@ impl<'a> Pump<'a> {
     }
 
     /// Gives back the lead for reuse, and the buffer if bytes behind the message are in it.
-    pub fn into_parts(mut self) -> (Vec<u8>, Option<Buffer>) {
+    pub fn take_parts(&mut self) -> (Vec<u8>, Option<Buffer>) {
         self.take_behind();
-        (self.lead, self.buffer.filter(|buffer| !buffer.is_empty()))
+        let buffer = self.buffer.take().filter(|buffer| !buffer.is_empty());
+        (std::mem::take(&mut self.lead), buffer)
     }
 
     /// Bytes behind the message that are kept, and were not read again, come into the buffer: they

@@ -65,7 +65,7 @@ pub(super) async fn relay<'r>(
     .await;
     work.record.response_bytes = reply.payload();
     let unsent = reply.is_unsent();
-    let (spare, excess) = reply.into_parts();
+    let (spare, excess) = reply.take_parts();
     work.heads.spare = spare;
     let whole = result.is_ok() && sending.is_whole() && excess.is_none();
     let after = outlet.after(result.is_ok());

@@ -10,6 +10,7 @@ use super::kept::kept;
 use super::reach::Reached;
 use super::{Blocked, Pump, PumpError};
 use crate::balance::Member;
+use crate::boxed::boxed;
 use crate::carrier::Carrier;
 use crate::decide::Matched;
 use crate::drain::Left;
@@ -19,7 +20,8 @@ use crate::local::Rest;
 use crate::log::Cause;
 use crate::worker::Heads;
 
-/// The request on its way to the upstream.
+/// The request on its way to the upstream. In a box: it is large, and goes from hand to hand with what
+/// became of an attempt.
 pub(super) struct Sending<'a> {
     pump: Pump<'a>,
     /// Nothing more is to be done: all of it is sent, or the upstream takes no more.
@@ -35,8 +37,8 @@ impl Sending<'_> {
     }
 
     /// It will be made anew: gives the memory of its head back.
-    pub(super) fn give_back(self, heads: &mut Heads) {
-        heads.out = self.pump.into_parts().0;
+    pub(super) fn give_back(mut self: Box<Self>, heads: &mut Heads) {
+        heads.out = self.pump.take_parts().0;
     }
 
     /// Not a byte was read or written.
@@ -45,16 +47,16 @@ impl Sending<'_> {
     }
 
     /// What is left of the request on the client's connection.
-    pub(super) fn rest(mut self, inbound: &Inbound<'_>, heads: &mut Heads) -> Rest {
+    pub(super) fn rest(mut self: Box<Self>, inbound: &Inbound<'_>, heads: &mut Heads) -> Rest {
         if inbound.taken.get().is_some() {
-            heads.out = self.pump.into_parts().0;
+            heads.out = self.pump.take_parts().0;
             return inbound.rest();
         }
         self.pump.abandon();
         let whole = self.pump.source_done();
         let early_used = inbound.early.len() - self.pump.early_left();
         let untouched = self.pump.is_untouched();
-        let (lead, excess) = self.pump.into_parts();
+        let (lead, excess) = self.pump.take_parts();
         heads.out = lead;
         // What is behind the body has to be passed on whole, or the connection is out of step.
         let behind_is_lost = inbound.kept.get().is_some_and(|kept| kept.has_more());
@@ -127,7 +129,7 @@ pub(super) fn send_request<'a>(
     reached: &Reached<'_>,
     heads: &mut Heads,
     request_id: &[u8],
-) -> Sending<'a> {
+) -> Box<Sending<'a>> {
     let mut out = std::mem::take(&mut heads.out);
     out.clear();
     let te_trailers = reached.connection.carrier.delimits() && wants_trailers(inbound);
@@ -151,7 +153,7 @@ pub(super) fn send_request<'a>(
         .with_payload_max(matched.route.guards.max_body())
         .with_trailers_of(&matched.route.request)
         .with_kept(kept(inbound, matched, reached.member));
-    Sending { pump, over: false, refused: None }
+    boxed(|| Sending { pump, over: false, refused: None })
 }
 
 /// Writes the head of a copy of the request for a member, over a connection of its own.

@@ -100,7 +100,7 @@ pub(super) async fn tunnel(
     }
     record.request_bytes = up.payload();
     record.response_bytes = down.payload();
-    heads.spare = down.into_parts().0;
+    heads.spare = down.take_parts().0;
     // What the client still sends to an upstream that is gone must not cost it the last words.
     let after = match deaf {
         Some((Party::Upstream, _)) if down_over => After::Linger,

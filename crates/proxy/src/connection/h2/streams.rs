@@ -256,7 +256,7 @@ struct Task {
     connection: Connection,
     /// The head as HTTP/1 text, which everything refers to until the exchange has ended.
     text: Vec<u8>,
-    scratch: Scratch,
+    scratch: Box<Scratch>,
     share: Rc<Share>,
 }
 
