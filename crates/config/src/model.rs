@@ -361,6 +361,25 @@ pub enum HostPattern {
     Any,
 }
 
+impl HostPattern {
+    /// There is a host that both match.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        let below = |name: &str, suffix: &str| {
+            name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'))
+        };
+        match (self, other) {
+            (Self::Any, _) | (_, Self::Any) => true,
+            (Self::Exact(one), Self::Exact(other)) => one == other,
+            (Self::Exact(name), Self::Wildcard(suffix))
+            | (Self::Wildcard(suffix), Self::Exact(name)) => below(name, suffix),
+            (Self::Wildcard(one), Self::Wildcard(other)) => {
+                one == other || below(one, other) || below(other, one)
+            }
+        }
+    }
+}
+
 /// One address to listen at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Listen {

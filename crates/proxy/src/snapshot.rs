@@ -476,24 +476,8 @@ fn https_port(site: &model::Site, sites: &[model::Site]) -> Option<u16> {
             .collect()
     };
     let equal = ports(|host, other| host == other);
-    let ports = if equal.is_empty() { ports(meet) } else { equal };
+    let ports = if equal.is_empty() { ports(HostPattern::meets) } else { equal };
     ports.first().copied().filter(|_| !ports.contains(&443))
-}
-
-/// Whether there is a host that both match.
-fn meet(one: &HostPattern, other: &HostPattern) -> bool {
-    let below = |name: &str, suffix: &str| {
-        name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'))
-    };
-    match (one, other) {
-        (HostPattern::Any, _) | (_, HostPattern::Any) => true,
-        (HostPattern::Exact(one), HostPattern::Exact(other)) => one == other,
-        (HostPattern::Exact(name), HostPattern::Wildcard(suffix))
-        | (HostPattern::Wildcard(suffix), HostPattern::Exact(name)) => below(name, suffix),
-        (HostPattern::Wildcard(one), HostPattern::Wildcard(other)) => {
-            one == other || below(one, other) || below(other, one)
-        }
-    }
 }
 
 impl Site {

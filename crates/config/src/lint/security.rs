@@ -94,7 +94,7 @@ fn loops(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
     let site = of.site;
     let secure_elsewhere = of.model.sites.iter().any(|other| {
         other.tls.is_some()
-            && other.hosts.iter().any(|host| site.hosts.iter().any(|own| meet(own, host)))
+            && other.hosts.iter().any(|host| site.hosts.iter().any(|own| own.meets(host)))
     });
     if site.redirect_to_https.is_some()
         && site.tls.is_none()
@@ -225,7 +225,7 @@ fn into_itself(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
             let mut sites = of.model.sites.iter().filter(listens);
             let sends_away = |site: &Site| {
                 site.redirect_to_https.is_some()
-                    && site.hosts.iter().any(|host| of.site.hosts.iter().any(|own| meet(own, host)))
+                    && site.hosts.iter().any(|host| of.site.hosts.iter().any(|own| own.meets(host)))
             };
             if !here || upstream.transport.tls.is_some() {
                 continue;
@@ -311,7 +311,7 @@ fn comes_from_plain(of: &Of<'_>) -> bool {
         of.model.sites.iter().any(|other| {
             other.tls.is_none()
                 && other.redirect_to_https.is_some()
-                && other.hosts.iter().any(|one| meet(one, host))
+                && other.hosts.iter().any(|one| one.meets(host))
         })
     };
     // What HSTS is of no use for (RFC 6797 section 8.1.1), or a nuisance.
@@ -392,21 +392,5 @@ fn is_local(listen: &Listen) -> bool {
         Listen::Address(address) => address.ip().is_loopback(),
         Listen::Unix(_) => true,
         Listen::Port(_) => false,
-    }
-}
-
-/// There is a host that both match.
-fn meet(one: &HostPattern, other: &HostPattern) -> bool {
-    let below = |name: &str, suffix: &str| {
-        name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'))
-    };
-    match (one, other) {
-        (HostPattern::Any, _) | (_, HostPattern::Any) => true,
-        (HostPattern::Exact(one), HostPattern::Exact(other)) => one == other,
-        (HostPattern::Exact(name), HostPattern::Wildcard(suffix))
-        | (HostPattern::Wildcard(suffix), HostPattern::Exact(name)) => below(name, suffix),
-        (HostPattern::Wildcard(one), HostPattern::Wildcard(other)) => {
-            one == other || below(one, other) || below(other, one)
-        }
     }
 }

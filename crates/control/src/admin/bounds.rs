@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioTimer;
+
 /// Connections of each listener at once. When there are more, those give way that have waited longest
 /// without a request. Those of the Unix socket do not take places of TCP's, nor the other way round.
 pub const CONNECTIONS_MAX: usize = 64;
@@ -50,3 +53,14 @@ pub const PAGE_MAX: usize = 1000;
 
 /// Items of a list where the request does not say how many.
 pub const PAGE_DEFAULT: usize = 100;
+
+/// HTTP/1.1 with what one connection may take.
+pub(crate) fn http() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_header_size(HEAD_MAX)
+        .max_headers(FIELDS_MAX);
+    builder
+}

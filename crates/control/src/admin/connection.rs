@@ -11,9 +11,8 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
@@ -36,12 +35,7 @@ where
         let (state, caller, asked) = (Rc::clone(&state), Rc::clone(&caller), seat.ask());
         async move { Ok::<_, Infallible>(answer(&state, &caller, request, asked).await) }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(bounds::HEAD_TIME)
-        .max_header_size(bounds::HEAD_MAX)
-        .max_headers(bounds::FIELDS_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+    let connection = bounds::http().serve_connection(TokioIo::new(stream), service);
     // That a client breaks off, or what it sends is no HTTP, is its own affair.
     let _ = connection.await;
 }

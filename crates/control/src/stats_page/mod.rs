@@ -29,9 +29,8 @@ use http::header::{
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
@@ -70,12 +69,7 @@ where
             Ok::<_, Infallible>(answer.map(|body| asked.answering(body)))
         }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(bounds::HEAD_TIME)
-        .max_header_size(bounds::HEAD_MAX)
-        .max_headers(bounds::FIELDS_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+    let connection = bounds::http().serve_connection(TokioIo::new(stream), service);
     // That a client breaks off is its own affair.
     let _ = connection.await;
 }
