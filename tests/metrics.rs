@@ -70,6 +70,23 @@ fn lines_that_were_lost_stay_counted_when_the_log_goes_elsewhere() {
 }
 
 #[test]
+fn lost_lines_are_counted_for_their_log_where_both_have_one_target() {
+    let origin = Origin::saying("");
+    let site = site(&[&origin.url()], "");
+    let ravelin = Ravelin::start(&format!("{METRICS}\n{site}"));
+    let full = "[logging]\naccess_log = \"/dev/full\"\nerror_log = \"/dev/full\"";
+    std::fs::write(ravelin.dir().join("ravelin.toml"), format!("{METRICS}\n{full}\n{site}"))
+        .unwrap();
+    let reload = run(ravelin.dir(), &["reload"]);
+    assert!(reload.status.success(), "{}", printed(&reload));
+    ravelin.get("/").expect(200);
+    until("a line of the access log that is lost", || {
+        let name = "ravelin_log_dropped_lines_total{log=\"access\"}";
+        samples(&ravelin).get(name).is_some_and(|lines| *lines == 1.0)
+    });
+}
+
+#[test]
 fn requests_are_counted_where_they_belong() {
     let origin = Origin::serve(|request| match request.head.start.contains("/missing") {
         true => b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno".to_vec(),

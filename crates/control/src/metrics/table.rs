@@ -192,7 +192,7 @@ families! {
         "Active checks that failed while the endpoint was up.";
 
     LOG_DROPPED: Counter "" "ravelin_log_dropped_lines" &["log"],
-        "Log lines dropped because they could not be written in time.";
+        "Log lines that could not be written.";
     SPANS_EXPORTED: Counter "" "ravelin_tracing_spans_exported" NONE,
         "Spans that the collector took.";
     SPANS_LOST: Counter "" "ravelin_tracing_spans_lost" &["reason"],

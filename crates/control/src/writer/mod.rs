@@ -180,12 +180,6 @@ impl LogWriters {
         self.order_reopen(&self.error) && access
     }
 
-    /// Lines that were lost since the start, of both logs.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.error.sink.dropped().saturating_add(self.access_lost.lines())
-    }
-
     /// Writes what was handed over so far and ends. Waits for a stuck target, but not for long.
     pub fn finish(self) {
         // The error log is ended last: the others report to it.
@@ -342,7 +336,7 @@ impl Writer {
                 self.reopen();
             }
             match order {
-                Ok(Order::Write { block, lines }) => self.write(block, lines),
+                Ok(Order::Write { block, lines, total }) => self.write(block, lines, &total),
                 Ok(Order::Reopen) => self.reopen(),
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -351,7 +345,7 @@ impl Writer {
             if self.looked.elapsed() >= LOOK_INTERVAL {
                 self.looked = Instant::now();
                 let lost = self.output.look();
-                self.count(lost);
+                self.count(lost, &self.source.total());
                 self.watch();
             }
             // Of the error log itself when it can be read there: else the report would be lost too, and
@@ -365,27 +359,29 @@ impl Writer {
             // What it says itself comes behind the order to stop.
             self.report();
             for _ in 0..QUEUE_BLOCKS {
-                let Ok(Order::Write { block, lines }) = self.source.orders.try_recv() else {
+                let Ok(Order::Write { block, lines, total }) = self.source.orders.try_recv() else {
                     break;
                 };
-                self.write(block, lines);
+                self.write(block, lines, &total);
             }
         }
         let lost = self.output.finish();
-        self.count(lost);
+        self.count(lost, &self.source.total());
         self.report();
     }
 
-    fn write(&mut self, block: Vec<u8>, lines: u64) {
+    fn write(&mut self, block: Vec<u8>, lines: u64, total: &Total) {
         let lost = self.output.write(&block, lines);
         self.failing = lost.lines > 0;
-        self.count(lost);
+        self.count(lost, total);
         self.source.recycle(block);
     }
 
-    fn count(&mut self, lost: Lost) {
+    /// Counts lines of the log that `total` is of. What waits in an output is of the writer's own: to a
+    /// syslog, which alone keeps any, each log has a writer.
+    fn count(&mut self, lost: Lost, total: &Total) {
         if lost.lines > 0 {
-            self.source.count_dropped(lost.lines);
+            self.source.count_dropped(lost.lines, total);
             // A failure that has cost nothing, as a connection that is made again, is no reason.
             self.failure = lost.why.or(self.failure.take());
         }
@@ -395,7 +391,7 @@ impl Writer {
     fn reopen(&mut self) {
         if let Some(output) = self.outputs.try_iter().last() {
             let lost = self.output.finish();
-            self.count(lost);
+            self.count(lost, &self.source.total());
             // By the name of what it was.
             self.report();
             (self.output, self.failing) = (output, false);

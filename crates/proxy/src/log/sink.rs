@@ -25,6 +25,8 @@ pub enum Order {
         block: Vec<u8>,
         /// How many there are.
         lines: u64,
+        /// Where they are counted if they are lost: logs that share a writer have each its own.
+        total: Total,
     },
     /// Close the file and open it again by name, as after a rotation.
     Reopen,
@@ -99,7 +101,8 @@ impl Sink {
     /// Hands over whole lines; they are dropped and counted when the queue is full or its writer is
     /// gone.
     pub fn write(&self, block: Vec<u8>, lines: u64) {
-        match self.orders.try_send(Order::Write { block, lines }) {
+        let total = self.total.clone();
+        match self.orders.try_send(Order::Write { block, lines, total }) {
             Ok(()) => {}
             Err(TrySendError::Full(order) | TrySendError::Disconnected(order)) => {
                 self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
@@ -218,10 +221,16 @@ impl Source {
         self.shared.dropped.swap(0, Ordering::Relaxed)
     }
 
-    /// Counts lines that could not be written.
-    pub fn count_dropped(&self, lines: u64) {
+    /// Counts lines that could not be written, of the log that `total` is of.
+    pub fn count_dropped(&self, lines: u64, total: &Total) {
         self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
-        self.total.add(lines);
+        total.add(lines);
+    }
+
+    /// Where lost lines of the writer's own log are counted.
+    #[must_use]
+    pub fn total(&self) -> Total {
+        self.total.clone()
     }
 
     /// Says to whoever [watches](Losses) that the writer gets on.
@@ -253,7 +262,7 @@ mod tests {
         sink.write(b"two\nthree\n".to_vec(), 2);
         assert_eq!(source.take_dropped(), 2);
         assert_eq!(source.take_dropped(), 0);
-        let Ok(Order::Write { block, lines: 1 }) = source.orders.try_recv() else {
+        let Ok(Order::Write { block, lines: 1, .. }) = source.orders.try_recv() else {
             panic!("the first block was queued")
         };
         assert_eq!(block, b"one\n");
