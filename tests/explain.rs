@@ -453,7 +453,7 @@ fn a_configuration_is_explained_without_being_served() {
     let dir = TempDir::new();
     let toml =
         TWO_MEMBERS.replace("ONE", "http://127.0.0.1:3001").replace("TWO", "http://127.0.0.1:3002");
-    dir.write("site.toml", toml);
+    dir.write("site.toml", &toml);
     let output = run(
         dir.path(),
         &["explain", "site.toml", "GET", "http://example.com/api/users?x=1", "-H", "X-A: b"],
@@ -487,6 +487,13 @@ fn a_configuration_is_explained_without_being_served() {
     assert_eq!(said.get("sends").get("target").text(), "/x");
     let place = said.get("route").get("place");
     assert_eq!((place.get("file").text(), place.get("line").number()), ("site.toml", 27.0));
+    // Nothing of a name steers the terminal, and tools have it as it is.
+    dir.write("site.toml", toml.replace("\"main\"", "\"m\u{202e}n\""));
+    let output =
+        run(dir.path(), &["explain", "site.toml", "http://example.com/api/x", "--format", "json"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(!text.contains('\u{202e}'), "{text}");
+    assert_eq!(Json::parse(&text).get("site").get("site").text(), "m\u{202e}n");
 }
 
 #[test]

@@ -7,6 +7,8 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use wire::text::steers;
+
 use crate::native::ROOT;
 use crate::tree::{Entry, Node, Value};
 use crate::{Dialect, Loaded, Options, Sources, assemble};
@@ -182,7 +184,7 @@ impl Writer<'_, '_> {
                 line = String::from("#  ");
             }
             line.push(' ');
-            line.extend(word.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }));
+            line.extend(word.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }));
         }
         _ = writeln!(self.text, "{line}");
     }

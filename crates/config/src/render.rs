@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Patch, Renderer, Snippet};
+use wire::text::steers;
 
 use crate::diagnostic::{Diagnostic, Label, Severity, Suggestion};
 use crate::source::{Source, Sources, Span};
@@ -35,7 +36,8 @@ pub(crate) fn human(diagnostics: &[Diagnostic], sources: &Sources, color: bool) 
 fn visible(c: char) -> char {
     match c {
         '\t' => ' ',
-        '\u{7f}'..='\u{9f}' => char::REPLACEMENT_CHARACTER,
+        // Its own colours and ends of lines are below; what is in the file of those it shows by symbols.
+        '\u{7f}'.. if steers(c) => char::REPLACEMENT_CHARACTER,
         c => c,
     }
 }
@@ -101,10 +103,10 @@ fn suggested<'a>(suggestion: &'a Suggestion, source: &'a Source) -> Group<'a> {
     let last = source.line_of(suggestion.span.end.max(suggestion.span.start));
     let window = Window::new(source, line, last);
     let range = window.range(suggestion.span, window.text.len());
-    let message = cut(&suggestion.message, WORDS_MAX);
+    let message = tame(&suggestion.message, WORDS_MAX);
     if window.text.len().max(suggestion.replacement.len()) > SUGGESTION_MAX {
-        let old = cut(window.text.get(range).unwrap_or(""), SHOWN_MAX);
-        let new = cut(&suggestion.replacement, SHOWN_MAX);
+        let old = tame(window.text.get(range).unwrap_or(""), SHOWN_MAX);
+        let new = tame(&suggestion.replacement, SHOWN_MAX);
         let words = match old.is_empty() {
             true => format!("{message} `{new}`"),
             false => format!("{message} `{new}` in the place of `{old}`"),
@@ -124,6 +126,12 @@ fn cut(text: &str, max: usize) -> Cow<'_, str> {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or("")).into(),
         None => text.into(),
     }
+}
+
+/// The same for a title that the renderer takes as it is.
+fn tame(text: &str, max: usize) -> String {
+    let shown = |c| if c != '\n' && steers(c) { char::REPLACEMENT_CHARACTER } else { c };
+    cut(text, max).chars().map(shown).collect()
 }
 
 /// A few lines of a file; what is shown of a large file does not depend on its size.
@@ -280,7 +288,7 @@ fn quote(out: &mut String, text: &str) {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            c if c.is_control() => _ = write!(out, "\\u{:04x}", u32::from(c)),
+            c if steers(c) => _ = write!(out, "\\u{:04x}", u32::from(c)),
             c => out.push(c),
         }
     }

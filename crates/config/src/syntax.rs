@@ -1,6 +1,10 @@
 //! The small languages inside of values: durations, sizes, host names, listen addresses, upstream
 //! URLs, paths, header fields. Pure functions; an `Err` is the reason, worded to stand below the value.
 
+use std::fmt::Write as _;
+
+use wire::text::steers;
+
 mod address;
 mod field;
 mod quantity;
@@ -19,7 +23,8 @@ pub(crate) fn quoted(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => quoted.extend(c.escape_default()),
+            '\t' | '\n' | '\r' => quoted.extend(c.escape_default()),
+            c if steers(c) => _ = write!(quoted, "\\u{:04X}", u32::from(c)),
             c => quoted.push(c),
         }
     }

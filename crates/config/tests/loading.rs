@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use config::model::Listen;
 use config::{Code, Dialect, Loaded, Options, Severity, load};
 use proptest::prelude::*;
+use wire::text::steers;
 
 const BASIC: &str = include_str!("../../../examples/basic.toml");
 const COMPLETE: &str = include_str!("../../../examples/complete.toml");
@@ -128,11 +129,20 @@ fn colour_is_only_there_when_asked_for() {
 }
 
 #[test]
-fn control_characters_of_a_file_do_not_reach_the_terminal() {
-    let loaded = one("\u{1b}[2J = 1 \u{7}\n\"\u{9b}\u{202e}\" = 2\n");
-    assert!(!loaded.diagnostics.is_empty());
-    let text = loaded.render(false);
-    assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+fn nothing_of_a_file_steers_the_terminal() {
+    let long = "x".repeat(2000);
+    for text in [
+        "\u{1b}[2J = 1 \u{7}\n\"\u{9b}\u{202e}\" = 2\n".to_owned(),
+        site("\u{202e}\u{61c}\u{200f}", 1) + "\"p\u{2066}rot\" = 1\nbind = \"\u{200e}\u{2028}\"\n",
+        site("a", 1) + &format!("\"p\u{200f}rt\" = 1 # \u{1b}[2J {long}\n"),
+        site("a", 1) + "[[sites.proxy.headers.request.set]]\nname = \"\u{202e}\"\n",
+    ] {
+        let loaded = one(text);
+        assert!(!loaded.diagnostics.is_empty());
+        for text in [loaded.render(false), loaded.render_json()] {
+            assert!(!text.chars().any(|c| steers(c) && c != '\n'), "{text:?}");
+        }
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::cli::{Common, Format};
 use crate::client::{Client, Target};
 use crate::configuration::{count, load};
+use crate::operate::json_line;
 use crate::terminal::{self, Failure};
 
 /// Arguments of `explain`.
@@ -117,7 +118,7 @@ fn work_out(
         .map_err(|error| Failure::new(error, "`ravelin check` says more"))?;
     let explained = proxy::explain(&snapshot, asked).map_err(|error| Failure::new(error, USAGE))?;
     Ok(match arguments.format {
-        Format::Json => format!("{}\n", explained.to_json()),
+        Format::Json => json_line(&explained.to_json()),
         Format::Human => explained.render(color),
     })
 }
@@ -150,6 +151,6 @@ fn ask(
     let value = client.get(&path)?;
     Ok(match (arguments.format, value.get("text").and_then(Value::as_str)) {
         (Format::Human, Some(text)) => text.to_owned(),
-        _ => format!("{value}\n"),
+        _ => json_line(&value),
     })
 }

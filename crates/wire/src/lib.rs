@@ -17,6 +17,7 @@
 //! | [`range`], [`date`], [`etag`] | what static files and caches need |
 //! | [`websocket`] | handshake key and frame headers |
 //! | [`request_id`] | `X-Request-ID` |
+//! | [`text`] | which characters do more than to be shown |
 
 #![forbid(unsafe_code)]
 
@@ -31,6 +32,7 @@ pub mod proxy_protocol;
 pub mod range;
 pub mod request_id;
 pub mod target;
+pub mod text;
 mod token;
 pub mod trace_context;
 pub mod websocket;

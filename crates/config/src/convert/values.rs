@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use wire::text::steers;
+
 use super::LINE_MAX;
 use crate::tree::{Entry, Node, Value};
 
@@ -49,7 +51,7 @@ pub(super) fn key(name: &str) -> String {
 /// A text as a string: in single quotes if that saves escapes, over several lines if it has them and may.
 pub(super) fn quoted(text: &str, lines: bool) -> String {
     let lines = lines && text.trim_end_matches('\n').contains('\n') && !text.contains('\r');
-    let plain = !text.chars().any(|c| c.is_control() && !(lines && c == '\n'));
+    let plain = !text.chars().any(|c| steers(c) && !(lines && c == '\n'));
     if text.contains(['\\', '"']) && !text.contains('\'') && plain {
         return match lines {
             true => format!("'''\n{text}'''"),
@@ -64,7 +66,7 @@ pub(super) fn quoted(text: &str, lines: bool) -> String {
             '\n' => quoted.push_str("\\n"),
             '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
-            c if c.is_control() => _ = write!(quoted, "\\u{:04X}", u32::from(c)),
+            c if steers(c) => _ = write!(quoted, "\\u{:04X}", u32::from(c)),
             c => quoted.push(c),
         }
     }
@@ -85,6 +87,7 @@ mod tests {
             (r"it's \d", r#""it's \\d""#),
             ("say \"x\"", "'say \"x\"'"),
             ("\t\u{1}\u{7f}\u{85}é", "\"\\t\\u0001\\u007F\\u0085é\""),
+            ("\u{202e}\\", "\"\\u202E\\\\\""),
             ("a\nb\n", "\"\"\"\na\nb\n\"\"\""),
             ("a\n", "\"a\\n\""),
             ("a\r\nb", "\"a\\r\\nb\""),

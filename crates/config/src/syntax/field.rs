@@ -1,5 +1,7 @@
 //! Header field names and values (RFC 9110 section 5).
 
+use wire::text::steers;
+
 /// Fields that say how one connection or one message is framed. Ravelin writes them itself; a rule
 /// that changed them would let two parties disagree on where a message ends.
 const MANAGED: &[&str] = &[
@@ -58,6 +60,7 @@ pub(super) fn named(c: char) -> String {
         '\0' => "a NUL character".to_owned(),
         ' ' => "a blank".to_owned(),
         c if c.is_control() => format!("the control character U+{:04X}", u32::from(c)),
+        c if steers(c) => format!("the character U+{:04X}", u32::from(c)),
         c => format!("`{c}`"),
     }
 }

@@ -3,16 +3,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
+use wire::text::steers;
 
-/// Whether a character may do something to a terminal, or to text around it, beyond being shown: a control
-/// character (C0, DEL, C1), a mark or override of the direction of text (Unicode's `Bidi_Control`), or an
-/// end of a line or paragraph.
-#[must_use]
-pub const fn steers(c: char) -> bool {
-    matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}')
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends `bytes` for use between double quotes: `"` and `\` get a backslash, everything outside of
 /// printable ASCII becomes `\xHH`. Empty becomes `-`.

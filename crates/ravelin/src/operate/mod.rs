@@ -189,7 +189,7 @@ fn refused(unanswered: Unanswered, format: Format) -> Failure {
 }
 
 /// A value for tools, of which nothing steers the terminal that it may go to.
-fn json_line(value: &Value) -> String {
+pub(crate) fn json_line(value: &Value) -> String {
     let mut line = String::new();
     for c in value.to_string().chars() {
         match steers(c) {
