@@ -1,7 +1,7 @@
 //! Certificates in files of the operator's: reading them, and saying what is wrong with them.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -292,16 +292,7 @@ pub(super) fn out_of_date(identity: &Identity, now: i64) -> Option<String> {
 
 /// Reads a file that should be small.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // Opening something else, a FIFO for instance, might never return.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a file"));
-    }
-    let mut bytes = Vec::new();
-    let read = File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
-    if read as u64 > FILE_MAX {
-        return Err(io::Error::new(ErrorKind::FileTooLarge, "it is longer than 1 MiB"));
-    }
-    Ok(bytes)
+    net::file::read(path, FILE_MAX)
 }
 
 fn read_as(path: &Path, what: &str) -> Result<Vec<u8>, Fault> {
@@ -422,9 +413,9 @@ mod tests {
         let directory = Directory::new();
         assert!(read(directory.path()).unwrap_err().to_string().contains("not a file"));
         let large = directory.path().join("large.pem");
-        File::create(&large).unwrap().set_len(FILE_MAX + 1).unwrap();
+        fs::File::create(&large).unwrap().set_len(FILE_MAX + 1).unwrap();
         assert!(read(&large).unwrap_err().to_string().contains("1 MiB"));
-        File::create(&large).unwrap().set_len(FILE_MAX).unwrap();
+        fs::File::create(&large).unwrap().set_len(FILE_MAX).unwrap();
         assert_eq!(read(&large).unwrap().len() as u64, FILE_MAX);
     }
 

@@ -4,8 +4,6 @@
 //! read before stays in force; nothing of a hash is in a message.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -133,20 +131,9 @@ fn read(path: &Path) -> Result<Users, String> {
     Users::parse(text).map_err(|why| format!("{file}, {why}"))
 }
 
-/// The content of a file of at most so many bytes. What is no file, such as a FIFO, is not opened.
+/// The content of a file of at most so many bytes.
 pub(super) fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>, String> {
-    let name = path.display();
-    let unreadable = |error: std::io::Error| format!("cannot read {name}: {error}");
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(format!("{name} is not a file"));
-    }
-    let mut bytes = Vec::new();
-    let file = fs::File::open(path).map_err(unreadable)?;
-    file.take(max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > max {
-        return Err(format!("{name} is longer than {max} bytes"));
-    }
-    Ok(bytes)
+    net::file::read(path, max).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 #[cfg(test)]
