@@ -1,8 +1,9 @@
 //! The places of a listener: so many connections at once, and who has to go when all are taken.
 //!
 //! What always holds: a connection that has asked for something keeps its place until it is answered.
-//! When somebody comes and there is no place, the one goes that has waited longest without a request; those
-//! that have sent a part of one, or have not taken all of an answer, go when there is no other.
+//! When somebody comes and there is no place, the one goes that has waited longest without a request, of
+//! which there may be a part of the head; those whose head is whole and whose body is not, or that have not
+//! taken all of an answer, go when there is no other.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -45,9 +46,9 @@ pub(crate) struct Seat {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// It waits for a request, of which there may be a part.
+    /// It waits for a request, of which there may be a part of the head.
     Waits,
-    /// The head is there, and the body may not be.
+    /// The head is whole, and the body may not be.
     Begun,
     /// It is answered.
     Answered,
@@ -128,7 +129,7 @@ impl Seat {
         *self.task.borrow_mut() = Some(task);
     }
 
-    /// A request has begun.
+    /// The head of a request is there.
     pub(crate) fn ask(self: &Rc<Self>) -> Asked {
         self.stage.set(Stage::Begun);
         Asked(Rc::clone(self))
@@ -148,8 +149,8 @@ impl Seat {
 
     /// The least goes first; `None`: it stays.
     fn rank(&self) -> Option<(bool, Instant)> {
-        let partly = self.unsent.get() || self.stage.get() == Stage::Begun;
-        (self.stage.get() != Stage::Answered).then(|| (partly, self.since.get()))
+        let later = self.unsent.get() || self.stage.get() == Stage::Begun;
+        (self.stage.get() != Stage::Answered).then(|| (later, self.since.get()))
     }
 }
 
@@ -236,8 +237,8 @@ mod tests {
             let fourth = come(&places).await;
             assert!(!is_there(&places, &second));
             assert!([&first, &third, &fourth].iter().all(|seat| is_there(&places, seat)));
-            // What has sent a part of a request, or not taken its answer, goes last.
-            let _begun = third.ask();
+            // Whose body is not whole, or who has not taken the answer, goes last.
+            let _head = third.ask();
             first.writes();
             let fifth = come(&places).await;
             assert!(!is_there(&places, &fourth));
