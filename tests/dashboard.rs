@@ -193,6 +193,60 @@ fn requests_are_followed_again_when_that_has_failed() {
 }
 
 #[test]
+fn why_requests_cannot_be_shown_is_said_and_tried_again_only_if_it_may_pass() {
+    let (one, other) = (Backend::new("one"), Backend::new("other"));
+    let ravelin = two(&one, &other, "");
+    let mut browser = browse(&ravelin, 1280, false);
+    browser.eval(
+        "{ window.real = window.fetch; window.answers = (status, detail) => { \
+           window.fetch = (url, ...more) => String(url).includes('/v1/requests') \
+             ? Promise.resolve(new Response(JSON.stringify({ detail }), { status })) \
+             : real(url, ...more); }; \
+         answers(403, 'not with this key'); location.hash = 'requests'; }",
+    );
+    let wrong = |says: &str| {
+        format!(
+            "(({{ hidden, textContent }}) => !hidden && textContent.includes('{says}')) \
+             (document.querySelector('main [role=alert]'))"
+        )
+    };
+    let status = "document.querySelector('main [role=status]').textContent";
+    browser.until(&wrong("not with this key"));
+    assert_eq!(browser.eval(status).text(), "0 shown");
+    let choose = |title: &str| {
+        format!(
+            "[...document.querySelectorAll('main .group button')] \
+             .find((one) => one.textContent === '{title}').click()"
+        )
+    };
+    browser.eval(&format!("{{ answers(500, 'not now'); {} }}", choose("Last")));
+    browser.until(&format!(
+        "{} && {status}.includes('not connected, next attempt after')",
+        wrong("not now")
+    ));
+    // What was wrong with another list is not said while this one is asked for.
+    let asked =
+        format!("{{ {}; document.querySelector('main [role=alert]').hidden }}", choose("Slowest"));
+    assert_eq!(browser.eval(&asked), Json::Bool(true));
+    browser.eval(&format!("{{ window.fetch = real; {} }}", choose("Live")));
+    browser.until(&format!("{status}.includes('following')"));
+    // A filter that cannot be understood; the browser itself says that it was refused.
+    let filter = |text: &str| {
+        format!(
+            "{{ const search = document.querySelector('main input[type=search]'); \
+             search.value = '{text}'; search.dispatchEvent(new Event('input')); }}"
+        )
+    };
+    browser.eval(&filter("status>>"));
+    browser.until(&wrong(""));
+    assert_eq!(browser.eval(status).text(), "0 shown");
+    browser.eval(&filter("status>=200"));
+    browser.until(&format!(
+        "{status}.includes('following') && document.querySelector('main [role=alert]').hidden"
+    ));
+}
+
+#[test]
 fn who_leaves_the_requests_does_not_follow_them() {
     let (one, other) = (Backend::new("one"), Backend::new("other"));
     let ravelin = two(&one, &other, "");

@@ -24,6 +24,8 @@ export class Requests {
     /** Which beginning it is: what earlier ones asked for is no longer wanted. */
     this.run = 0;
     this.failures = 0;
+    /** Nothing is under way: what was asked for was refused, and would be again. */
+    this.refused = false;
     const type = settled((event) => { this.filter = event.target.value.trim(); this.begin(); }, 500);
     this.search = el('input.grow', { type: 'search', placeholder: HELP, 'aria-label': 'Filter requests by a condition', spellcheck: 'false', autocapitalize: 'off', oninput: type });
     const kinds = KINDS.filter(([kind]) => kind !== 'live' || has('/v1/events'));
@@ -86,6 +88,8 @@ export class Requests {
     this.failures = 0;
     this.lost = null;
     this.gap = '';
+    this.refused = false;
+    this.wrong.hidden = true;
     this.load();
   }
 
@@ -106,12 +110,11 @@ export class Requests {
       this.count();
     } catch (error) {
       if (mine !== this.run) return;
-      // A request that is refused is refused again; anything else may pass.
-      if (error.status === 400) {
-        put(this.wrong, error.message);
-        this.wrong.hidden = false;
-        this.count();
-      } else this.later(() => this.load());
+      put(this.wrong, error.message);
+      this.wrong.hidden = false;
+      this.refused = isRefusal(error);
+      if (this.refused) this.count();
+      else this.later(() => this.load());
       return;
     }
     if (this.kind === 'live') this.follow(filter);
@@ -170,15 +173,15 @@ export class Requests {
       for (const one of requests.reverse()) this.add(one);
       this.count();
     } catch (error) {
-      tell(error.message, 'bad');
+      if (mine === this.run) tell(error.message, 'bad');
     }
   }
 
   count() {
-    this.empty.hidden = this.lines.length > 0;
+    this.empty.hidden = this.lines.length > 0 || this.refused;
     this.table.hidden = this.lines.length === 0;
     const open = this.source?.readyState === EventSource.OPEN;
-    const follows = this.kind !== 'live' ? '' : this.held ? 'held · ' : open ? 'following · ' : 'connecting · ';
+    const follows = this.kind !== 'live' || this.refused ? '' : this.held ? 'held · ' : open ? 'following · ' : 'connecting · ';
     const state = this.retry ? `not connected, next attempt after ${this.pause} s · ` : follows;
     const missed = this.missed ? ` · ${this.missed} not shown` : '';
     put(this.status, `${state}${this.lines.length} shown${missed}${this.gap}`);
@@ -218,6 +221,9 @@ export class Requests {
     row.after(el('tr.more', el('td', { colspan: '6' }, el('div.pair', waterfall(one.phases ?? {}, one.total), facts(one)))));
   }
 }
+
+/** Whether it would be refused again; anything else may pass. */
+const isRefusal = (error) => error.status >= 400 && error.status < 500 && error.status !== 429;
 
 const which = (kind) => (kind === 'live' ? 'last' : kind);
 
