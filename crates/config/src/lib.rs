@@ -35,6 +35,7 @@ pub use dialect::Dialect;
 pub use model::Model;
 pub use native::ROOT;
 pub use source::{Source, Sources, Span};
+pub use syntax::size_unit;
 
 use decode::Context;
 use diagnostic::Diagnostics;

@@ -13,6 +13,7 @@ mod url;
 
 pub(crate) use address::{Hint, host_name, host_pattern, listen, name_server, network};
 pub(crate) use field::{field_name, field_value, managed_field, method_name};
+pub use quantity::size_unit;
 pub(crate) use quantity::{duration, seconds, size};
 pub(crate) use status::{status, statuses};
 pub(crate) use url::{UpstreamUrl, authority, path, request_target, upstream};

@@ -51,15 +51,22 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     if !tail.is_empty() {
         return Err(EXPECTED.to_owned());
     }
-    let scale: u64 = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kb" | "kib" => 1 << 10,
-        "m" | "mb" | "mib" => 1 << 20,
-        "g" | "gb" | "gib" => 1 << 30,
-        "t" | "tb" | "tib" => 1 << 40,
-        _ => return Err(format!("`{unit}` is no unit of size; there are B, KB, MB, GB and TB")),
-    };
-    number.checked_mul(scale).ok_or_else(|| "does not fit into 64 bits".to_owned())
+    number.checked_mul(size_unit(unit)?).ok_or_else(|| "does not fit into 64 bits".to_owned())
+}
+
+/// How many bytes a unit of size stands for, in letters of either case; none is bytes.
+///
+/// # Errors
+/// It is no unit of size.
+pub fn size_unit(unit: &str) -> Result<u64, String> {
+    match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => Ok(1),
+        "k" | "kb" | "kib" => Ok(1 << 10),
+        "m" | "mb" | "mib" => Ok(1 << 20),
+        "g" | "gb" | "gib" => Ok(1 << 30),
+        "t" | "tb" | "tib" => Ok(1 << 40),
+        _ => Err(format!("`{unit}` is no unit of size; there are B, KB, MB, GB and TB")),
+    }
 }
 
 /// Splits leading digits, the letters after them (blanks between are allowed) and the rest.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use config::size_unit;
 use ipnet::IpNet;
 
 /// Units of time, in microseconds.
@@ -51,15 +52,7 @@ pub(super) fn status(word: &str) -> Result<(u64, u64), String> {
 /// A number of bytes: `512`, `10KB`, `1MiB`; each step is 1024, however it is spelt.
 pub(super) fn bytes(word: &str) -> Result<u64, String> {
     let (number, unit) = split(word).ok_or("expected a size such as 512, 10KB or 1MB")?;
-    let scale: u64 = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kb" | "kib" => 1 << 10,
-        "m" | "mb" | "mib" => 1 << 20,
-        "g" | "gb" | "gib" => 1 << 30,
-        "t" | "tb" | "tib" => 1 << 40,
-        _ => return Err(format!("`{unit}` is no unit of size; there are B, KB, MB, GB and TB")),
-    };
-    scaled(number, scale)
+    scaled(number, size_unit(unit)?)
 }
 
 /// A time in microseconds: `250ms`, `1.5s`.
