@@ -1,7 +1,10 @@
 //! What goes over: addresses of every kind, whatever the number of workers, and the keys that sessions and
 //! cookies are made with.
 
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
 
@@ -68,43 +71,73 @@ fn addresses_may_come_and_go() {
     place.await_end();
     place.ravelin.get("/").expect(200);
     Client::connect(format!("127.0.0.3:{port}").parse().unwrap()).get("/").expect(200);
-    assert!(std::net::TcpStream::connect(gone).is_err());
+    assert!(TcpStream::connect(gone).is_err());
+}
+
+/// An origin that keeps requests for `/slow`.
+struct Keeping {
+    /// They are answered when this is dropped.
+    keeps: Sender<()>,
+    arrived: Receiver<()>,
+    origin: Origin,
+}
+
+impl Keeping {
+    fn new() -> Keeping {
+        let ((came, arrived), (keeps, kept)) = (channel(), channel::<()>());
+        let kept = Mutex::new(kept);
+        let origin = Origin::serve(move |request| {
+            if request.target == "/slow" {
+                let _ = came.send(());
+                let _ = kept.lock().unwrap().recv();
+            }
+            ok("served")
+        });
+        Keeping { keeps, arrived, origin }
+    }
+
+    /// A site that is listened for at its usual address and at these.
+    fn site(&self, more: &str) -> String {
+        let listen = format!("\"127.0.0.1:0\"{more}");
+        site(&[&self.origin.url()], "").replace("\"127.0.0.1:0\"", &listen)
+    }
+
+    /// A client that waits for an answer of the process that serves.
+    fn client(&self, place: &Place) -> Client {
+        let mut client = place.ravelin.client();
+        client.send("GET /slow HTTP/1.1\r\nHost: example.com\r\n\r\n");
+        next(&self.arrived, "the request at the origin");
+        client
+    }
+
+    /// Answers it.
+    fn answer(self, mut client: Client) {
+        drop(self.keeps);
+        client.response("GET").expect(200);
+    }
 }
 
 #[test]
 fn an_address_that_the_new_process_gives_up_is_nobodys() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let (came, arrived) = std::sync::mpsc::channel();
-    let origin = Origin::serve(move |request| {
-        if request.target == "/slow" {
-            let _ = came.send(());
-            held.pass();
-        }
-        ok("served")
-    });
-    let listening = |more: &str| {
-        let listen = format!("\"127.0.0.1:0\"{more}");
-        site(&[&origin.url()], "").replace("\"127.0.0.1:0\"", &listen)
-    };
-    let setup = Setup::new(&listening(", \"127.0.0.2:0\", \"127.0.0.3:0\"")).listeners(3);
+    let keeping = Keeping::new();
+    let second = format!(", \"127.0.0.2:{}\"", free_port());
+    let setup = Setup::new(&keeping.site(&format!("{second}, \"127.0.0.3:0\""))).listeners(3);
     let mut place = Place::of(setup);
+    let before = keeping.site(&second);
     let [second, third] = ["127.0.0.2", "127.0.0.3"].map(|host| place.ravelin.addr_on(host));
-    let mut active = place.ravelin.client();
-    active.send("GET /slow HTTP/1.1\r\nHost: example.com\r\n\r\n");
-    next(&arrived, "the request at the origin");
-    let refused = |place: &Place, addr: std::net::SocketAddr| {
+    let active = keeping.client(&place);
+    let refused = |place: &Place, addr: SocketAddr| {
         place.said(&[&format!("does not listen on {addr}"), "closed here too"]);
-        until("nobody who listens", || std::net::TcpStream::connect(addr).is_err());
+        until("nobody who listens", || TcpStream::connect(addr).is_err());
     };
     // By the upgrade.
     let file = place.ravelin.dir().join("ravelin.toml");
-    fs::write(&file, listening(", \"127.0.0.2:0\"")).unwrap();
+    fs::write(&file, &before).unwrap();
     let new = place.upgrade();
     refused(&place, third);
     Client::connect(second).get("/").expect(200);
     // By a reload of the new process.
-    fs::write(&file, listening("")).unwrap();
+    fs::write(&file, keeping.site("")).unwrap();
     send_signal(new, "HUP");
     refused(&place, second);
     assert!(place.ravelin.runs(), "the old process has a request under way");
@@ -112,8 +145,37 @@ fn an_address_that_the_new_process_gives_up_is_nobodys() {
     send_signal(new, "KILL");
     place.said(&["has died", "this one goes on"]);
     place.ravelin.get("/").expect(200);
-    gate.open();
-    active.response("GET").expect(200);
+    // And what comes back, by the old one too.
+    fs::write(&file, &before).unwrap();
+    send_signal(place.ravelin.pid(), "HUP");
+    until("somebody who listens", || TcpStream::connect(second).is_ok());
+    Client::connect(second).get("/").expect(200);
+    keeping.answer(active);
+}
+
+#[test]
+fn an_address_that_was_given_up_comes_back_with_watched_files() {
+    let keeping = Keeping::new();
+    let watching = |more: &str| format!("{}\n[reload]\nwatch = true\n", keeping.site(more));
+    let before = watching(&format!(", \"127.0.0.2:{}\"", free_port()));
+    let mut place = Place::of(Setup::new(&before).listeners(2));
+    let second = place.ravelin.addr_on("127.0.0.2");
+    let active = keeping.client(&place);
+    let new = place.upgrade();
+    let file = place.ravelin.dir().join("ravelin.toml");
+    fs::write(&file, watching("")).unwrap();
+    send_signal(new, "HUP");
+    place.said(&[&format!("does not listen on {second}"), "closed here too"]);
+    // The old one has seen the change, which it does not take.
+    place.said(&["not reloaded: another process serves"]);
+    send_signal(new, "KILL");
+    place.said(&["has died", "this one goes on"]);
+    assert!(TcpStream::connect(second).is_err());
+    // As they were when the old one was started.
+    fs::write(&file, &before).unwrap();
+    until("somebody who listens", || TcpStream::connect(second).is_ok());
+    Client::connect(second).get("/").expect(200);
+    keeping.answer(active);
 }
 
 #[test]

@@ -136,6 +136,12 @@ impl Addresses {
         Ok(Change { opened, closed, missing, warnings, addresses })
     }
 
+    /// What was listened at `local` is closed, although a snapshot in force may have it: the next one that
+    /// has it binds it anew.
+    pub fn forget(&mut self, local: &Local) {
+        self.known.retain(|known| known.local != *local);
+    }
+
     /// Where is listened, in the configuration's order, with the ports that are really bound.
     pub fn locals(&self) -> Vec<Local> {
         self.known.iter().map(|known| known.local.clone()).collect()

@@ -172,12 +172,19 @@ impl Service {
         }
     }
 
-    /// What is in force, or tried out, is made of these files as they are.
+    /// What is in force, or tried out, is made of these files as they are, and is served as they say.
     fn serves(&self, files: &[(PathBuf, Vec<u8>)]) -> bool {
         let history = self.history.borrow();
+        let in_force = self.listens_everywhere().then(|| history.in_force());
         let tried = self.trial.as_ref().map(Trial::generation);
-        let mut served = [Some(history.in_force()), tried].into_iter().flatten();
+        let mut served = [in_force, tried].into_iter().flatten();
         served.any(|number| history.get(number).is_some_and(|entry| entry.texts.are(files)))
+    }
+
+    /// No address of the snapshot in force was given up for a process that has died since.
+    fn listens_everywhere(&self) -> bool {
+        let snapshot = self.snapshot.borrow();
+        snapshot.listeners.iter().all(|one| self.addresses.local(one.number).is_some())
     }
 
     fn nothing_to_do(&self) -> Applied {

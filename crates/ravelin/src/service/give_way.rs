@@ -155,6 +155,7 @@ impl Service {
             Progress::Gone(pid, local) => {
                 // Else clients would connect there, to wait for nobody.
                 if self.workers.let_socket_go(&local) {
+                    self.addresses.forget(&local);
                     self.log.info(format_args!(
                         "process {pid} does not listen on {}: closed here too",
                         announce::shown(&local)
