@@ -89,7 +89,7 @@ fn the_old_process_dies_before_the_new_one_has_taken_the_sockets() {
 
 /// Has the old process start a new one, which is held when it has the sockets and reads the
 /// configuration. What it is to read goes into the pipe.
-fn held_at_its_configuration(place: &Place) -> (u32, fs::File, String) {
+pub(super) fn held_at_its_configuration(place: &Place) -> (u32, fs::File, String) {
     let path = place.ravelin.dir().join("ravelin.toml");
     let toml = fs::read_to_string(&path).unwrap();
     pipe(&path);

@@ -1,11 +1,13 @@
 //! What goes over: addresses of every kind, whatever the number of workers, and the keys that sessions and
 //! cookies are made with.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use super::deaths::held_at_its_configuration;
 use super::*;
 
 #[test]
@@ -175,6 +177,32 @@ fn an_address_that_was_given_up_comes_back_with_watched_files() {
     fs::write(&file, &before).unwrap();
     until("somebody who listens", || TcpStream::connect(second).is_ok());
     Client::connect(second).get("/").expect(200);
+    keeping.answer(active);
+}
+
+#[test]
+fn every_address_that_is_given_up_is_told_of_although_nobody_listens_at_first() {
+    let keeping = Keeping::new();
+    let port = free_port();
+    let addresses: Vec<SocketAddr> = (0..400_u16)
+        .map(|number| ([127, 0, 2 + (number / 200) as u8, 1 + (number % 200) as u8], port).into())
+        .collect();
+    let more: String = addresses.iter().map(|address| format!(", \"{address}\"")).collect();
+    let one_worker = |toml: String| format!("[performance]\nworker_threads = 1\n{toml}");
+    let mut place = Place::new(&one_worker(keeping.site(&more)));
+    let active = keeping.client(&place);
+    let (new, mut writer, _) = held_at_its_configuration(&place);
+    place.successors.push(new);
+    // More than there is room for is said to a process that does not run.
+    send_signal(place.ravelin.pid(), "STOP");
+    writer.write_all(one_worker(keeping.site("")).as_bytes()).unwrap();
+    drop(writer);
+    place.said(&["the process before listens on"]);
+    send_signal(place.ravelin.pid(), "CONT");
+    for address in addresses {
+        until("nobody who listens", || TcpStream::connect(address).is_err());
+    }
+    assert!(place.ravelin.runs(), "the old process has a request under way");
     keeping.answer(active);
 }
 

@@ -192,9 +192,10 @@ impl Channel {
     #[allow(unsafe_code)]
     pub fn watched(self) -> io::Result<Watched> {
         ioctl_fionbio(&self.socket, true)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
         // SAFETY: a `Channel` keeps its descriptor open, and the number of it, until it is dropped, and
         // nothing in this module takes it out.
-        let watched = unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) };
+        let watched = unsafe { AsyncFd::register_with_interest(self, interest) };
         Ok(Watched(watched?))
     }
 }
@@ -217,12 +218,17 @@ impl Watched {
         }
     }
 
-    /// Sends a short message, without waiting: there is room for those of the new process.
+    /// Sends a message, waiting for room. If this is cancelled, nothing was sent.
     ///
     /// # Errors
     /// As [`Channel::send`].
-    pub fn send(&self, message: &Message) -> io::Result<()> {
-        self.0.get_ref().send(message)
+    pub async fn send(&self, message: &Message) -> io::Result<()> {
+        loop {
+            let mut ready = self.0.writable().await?;
+            if let Ok(sent) = ready.try_io(|channel| channel.get_ref().send(message)) {
+                return sent;
+            }
+        }
     }
 }
 
@@ -433,6 +439,31 @@ mod tests {
         drop(new);
         assert!(old.receive().unwrap().is_none());
         assert_eq!(old.send(&Message::Over).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn who_says_more_than_there_is_room_for_waits() {
+        let (old, new) = ends();
+        let gone = |port: u16| Message::Gone(Local::Ip(([127, 0, 0, 1], port).into()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (old, new) = (old.watched().unwrap(), new.watched().unwrap());
+            let has_room = |port: &u16| new.0.get_ref().try_send(&gone(*port)).is_ok();
+            let room = (0..u16::MAX - 10).take_while(has_room).count() as u16;
+            // Not before the first time that the other one waits.
+            let hearing = tokio::spawn(async move {
+                let mut heard = Vec::new();
+                while let Some(Message::Gone(Local::Ip(address))) = old.receive().await.unwrap() {
+                    heard.push(address.port());
+                }
+                heard
+            });
+            for port in room..room + 10 {
+                new.send(&gone(port)).await.unwrap();
+            }
+            drop(new);
+            assert_eq!(hearing.await.unwrap(), (0..room + 10).collect::<Vec<_>>());
+        });
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn serve(
     let runtime = crate::service::control_runtime()?;
     runtime.block_on(async {
         let mut service = Service::start(configuration, inheritance).await?;
-        service.take_over(inheritance, program);
+        service.take_over(inheritance, program).await;
         service.until_stopped(DRAIN_MAX).await;
         Ok::<(), Failure>(())
     })?;

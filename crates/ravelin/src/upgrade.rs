@@ -31,7 +31,7 @@ use net::worker::{Sockets, Workers};
 use proxy::sticky::Secret;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, interval_at, sleep, timeout};
+use tokio::time::{Instant, interval_at, sleep, timeout, timeout_at};
 
 use crate::systemd;
 use crate::terminal::Failure;
@@ -45,6 +45,9 @@ const BY_STDIN: &str = "stdin";
 const START_MAX: Duration = Duration::from_secs(60);
 /// Within this the other process takes or gives the next message; both are at nothing else then.
 const MESSAGE_MAX: Duration = Duration::from_secs(20);
+/// A process that serves waits so long for the one before it to hear what it has to say: more than a moment
+/// only if that one hangs.
+const SAY_MAX: Duration = Duration::from_secs(10);
 /// How often the old process looks whether its last connection has ended.
 const LOOK: Duration = Duration::from_millis(100);
 /// A new process that has let go of its end is about to end; if it is not, it is killed.
@@ -207,17 +210,29 @@ impl Predecessor {
         });
     }
 
-    /// Says that this process does not listen there.
-    pub(crate) fn gone(&self, local: &Local) {
-        if self.hears_gone {
-            // If it is gone itself, so are its sockets.
-            let _ = self.channel.send(&Message::Gone(local.clone()));
+    /// Says that this process does not listen there. Returns what could not be said.
+    pub(crate) async fn gone<'a>(&self, left: &'a [Local]) -> &'a [Local] {
+        if !self.hears_gone {
+            return left;
         }
+        let latest = Instant::now() + SAY_MAX;
+        let mut unsaid = left;
+        while let Some((local, others)) = unsaid.split_first() {
+            let message = Message::Gone(local.clone());
+            match timeout_at(latest, self.channel.send(&message)).await {
+                Ok(Ok(())) => unsaid = others,
+                // It is gone itself, and so are its sockets.
+                Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => return &[],
+                Ok(Err(_)) | Err(_) => break,
+            }
+        }
+        unsaid
     }
 
     /// Says that it need not go on if this process ends.
-    pub(crate) fn dismiss(&self) {
-        let _ = self.channel.send(&Message::Ending);
+    pub(crate) async fn dismiss(&self) {
+        // There is nothing to be done about one that does not hear it.
+        let _ = timeout(SAY_MAX, self.channel.send(&Message::Ending)).await;
     }
 }
 

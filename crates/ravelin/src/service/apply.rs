@@ -16,7 +16,7 @@ use control::orders::{Applied, Author, Canary, Refused};
 use control::tracing;
 use control::watch_config;
 use control::writer::Change as LogChange;
-use net::listener::bind;
+use net::listener::{Local, bind};
 use net::worker::worker_count;
 use proxy::listener::Change;
 use proxy::live::Live;
@@ -304,10 +304,12 @@ impl Service {
         for local in open.iter().filter_map(|number| self.addresses.local(*number)) {
             self.log.info(format_args!("listening on {}", announce::shown(local)));
         }
-        for local in change.closed.iter().filter_map(|number| before_addresses.local(*number)) {
-            self.succession.gone(local);
+        let closed = change.closed.iter().filter_map(|number| before_addresses.local(*number));
+        let closed: Vec<Local> = closed.cloned().collect();
+        for local in &closed {
             self.log.info(format_args!("no longer listening on {}", announce::shown(local)));
         }
+        self.say_gone(&closed).await;
         self.set_logs(logs).await;
         *self.reports.borrow_mut() = certificates.reports(&model);
         self.certificates.replace(certificates, &self.challenges);

@@ -38,18 +38,11 @@ impl Succession {
         }
     }
 
-    /// Says to the process before this one that nobody listens there.
-    pub(super) fn gone(&self, local: &Local) {
-        if let Some(before) = &self.before {
-            before.gone(local);
-        }
-    }
-
     /// Says to all who may want to know that the process ends.
-    pub(super) fn ends(&mut self) {
+    pub(super) async fn ends(&mut self) {
         self.upgrade.cancel();
         if let Some(before) = self.before.take() {
-            before.dismiss();
+            before.dismiss().await;
         }
         if !self.upgrade.is_over() {
             self.manager.stopping();
@@ -60,7 +53,11 @@ impl Succession {
 impl Service {
     /// Says that this process serves: to the one before it, to the service manager. Another `program` may
     /// take its place in turn.
-    pub(crate) fn take_over(&mut self, inheritance: &mut Inheritance, program: Option<Program>) {
+    pub(crate) async fn take_over(
+        &mut self,
+        inheritance: &mut Inheritance,
+        program: Option<Program>,
+    ) {
         let log = self.log.clone();
         self.succession.upgrade = Upgrade::new(program);
         let left: Vec<Local> = inheritance.stock.left().cloned().collect();
@@ -79,11 +76,11 @@ impl Service {
         match inheritance.ready() {
             Ok(Some(before)) => {
                 log.info(format_args!("took over from the process before this one"));
-                left.iter().for_each(|local| before.gone(local));
                 before.watch(move || {
                     log.info(format_args!("the process before this one has ended"));
                 });
                 self.succession.before = Some(before);
+                self.say_gone(&left).await;
                 self.catch_up();
             }
             // The manager knows already that the service is ready.
@@ -94,6 +91,18 @@ impl Service {
             let (manager, workers) = (&self.succession.manager, &self.workers);
             let alive = tell_alive(Rc::clone(manager), Arc::clone(workers), self.count, time);
             tokio::task::spawn_local(alive);
+        }
+    }
+
+    /// Says to the process before this one, if there is one, that nobody listens there.
+    pub(super) async fn say_gone(&self, left: &[Local]) {
+        let Some(before) = &self.succession.before else { return };
+        for local in before.gone(left).await {
+            self.log.warn(format_args!(
+                "the process before this one does not hear that {} is closed: clients that come there may wait for \
+                 nobody until it has ended",
+                announce::shown(local)
+            ));
         }
     }
 
@@ -196,7 +205,7 @@ impl Service {
         self.admin.stop_listening();
         self.succession.manager.main_process(pid);
         if let Some(before) = self.succession.before.take() {
-            before.dismiss();
+            before.dismiss().await;
         }
         let time = self.model.borrow().process.drain_timeout;
         self.log.info(format_args!(

@@ -16,7 +16,7 @@ use crate::signals::{Event, Signals};
 impl Service {
     /// Finishes what is under way within `grace`, or as soon as another signal says so.
     pub(super) async fn stop(mut self, grace: Duration) {
-        self.succession.ends();
+        self.succession.ends().await;
         let connections = self.workers.connections();
         if connections > 0 && !grace.is_zero() {
             let seconds = grace.as_secs();
