@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -177,6 +178,30 @@ fn an_address_that_was_given_up_comes_back_with_watched_files() {
     fs::write(&file, &before).unwrap();
     until("somebody who listens", || TcpStream::connect(second).is_ok());
     Client::connect(second).get("/").expect(200);
+    keeping.answer(active);
+}
+
+#[test]
+fn the_file_of_a_unix_socket_that_is_given_up_is_removed() {
+    let keeping = Keeping::new();
+    let setup = Setup::new("").listeners(2);
+    let path = setup.dir().join("own.sock");
+    let both = keeping.site(&format!(", \"unix:{}\"", path.display()));
+    let mut place = Place::of(setup.file("ravelin.toml", &both));
+    Client::connect_unix(&path).get("/").expect(200);
+    let active = keeping.client(&place);
+    let file = place.ravelin.dir().join("ravelin.toml");
+    fs::write(&file, keeping.site("")).unwrap();
+    let new = place.upgrade();
+    until("the end of the file", || !path.exists());
+    place.said(&["does not listen on", "own.sock", "closed here too"]);
+    // The old one makes it anew when it is to.
+    send_signal(new, "KILL");
+    place.said(&["has died", "this one goes on"]);
+    fs::write(&file, &both).unwrap();
+    send_signal(place.ravelin.pid(), "HUP");
+    until("the file", || UnixStream::connect(&path).is_ok());
+    Client::connect_unix(&path).get("/").expect(200);
     keeping.answer(active);
 }
 

@@ -172,7 +172,8 @@ impl Inheritance {
         self.before.is_some()
     }
 
-    /// Says that this process serves. From here on the one before ends.
+    /// Says that this process serves. From here on the one before ends. Socket files are still left where
+    /// they are: the one before may need those of sockets that this one does not use.
     ///
     /// # Errors
     /// The runtime cannot watch it; it has been told nevertheless.
@@ -180,7 +181,6 @@ impl Inheritance {
         let Some(channel) = self.before.take() else { return Ok(None) };
         // If it is gone, all the better that this one serves.
         let _ = channel.send(&Message::Ready);
-        leave_socket_files(false);
         let channel = Rc::new(channel.watched()?);
         Ok(Some(Predecessor { channel, hears_gone: self.hears_gone }))
     }

@@ -72,7 +72,7 @@ impl Service {
                 "the {who} listens on {shown}, and the configuration does not: it is closed"
             ));
         }
-        drop(std::mem::take(&mut inheritance.stock));
+        let stock = std::mem::take(&mut inheritance.stock);
         match inheritance.ready() {
             Ok(Some(before)) => {
                 log.info(format_args!("took over from the process before this one"));
@@ -80,12 +80,23 @@ impl Service {
                     log.info(format_args!("the process before this one has ended"));
                 });
                 self.succession.before = Some(before);
-                self.say_gone(&left).await;
+                let is_told = self.say_gone(&left).await;
+                // The files go with the sockets, unless the process before may listen there again.
+                leave_socket_files(!is_told);
+                drop(stock);
+                leave_socket_files(false);
                 self.catch_up();
             }
             // The manager knows already that the service is ready.
-            Ok(None) => self.succession.manager.ready(),
-            Err(error) => log.warn(format_args!("cannot watch the process before: {error}")),
+            Ok(None) => {
+                drop(stock);
+                self.succession.manager.ready();
+            }
+            Err(error) => {
+                drop(stock);
+                leave_socket_files(false);
+                log.warn(format_args!("cannot watch the process before: {error}"));
+            }
         }
         if let Some(time) = self.succession.manager.watchdog() {
             let (manager, workers) = (&self.succession.manager, &self.workers);
@@ -94,16 +105,18 @@ impl Service {
         }
     }
 
-    /// Says to the process before this one, if there is one, that nobody listens there.
-    pub(super) async fn say_gone(&self, left: &[Local]) {
-        let Some(before) = &self.succession.before else { return };
-        for local in before.gone(left).await {
+    /// Says to the process before this one, if there is one, that nobody listens there. Whether it knows.
+    pub(super) async fn say_gone(&self, left: &[Local]) -> bool {
+        let Some(before) = &self.succession.before else { return true };
+        let untold = before.gone(left).await;
+        for local in untold {
             self.log.warn(format_args!(
                 "the process before this one does not hear that {} is closed: clients that come there may wait for \
                  nobody until it has ended",
                 announce::shown(local)
             ));
         }
+        untold.is_empty()
     }
 
     /// Takes what the process before this one may have taken, and said so, while this one started.
