@@ -1,9 +1,9 @@
 //! The peer's address, written out once a connection because every forwarded request carries it.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use net::stream::Peer;
+use wire::forwarded::write_ip;
 
 /// Longest text of an address: an IPv6 address with an embedded IPv4 one.
 const TEXT_MAX: usize = 45;
@@ -21,13 +21,18 @@ pub struct ClientAddress {
 impl ClientAddress {
     /// The address of `peer`; "unknown" (RFC 7239 §6.2) for a Unix socket.
     pub fn new(peer: &Peer) -> Self {
-        let mut address = Self { peer: *peer, local: None, text: [0; TEXT_MAX], len: 0 };
+        let mut written = Vec::with_capacity(TEXT_MAX);
+        match peer.ip() {
+            Some(ip) => write_ip(&mut written, ip),
+            None => written.extend_from_slice(b"unknown"),
+        }
+        let mut text = [0; TEXT_MAX];
         // The text always fits; if it did not, it would be cut.
-        let _ = match peer.ip() {
-            Some(ip) => write!(address, "{}", ip.to_canonical()),
-            None => address.write_str("unknown"),
-        };
-        address
+        let len = written.len().min(TEXT_MAX);
+        for (to, byte) in text.iter_mut().zip(&written) {
+            *to = *byte;
+        }
+        Self { peer: *peer, local: None, text, len: len as u8 }
     }
 
     /// The same, connected to `local`.
@@ -57,15 +62,5 @@ impl ClientAddress {
             Peer::Ip(address) => address.port(),
             Peer::Unix => 0,
         }
-    }
-}
-
-impl std::fmt::Write for ClientAddress {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let start = usize::from(self.len);
-        let room = self.text.get_mut(start..start + text.len()).ok_or(std::fmt::Error)?;
-        room.copy_from_slice(text.as_bytes());
-        self.len += text.len() as u8;
-        Ok(())
     }
 }
