@@ -47,10 +47,9 @@ fn rfc5426_a_line_is_a_datagram() {
         receiver.local_addr().unwrap()
     );
     let ravelin = logging(&keys, &origin).start();
-    ravelin.get("/one").expect(200);
-    ravelin.get("/two").expect(200);
     let mut buffer = [0; 4096];
     for target in ["/one", "/two"] {
+        ravelin.get(target).expect(200);
         let length = receiver.recv(&mut buffer).unwrap();
         let message = parse(&buffer[..length]);
         assert_eq!(message.priority, 3 * 8 + 6);
