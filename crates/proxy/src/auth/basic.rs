@@ -73,9 +73,7 @@ impl Basic {
         memory: &Memory,
     ) -> Result<Rc<Verified>, Denied> {
         let decoded = self.decoded(request)?;
-        let Some(sent) = decoded.as_deref().and_then(Credentials::parse) else {
-            return Err(self.ask("no name and password that can be read"));
-        };
+        let sent = self.read(decoded.as_deref())?;
         match self.is_right(&sent, memory).await? {
             true => Ok(Rc::new(self.proved(&sent))),
             false => Err(self.ask("the name or the password is wrong")),
@@ -88,10 +86,7 @@ impl Basic {
     /// It does not, or not so that they can be read.
     pub(super) fn look(&self, request: &Presented<'_>) -> Result<(), Denied> {
         let decoded = self.decoded(request)?;
-        match decoded.as_deref().and_then(Credentials::parse) {
-            Some(_) => Ok(()),
-            None => Err(self.ask("no name and password that can be read")),
-        }
+        self.read(decoded.as_deref()).map(|_| ())
     }
 
     /// The credentials as they were before they were encoded; `None` if they were not.
@@ -107,6 +102,11 @@ impl Basic {
         let encoded =
             credentials(b"Basic", sent).filter(|encoded| encoded.len() <= CREDENTIALS_MAX);
         Ok(encoded.and_then(|encoded| BASE64.decode(encoded).ok()))
+    }
+
+    fn read<'d>(&self, decoded: Option<&'d [u8]>) -> Result<Credentials<'d>, Denied> {
+        let sent = decoded.and_then(Credentials::parse);
+        sent.ok_or_else(|| self.ask("no name and password that can be read"))
     }
 
     async fn is_right(&self, sent: &Credentials<'_>, memory: &Memory) -> Result<bool, Denied> {

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! What always holds: a text has at most [`BYTES_MAX`] bytes, [`TESTS_MAX`] tests and [`REGEXES_MAX`]
-//! regular expressions, which take at most [`REGEX_BYTES_MAX`] and see no more of a text than is recorded; a test of something that is not known is not passed, whatever it asks.
+//! regular expressions, which take at most [`REGEX_BYTES_MAX`] and see no more of a text than is recorded; a
+//! test of something that is not known is not passed, whatever it asks.
 
 mod fields;
 mod parse;
