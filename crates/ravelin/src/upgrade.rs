@@ -48,6 +48,9 @@ const MESSAGE_MAX: Duration = Duration::from_secs(20);
 /// A process that serves waits so long for the one before it to hear what it has to say: more than a moment
 /// only if that one hangs.
 const SAY_MAX: Duration = Duration::from_secs(10);
+/// Steps of an upgrade that wait to be seen to. The new process says where it listens no more, as often as it
+/// likes: it waits when there are more.
+const PROGRESS_MAX: usize = 64;
 /// How often the old process looks whether its last connection has ended.
 const LOOK: Duration = Duration::from_millis(100);
 /// A new process that has let go of its end is about to end; if it is not, it is killed.
@@ -261,8 +264,8 @@ pub(crate) struct Upgrade {
     stage: Stage,
     /// Who waits to hear whether it comes to something.
     replies: Vec<Reply<()>>,
-    tell: mpsc::UnboundedSender<Progress>,
-    told: mpsc::UnboundedReceiver<Progress>,
+    tell: mpsc::Sender<Progress>,
+    told: mpsc::Receiver<Progress>,
     /// Looks whether connections are left.
     draining: Option<AbortHandle>,
     /// The process that is starting, not yet waited for.
@@ -281,8 +284,7 @@ enum Stage {
 impl Upgrade {
     /// For a process that may be upgraded by this program; `None`: it may not be.
     pub(crate) fn new(program: Option<Program>) -> Self {
-        // A handful of messages an upgrade, one upgrade at a time.
-        let (tell, told) = mpsc::unbounded_channel();
+        let (tell, told) = mpsc::channel(PROGRESS_MAX);
         Self {
             program,
             stage: Stage::Serves,
@@ -341,10 +343,10 @@ impl Upgrade {
         tokio::task::spawn_local(async move {
             match start(program, parcel, &starting).await {
                 Ok((channel, child)) => {
-                    let _ = tell.send(Progress::Serves(child.id()));
+                    let _ = tell.send(Progress::Serves(child.id())).await;
                     watch(channel, child, &tell).await;
                 }
-                Err(why) => drop(tell.send(Progress::Failed(why))),
+                Err(why) => drop(tell.send(Progress::Failed(why)).await),
             }
         });
     }
@@ -398,7 +400,7 @@ impl Upgrade {
                     _ if end.is_some_and(|end| Instant::now() >= end) => Progress::Late,
                     _ => continue,
                 };
-                let _ = tell.send(progress);
+                let _ = tell.send(progress).await;
                 return;
             }
         });
@@ -513,14 +515,14 @@ async fn passed(channel: Channel, parcel: Vec<Message>) -> Result<Watched, Unser
 }
 
 /// Tells what becomes of the new process, for as long as this one lasts.
-async fn watch(channel: Watched, mut child: Child, tell: &mpsc::UnboundedSender<Progress>) {
+async fn watch(channel: Watched, mut child: Child, tell: &mpsc::Sender<Progress>) {
     loop {
         match channel.receive().await {
             Ok(Some(Message::Gone(local))) => {
-                let _ = tell.send(Progress::Gone(child.id(), local));
+                let _ = tell.send(Progress::Gone(child.id(), local)).await;
             }
             Ok(Some(Message::Ending)) => {
-                let _ = tell.send(Progress::Ends(child.id()));
+                let _ = tell.send(Progress::Ends(child.id())).await;
                 return;
             }
             _ => break,
@@ -528,7 +530,7 @@ async fn watch(channel: Watched, mut child: Child, tell: &mpsc::UnboundedSender<
     }
     // Nobody has the other end any more: it is dead, or as good as dead.
     let how = end(&mut child, END_MAX).await;
-    let _ = tell.send(Progress::Died(child.id(), how));
+    let _ = tell.send(Progress::Died(child.id(), how)).await;
 }
 
 /// Waits for the end of a process that is of no use any more, for this time; then kills it. Says how it
