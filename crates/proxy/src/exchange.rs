@@ -265,8 +265,11 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         traced: traced.as_ref(),
     };
     request_id.clear();
-    let mut line = Line::new(connection, record(&inbound, *head_micros), inbound.started);
+    let mut line = Line::new(connection, inbound.started);
     let record = &mut line.record;
+    if inbound.started.is_some() {
+        describe(&inbound, *head_micros, record);
+    }
     let host = Host::parse(inbound.authority()).ok();
     let host = host.as_ref().map_or("", Host::name);
     let request = Request {
@@ -546,10 +549,11 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn new(connection: &'a Connection, record: Record<'a>, started: Option<Instant>) -> Self {
+    fn new(connection: &'a Connection, started: Option<Instant>) -> Self {
         let Connection { worker, seat, .. } = connection;
         let counted = started.is_some() && worker.metrics.begun();
-        Self { record, worker: started.map(|_| &**worker), seat, started, counted }
+        let worker = started.map(|_| &**worker);
+        Self { record: Record::UNKNOWN, worker, seat, started, counted }
     }
 
     fn write(&mut self, request_id: &[u8], response_fields: &[Vec<u8>]) {
@@ -598,13 +602,12 @@ fn root_target() -> Target<'static> {
     Target { form: Form::Origin, path: b"/".into(), query: None, authority: None, scheme: None }
 }
 
-/// What is known of a request once its head is there.
-fn record<'a>(inbound: &Inbound<'a>, head_micros: u64) -> Record<'a> {
-    let Some(started) = inbound.started else { return Record::default() };
+/// Records what is known of a request once its head is there.
+fn describe<'a>(inbound: &Inbound<'a>, head_micros: u64, record: &mut Record<'a>) {
     let client = inbound.client_ip();
     let peer = &inbound.connection.client;
     let is_peer = client == peer.ip();
-    let mut record = Record {
+    *record = Record {
         wall_us: (unix_millis() * 1000).saturating_sub(head_micros),
         client,
         // Behind a trusted proxy, these are the proxy's.
@@ -625,6 +628,7 @@ fn record<'a>(inbound: &Inbound<'a>, head_micros: u64) -> Record<'a> {
         ..inbound.connection.record()
     };
     record.times.head = Some(head_micros);
-    inbound.connection.times_of_opening(started, &mut record.times);
-    record
+    if let Some(started) = inbound.started {
+        inbound.connection.times_of_opening(started, &mut record.times);
+    }
 }

@@ -13,6 +13,6 @@ mod temporary;
 
 pub use body::SpooledBody;
 pub use request::TakenRequest;
-pub(crate) use request::{is_too_long, take_request};
+pub(crate) use request::{is_too_long, take_request, wants_request};
 pub(crate) use response::{hides_field, wants_response};
 pub use spool::{Reading, Spool, SpoolError, SpoolMemory, WORKER_MEMORY_MAX};

@@ -66,21 +66,6 @@ impl TakenRequest {
     }
 }
 
-/// Takes the body of the request whole, if the site wants that and it is not there already.
-///
-/// # Errors
-/// The client is at fault, or the temporary file.
-pub(crate) async fn take_request(
-    inbound: &Inbound<'_>,
-    matched: &Matched<'_>,
-    patience: &mut Patience<'_>,
-) -> Result<(), Broken> {
-    match wants(inbound, matched) {
-        true => Box::pin(take(inbound, matched, patience)).await,
-        false => Ok(()),
-    }
-}
-
 /// A length that is more than may be taken.
 pub(crate) fn is_too_long(framing: Framing, matched: &Matched<'_>) -> bool {
     let settings = &matched.proxy.buffering;
@@ -90,7 +75,8 @@ pub(crate) fn is_too_long(framing: Framing, matched: &Matched<'_>) -> bool {
     }
 }
 
-fn wants(inbound: &Inbound<'_>, matched: &Matched<'_>) -> bool {
+/// The site wants the body of the request taken whole, and it is not there already.
+pub(crate) fn wants_request(inbound: &Inbound<'_>, matched: &Matched<'_>) -> bool {
     matched.proxy.buffering.request
         && !matched.upgrade
         && match inbound.head.framing {
@@ -101,7 +87,11 @@ fn wants(inbound: &Inbound<'_>, matched: &Matched<'_>) -> bool {
         }
 }
 
-async fn take(
+/// Takes the body of the request whole.
+///
+/// # Errors
+/// The client is at fault, or the temporary file.
+pub(crate) async fn take_request(
     inbound: &Inbound<'_>,
     matched: &Matched<'_>,
     patience: &mut Patience<'_>,

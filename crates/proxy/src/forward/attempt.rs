@@ -10,18 +10,20 @@ use net::buffer::Buffer;
 use net::timer::Tick;
 use wire::head::{Upgrade, Version};
 
-use super::attempts::{Attempts, Reason, SentTo, is_idempotent};
-use super::reach::{Reached, connection_to};
-use super::sending::{Sending, send_request};
+use super::attempts::{Attempts, Reason, SentTo, Taken, is_idempotent};
+use super::reach::{Reached, kept, open_in_time};
+use super::sending::{Sending, request_pump};
 use super::wait::{Awaited, await_response};
 use super::{Broken, Patience};
 use crate::balance::Member;
+use crate::boxed::boxed;
 use crate::decide::Matched;
 use crate::exchange::Inbound;
 use crate::filters::write_informational;
 use crate::log::{Cause, Party, Phase, Record};
 use crate::metrics::{Metrics, Series};
 use crate::send::write_all;
+use crate::upstream::ConnectError;
 use crate::websocket::Place;
 use crate::worker::Heads;
 
@@ -54,22 +56,28 @@ pub(super) struct Work<'w, 'p, 'a> {
     pub(super) place: Option<Box<Place>>,
 }
 
+/// A request on its way to the endpoint that was reached. In a box: it is large, and goes from hand to
+/// hand.
+pub(super) struct Underway<'r, 'a> {
+    pub(super) reached: Reached<'a>,
+    pub(super) sending: Sending<'r>,
+}
+
 /// A response has begun.
 pub(super) struct Answered<'r, 'a> {
-    pub(super) reached: Reached<'a>,
-    pub(super) sending: Box<Sending<'r>>,
+    pub(super) underway: Box<Underway<'r, 'a>>,
     /// Begins with the response head, which is indexed in the attempt's [`Heads`].
     pub(super) buffer: Buffer,
     pub(super) status: u16,
 }
 
-/// No response has come.
+/// No response has come. In a box, so that results that seldom are one do not have its size.
 pub(super) struct Lost<'a> {
     pub(super) broken: Broken,
     /// Where the request went, if it got that far, and how that failed.
     pub(super) failed: Option<(&'a Member, Reason)>,
     /// What was sent of it.
-    pub(super) sending: Option<Box<Sending<'a>>>,
+    pub(super) sending: Option<Sending<'a>>,
     /// How long that took, where somebody goes by it.
     pub(super) micros: Option<u64>,
 }
@@ -84,9 +92,9 @@ impl<'a> Work<'_, '_, 'a> {
         &self,
         broken: Broken,
         failed: Option<(&'r Member, Reason)>,
-        sending: Option<Box<Sending<'r>>>,
-    ) -> Lost<'r> {
-        Lost { broken, failed, sending, micros: self.micros() }
+        sending: Option<Sending<'r>>,
+    ) -> Box<Lost<'r>> {
+        Box::new(Lost { broken, failed, sending, micros: self.micros() })
     }
 }
 
@@ -94,14 +102,20 @@ impl<'a> Work<'_, '_, 'a> {
 pub(super) async fn attempt<'r, 'a>(
     call: Call<'r, 'a>,
     work: &mut Work<'_, '_, 'a>,
-) -> Result<Answered<'r, 'a>, Lost<'r>>
+) -> Result<Answered<'r, 'a>, Box<Lost<'r>>>
 where
     'a: 'r,
 {
     let Call { inbound, matched, attempts, request_id } = call;
-    let chosen = attempts.next(inbound, work.patience, work.waits).await;
+    let chosen = match attempts.next(inbound, work.waits) {
+        Taken::Member(member, flight) => Ok((member, flight)),
+        // Few requests wait, so the steps of that are no part of every request's memory.
+        Taken::Full => Box::pin(attempts.wait(inbound, work.patience, work.waits)).await,
+        Taken::Nothing => Err(attempts.nothing()),
+    };
     work.record.times.queue = attempts.queued();
     let (member, mut flight) = chosen.map_err(|broken| work.lost(broken, None, None))?;
+    attempts.tries(member);
     work.record.attempts = attempts.made();
     work.record.endpoint = &member.url;
     work.record.member = Some(member);
@@ -112,33 +126,36 @@ where
     work.sent_to = attempts.wants_latency().then(|| SentTo { member, began: Instant::now() });
     let mut fresh_only = false;
     loop {
-        let connection = connection_to(call, member, fresh_only, work).await;
-        let connection = connection.map_err(|error| {
-            let broken = Broken::new(Party::Upstream, Phase::Connect, error.cause);
-            let broken = Broken { detail: error.detail, ..broken };
-            let reason = match error.cause {
-                Cause::Timeout if work.patience.is_cut_short(began) => Reason::Expired,
-                _ => Reason::Connect,
-            };
-            work.lost(broken, Some((member, reason)), None)
-        })?;
+        work.record.times.connect = None;
+        let connection = match kept(inbound, member, fresh_only) {
+            Some(connection) => connection,
+            None => {
+                let opened = Box::pin(open_in_time(call, member, work)).await;
+                opened.map_err(|error| unreached(error, member, began, work))?
+            }
+        };
         work.record.reused = connection.reused;
-        let reached = Reached { member, connection, flight, span };
-        let mut sending = send_request(inbound, matched, &reached, work.heads, request_id);
-        match response_head(call, &reached, &mut sending, work).await {
+        let mut underway = boxed(|| {
+            let reached = Reached { member, connection, flight, span };
+            let pump = request_pump(inbound, matched, &reached, work.heads, request_id);
+            Underway { reached, sending: Sending::new(pump) }
+        });
+        match response_head(call, &mut underway, work).await {
             Ok(buffer) => {
                 let status = work.heads.response.status;
-                return Ok(Answered { reached, sending, buffer, status });
+                return Ok(Answered { underway, buffer, status });
             }
-            Err(awaited) if !fresh_only && is_lost(inbound, &reached, &sending, &awaited) => {
+            Err(awaited) if !fresh_only && is_lost(inbound, &underway, &awaited) => {
                 fresh_only = true;
                 let idle = &inbound.connection.worker.idle;
                 idle.borrow_mut().distrust(member.endpoint.id);
-                sending.give_back(work.heads);
+                underway.sending.give_back(work.heads);
                 work.patience.renew();
-                flight = reached.flight;
+                flight = underway.reached.flight;
             }
-            Err(Awaited { broken, may_send_again }) => {
+            Err(awaited) => {
+                let Awaited { broken, may_send_again } = *awaited;
+                let Underway { reached, sending } = *underway;
                 let refused = may_send_again && reached.connection.carrier.was_refused();
                 let reason = match broken.cause {
                     _ if refused => Reason::Refused,
@@ -156,6 +173,22 @@ where
             }
         }
     }
+}
+
+/// There is no connection to `member`.
+fn unreached<'r>(
+    error: ConnectError,
+    member: &'r Member,
+    began: Tick,
+    work: &Work<'_, '_, '_>,
+) -> Box<Lost<'r>> {
+    let broken = Broken::new(Party::Upstream, Phase::Connect, error.cause);
+    let broken = Broken { detail: error.detail, ..broken };
+    let reason = match error.cause {
+        Cause::Timeout if work.patience.is_cut_short(began) => Reason::Expired,
+        _ => Reason::Connect,
+    };
+    work.lost(broken, Some((member, reason)), None)
 }
 
 /// Counts an attempt when it ends: with a response head, without one, or dropped because nobody waits
@@ -181,10 +214,10 @@ impl Drop for Counted<'_> {
 /// request came; it can go over a new one.
 fn is_lost(
     inbound: &Inbound<'_>,
-    reached: &Reached<'_>,
-    sending: &Sending<'_>,
+    underway: &Underway<'_, '_>,
     awaited: &Awaited,
 ) -> bool {
+    let Underway { reached, sending } = underway;
     let replayable = is_idempotent(inbound) && sending.is_repeatable(inbound);
     reached.connection.reused
         && awaited.may_send_again
@@ -195,10 +228,9 @@ fn is_lost(
 /// Waits for the final response head, passing interim ones on. The buffer begins with the head.
 async fn response_head(
     call: Call<'_, '_>,
-    reached: &Reached<'_>,
-    sending: &mut Sending<'_>,
+    underway: &mut Underway<'_, '_>,
     work: &mut Work<'_, '_, '_>,
-) -> Result<Buffer, Awaited> {
+) -> Result<Buffer, Box<Awaited>> {
     let Call { inbound, matched, .. } = call;
     let mut buffer: Option<Buffer> = None;
     work.heads.interim_at_fault = false;
@@ -208,8 +240,7 @@ async fn response_head(
     };
     for passed_on in 0..=INTERIM_MAX {
         let head = &mut work.heads.response;
-        let awaited =
-            await_response(call, reached, sending, head, &mut buffer, work.patience).await;
+        let awaited = await_response(call, underway, head, &mut buffer, work.patience).await;
         // An upstream that sent an interim response did not close an idle connection.
         awaited.map_err(|awaited| match passed_on {
             0 => awaited,
@@ -248,7 +279,7 @@ async fn pass_interim_on(
     inbound: &Inbound<'_>,
     bytes: &[u8],
     work: &mut Work<'_, '_, '_>,
-) -> Result<(), Awaited> {
+) -> Result<(), Box<Awaited>> {
     if inbound.head.version == Version::Http10 {
         return Ok(());
     }

@@ -130,18 +130,29 @@ impl Reason {
 }
 
 impl<'a> Attempts<'a> {
-    /// None yet.
+    /// Leave of the pool's breaker to make some, if it has one.
     ///
     /// # Errors
     /// The pool is left alone at present.
-    pub(super) fn new(inbound: &Inbound<'_>, matched: &Matched<'a>) -> Result<Self, Broken> {
-        let pool = matched.pool;
-        let now = Tick::now();
-        let permit = pool.permit(&inbound.connection.worker.error_log, now);
-        let permit = permit.map_err(|seconds| {
+    pub(super) fn permit(
+        inbound: &Inbound<'_>,
+        matched: &Matched<'_>,
+    ) -> Result<Option<Permit>, Broken> {
+        let permit = matched.pool.permit(&inbound.connection.worker.error_log, Tick::now());
+        permit.map_err(|seconds| {
             let open = Broken::new(Party::Proxy, Phase::Queue, Cause::CircuitOpen);
             Broken { retry_after: Some(seconds), ..open }
-        })?;
+        })
+    }
+
+    /// None yet.
+    pub(super) fn new(
+        inbound: &Inbound<'_>,
+        matched: &Matched<'a>,
+        permit: Option<Permit>,
+    ) -> Self {
+        let pool = matched.pool;
+        let now = Tick::now();
         pool.budget.request(now);
         let hash = pool.balancer.hash_key();
         let hash = hash.map_or(0, |key| Ask::hash_of(&property(inbound, key)));
@@ -149,7 +160,7 @@ impl<'a> Attempts<'a> {
             Some(sticky) => sticky.find(cookies(inbound), unix_millis() / 1000),
             None => Found::None,
         };
-        Ok(Self {
+        Self {
             pool,
             permit: Cell::new(permit),
             tried: RefCell::default(),
@@ -161,7 +172,7 @@ impl<'a> Attempts<'a> {
             hash,
             turn: Cell::new(None),
             found,
-        })
+        }
     }
 
     /// How many there have been, the one under way included.
@@ -179,39 +190,41 @@ impl<'a> Attempts<'a> {
         self.pool.wants_latency()
     }
 
-    /// The member for the next attempt, when one has room for it, or at once unless it `waits`; it
-    /// counts the request from now on.
-    pub(super) async fn next(
+    /// The member for the next attempt, if one has room for it at once; it counts the request from now
+    /// on. Whether it is one that `waits`, if none has.
+    pub(super) fn next(&self, inbound: &Inbound<'_>, waits: bool) -> Taken<'a> {
+        self.made.set(self.made.get() + 1);
+        // Nobody overtakes those who wait.
+        match waits && self.pool.state.queue.is_in_order() {
+            true => Taken::Full,
+            false => self.take(inbound),
+        }
+    }
+
+    /// The member for the next attempt when one has room for it, if it is one that `waits`.
+    pub(super) async fn wait(
         &self,
         inbound: &Inbound<'_>,
         patience: &Patience<'_>,
         waits: bool,
     ) -> Result<(&'a Member, Flight<'a>), Broken> {
-        self.made.set(self.made.get() + 1);
-        // Nobody overtakes those who wait.
-        let taken = match waits && self.pool.state.queue.is_in_order() {
-            true => Taken::Full,
-            false => self.take(inbound),
-        };
-        let taken = match taken {
-            Taken::Member(member, flight) => Ok((member, flight)),
-            Taken::Full if waits => {
-                self.waiting.set(true);
-                let began = Instant::now();
-                let waited = Box::pin(self.wait(inbound, patience)).await;
-                self.waiting.set(false);
-                let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-                self.queued.set(Some(self.queued.get().unwrap_or(0).saturating_add(micros)));
-                waited
-            }
-            Taken::Full => Err(no_endpoint()),
-            Taken::Nothing => Err(self.nothing()),
-        };
-        let (member, flight) = taken?;
+        if !waits {
+            return Err(no_endpoint());
+        }
+        self.waiting.set(true);
+        let began = Instant::now();
+        let waited = self.room(inbound, patience).await;
+        self.waiting.set(false);
+        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.queued.set(Some(self.queued.get().unwrap_or(0).saturating_add(micros)));
+        waited
+    }
+
+    /// An attempt is made at `member`.
+    pub(super) fn tries(&self, member: &Member) {
         if let Some(index) = self.pool.balancer.index_of(member) {
             self.tried.borrow_mut().add(index);
         }
-        Ok((member, flight))
     }
 
     /// Chooses a member and takes a place at it.
@@ -252,7 +265,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Why there is no member to choose.
-    fn nothing(&self) -> Broken {
+    pub(super) fn nothing(&self) -> Broken {
         let mut endpoints = self.pool.balancer.members().iter().map(|member| &member.endpoint);
         let unresolved = endpoints.all(|endpoint| {
             endpoint.name_to_resolve().is_some() && endpoint.addresses().is_empty()
@@ -280,7 +293,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Waits in the pool's queue until a member has room.
-    async fn wait(
+    async fn room(
         &self,
         inbound: &Inbound<'_>,
         patience: &Patience<'_>,
@@ -516,9 +529,12 @@ pub(crate) async fn wait_out(inbound: &Inbound<'_>, pause: Duration) -> Result<(
 }
 
 /// What became of the choice.
-enum Taken<'a> {
+pub(super) enum Taken<'a> {
+    /// This member counts the request.
     Member(&'a Member, Flight<'a>),
+    /// None has room.
     Full,
+    /// None is usable.
     Nothing,
 }
 

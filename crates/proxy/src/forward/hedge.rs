@@ -32,7 +32,7 @@ pub(super) async fn hedged<'r, 'a>(
     call: Call<'r, 'a>,
     after: Duration,
     work: &mut Work<'_, '_, 'a>,
-) -> Result<Answered<'r, 'a>, Lost<'r>>
+) -> Result<Answered<'r, 'a>, Box<Lost<'r>>>
 where
     'a: 'r,
 {
@@ -115,10 +115,10 @@ impl<'r, 'a> Both<'r, 'a> {
     fn settle(
         &mut self,
         call: Call<'r, 'a>,
-        result: Result<Answered<'r, 'a>, Lost<'r>>,
+        result: Result<Answered<'r, 'a>, Box<Lost<'r>>>,
         by_second: bool,
         other_runs: bool,
-    ) -> Option<(Result<Answered<'r, 'a>, Lost<'r>>, bool)> {
+    ) -> Option<(Result<Answered<'r, 'a>, Box<Lost<'r>>>, bool)> {
         let (attempts, inbound) = (call.attempts, call.inbound);
         match result {
             Ok(answered) if other_runs && attempts.retries(answered.status) => {
@@ -127,7 +127,7 @@ impl<'r, 'a> Both<'r, 'a> {
             }
             Ok(answered) => {
                 if let Some((poor, _)) = self.poor.take() {
-                    attempts.answered(inbound, poor.reached.member, poor.status, None);
+                    attempts.answered(inbound, poor.underway.reached.member, poor.status, None);
                 }
                 Some((Ok(answered), by_second))
             }

@@ -36,12 +36,12 @@ use std::time::Duration;
 use config::model::{Outcome, Timeouts};
 use wire::head::{Framing, Upgrade};
 
-use self::attempt::{Answered, Call, Lost, Work, attempt};
+use self::attempt::{Answered, Call, Lost, Underway, Work, attempt};
 pub(crate) use self::attempts::wait_out;
 use self::attempts::{Attempts, Flight, Reason};
 use self::buffered::relay_buffered;
 use self::hedge::{hedged, hedges_after};
-use self::reply::{Leads, Relayed, relay, response_lead};
+use self::reply::{Leads, Relayed, relay, release, response_lead};
 use self::sending::Sending;
 use crate::balance::Member;
 use crate::boxed::boxed;
@@ -216,7 +216,7 @@ async fn forwarded<'a>(
             if let Some(next) = next.filter(|_| given_up.intact) {
                 return Forwarded::Next(next);
             }
-            let GivenUp { broken, rest, .. } = given_up;
+            let GivenUp { broken, rest, .. } = *given_up;
             let given_up = give_up(inbound, matched, broken, rest, heads, request_id, record);
             Forwarded::Done(Box::pin(given_up).await)
         }
@@ -242,7 +242,7 @@ async fn deny<'a>(
     Forwarded::Done(local::respond(inbound, reply, &mut heads.out, request_id, record).await)
 }
 
-/// There is no response to pass on.
+/// There is no response to pass on. In a box, so that results that seldom are one do not have its size.
 struct GivenUp {
     broken: Broken,
     /// What is left of the request on the client's connection.
@@ -253,8 +253,8 @@ struct GivenUp {
 
 impl GivenUp {
     /// With a request that cannot be served any more.
-    fn for_good(broken: Broken, rest: Rest) -> Self {
-        Self { broken, rest, intact: false }
+    fn for_good(broken: Broken, rest: Rest) -> Box<Self> {
+        Box::new(Self { broken, rest, intact: false })
     }
 }
 
@@ -266,14 +266,20 @@ async fn serve<'a>(
     heads: &mut Heads,
     request_id: &[u8],
     record: &mut Record<'a>,
-) -> Result<Forwarded<'a>, GivenUp> {
+) -> Result<Forwarded<'a>, Box<GivenUp>> {
     let limits = &inbound.snapshot.limits;
     let mut patience = Patience::new(inbound.connection, limits, &matched.pool.settings.timeout);
-    let taken = buffering::take_request(inbound, matched, &mut patience).await;
-    taken.map_err(|broken| GivenUp::for_good(broken, Rest::of(Left::TooMuch)))?;
-    let attempts = Attempts::new(inbound, matched);
-    let attempts =
-        attempts.map_err(|broken| GivenUp { broken, rest: inbound.rest(), intact: true })?;
+    if buffering::wants_request(inbound, matched) {
+        let taken = Box::pin(buffering::take_request(inbound, matched, &mut patience)).await;
+        taken.map_err(|broken| GivenUp::for_good(broken, Rest::of(Left::TooMuch)))?;
+    }
+    let permit = match Attempts::permit(inbound, matched) {
+        Ok(permit) => permit,
+        Err(broken) => {
+            return Err(Box::new(GivenUp { broken, rest: inbound.rest(), intact: true }));
+        }
+    };
+    let attempts = Attempts::new(inbound, matched, permit);
     let call = Call { inbound, matched, attempts: &attempts, request_id };
     let mut work = Work {
         heads,
@@ -286,13 +292,13 @@ async fn serve<'a>(
         place,
     };
     loop {
-        let answered = answer(call, &mut work).await?;
+        let mut answered = answer(call, &mut work).await?;
         let outcome = matched.route.outcome_of(answered.status);
         if let Some(next) = matched.route.next(outcome)
-            && answered.sending.is_repeatable(inbound)
+            && answered.underway.sending.is_repeatable(inbound)
         {
             attempts.end(inbound, Some(answered.status), work.micros());
-            answered.sending.give_back(work.heads);
+            answered.underway.sending.give_back(work.heads);
             return Ok(Forwarded::Next(next));
         }
         if let Some(forwarded) = pass_on(call, answered, &mut work).await? {
@@ -305,7 +311,7 @@ async fn serve<'a>(
 async fn answer<'r, 'a>(
     call: Call<'r, 'a>,
     work: &mut Work<'_, '_, 'a>,
-) -> Result<Answered<'r, 'a>, GivenUp> {
+) -> Result<Answered<'r, 'a>, Box<GivenUp>> {
     let Call { inbound, attempts, .. } = call;
     loop {
         let attempted = match hedges_after(&call) {
@@ -313,13 +319,13 @@ async fn answer<'r, 'a>(
             Some(after) => Box::pin(hedged(call, after, work)).await,
         };
         let pause = match attempted {
-            Ok(answered) => {
-                let (member, status) = (answered.reached.member, answered.status);
+            Ok(mut answered) => {
+                let (member, status) = (answered.underway.reached.member, answered.status);
                 attempts.answered(inbound, member, status, work.micros());
                 match another_instead(call, &answered, work) {
                     None => return Ok(answered),
                     Some(pause) => {
-                        answered.sending.give_back(work.heads);
+                        answered.underway.sending.give_back(work.heads);
                         pause
                     }
                 }
@@ -329,7 +335,7 @@ async fn answer<'r, 'a>(
                 match another_after(call, &lost, work) {
                     None => return Err(lost.give_up(call, work)),
                     Some(pause) => {
-                        if let Some(sending) = lost.sending {
+                        if let Some(mut sending) = lost.sending {
                             sending.give_back(work.heads);
                         }
                         pause
@@ -352,7 +358,7 @@ fn another_instead(
     if !attempts.retries(answered.status) {
         return None;
     }
-    let intact = answered.sending.is_repeatable(inbound);
+    let intact = answered.underway.sending.is_repeatable(inbound);
     attempts.again(inbound, work.patience, Reason::Status(answered.status), intact)
 }
 
@@ -369,7 +375,7 @@ async fn begin_again(
     call: Call<'_, '_>,
     pause: Duration,
     work: &mut Work<'_, '_, '_>,
-) -> Result<(), GivenUp> {
+) -> Result<(), Box<GivenUp>> {
     work.interim.clear();
     if !pause.is_zero() {
         let waited = Box::pin(wait_out(call.inbound, pause)).await;
@@ -381,7 +387,7 @@ async fn begin_again(
 
 impl Lost<'_> {
     /// No further attempt follows.
-    fn give_up(self, call: Call<'_, '_>, work: &mut Work<'_, '_, '_>) -> GivenUp {
+    fn give_up(self, call: Call<'_, '_>, work: &mut Work<'_, '_, '_>) -> Box<GivenUp> {
         let inbound = call.inbound;
         if self.broken.by == Party::Upstream {
             call.attempts.end(inbound, None, self.micros);
@@ -389,13 +395,13 @@ impl Lost<'_> {
         let intact = self.broken.by != Party::Client
             && self.sending.as_ref().is_none_or(|sending| sending.is_repeatable(inbound));
         let rest = match self.sending {
-            Some(sending) => {
+            Some(mut sending) => {
                 work.record.request_bytes = sending.payload(inbound);
                 sending.rest(inbound, work.heads)
             }
             None => inbound.rest(),
         };
-        GivenUp { broken: self.broken, rest, intact }
+        Box::new(GivenUp { broken: self.broken, rest, intact })
     }
 }
 
@@ -405,10 +411,10 @@ async fn pass_on<'r, 'a>(
     call: Call<'r, 'a>,
     answered: Answered<'r, 'a>,
     work: &mut Work<'_, '_, 'a>,
-) -> Result<Option<Forwarded<'a>>, GivenUp> {
+) -> Result<Option<Forwarded<'a>>, Box<GivenUp>> {
     let Call { inbound, matched, attempts, .. } = call;
-    let Answered { reached, mut sending, buffer, status } = answered;
-    let member = reached.member;
+    let Answered { mut underway, buffer, status } = answered;
+    let member = underway.reached.member;
     attempts.end(inbound, Some(status), work.micros());
     attempts.stick(inbound, member, work.heads, &buffer);
     work.record.status = status;
@@ -419,9 +425,10 @@ async fn pass_on<'r, 'a>(
     if status == 101 {
         if !(matched.upgrade && work.heads.response.upgrade == Upgrade::WebSocket) {
             let broken = Broken::new(Party::Upstream, Phase::FirstByte, Cause::BadUpgrade);
-            return Err(GivenUp::for_good(broken, sending.rest(inbound, work.heads)));
+            return Err(GivenUp::for_good(broken, underway.sending.rest(inbound, work.heads)));
         }
         let lead = response_lead(call, member, work.heads, &buffer, Leads::Tunnel);
+        let Underway { reached, .. } = *underway;
         let taken = Taken { connection: reached.connection, buffer, lead };
         return Ok(Some(Forwarded::Tunnel(Box::new(Tunnel {
             taken,
@@ -435,12 +442,20 @@ async fn pass_on<'r, 'a>(
     work.place = None;
     if is_too_long(matched, work.heads.response.framing) {
         let broken = Broken::new(Party::Upstream, Phase::Transfer, Cause::Limit);
-        return Err(GivenUp::for_good(broken, sending.rest(inbound, work.heads)));
+        return Err(GivenUp::for_good(broken, underway.sending.rest(inbound, work.heads)));
     }
     let relayed = match buffering::wants_response(matched, &work.heads.response, &buffer) {
-        false => relay(call, reached, &mut sending, buffer, work).await,
-        true => Box::pin(relay_buffered(call, reached, &mut sending, buffer, work)).await,
+        false => {
+            let (relayed, reusable) = relay(call, &mut underway, buffer, work).await;
+            release(call, underway.reached, reusable);
+            relayed
+        }
+        true => {
+            let sending = &mut underway.sending;
+            Box::pin(relay_buffered(call, underway.reached, sending, buffer, work)).await
+        }
     };
+    let sending = &mut underway.sending;
     let Some((by @ (Party::Upstream | Party::Proxy), cause)) = relayed.error else {
         return Ok(Some(Forwarded::Done(finish(call, member, sending, relayed, work))));
     };
@@ -462,7 +477,7 @@ async fn pass_on<'r, 'a>(
     }
     work.record.request_bytes = sending.payload(inbound);
     let broken = Broken::new(by, Phase::Transfer, cause);
-    Err(GivenUp { broken, rest: sending.rest(inbound, work.heads), intact })
+    Err(Box::new(GivenUp { broken, rest: sending.rest(inbound, work.heads), intact }))
 }
 
 /// Passes on the interim responses that came before it was known whose response the client gets.
@@ -498,7 +513,7 @@ fn refused_unsent(inbound: &Inbound<'_>, matched: &Matched<'_>) -> Option<(u16, 
 fn finish(
     call: Call<'_, '_>,
     member: &Member,
-    sending: Box<Sending<'_>>,
+    sending: &mut Sending<'_>,
     relayed: Relayed,
     work: &mut Work<'_, '_, '_>,
 ) -> Done {

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -25,35 +25,23 @@ pub(super) struct Reached<'a> {
     /// The pool's entry.
     pub(super) member: &'a Member,
     /// The connection, kept or new.
-    pub(super) connection: UpstreamConnection,
+    pub(super) connection: Box<UpstreamConnection>,
     /// Counts the request at the endpoint.
     pub(super) flight: Flight<'a>,
     /// The span of the attempt.
     pub(super) span: SpanId,
 }
 
-/// A kept connection, a place on a shared one, or a new one.
-pub(super) async fn connection_to(
-    call: Call<'_, '_>,
+/// A connection that is there already, and has room.
+pub(super) fn kept(
+    inbound: &Inbound<'_>,
     member: &Member,
     fresh_only: bool,
-    work: &mut Work<'_, '_, '_>,
-) -> Result<UpstreamConnection, ConnectError> {
-    let Call { inbound, matched, .. } = call;
-    work.record.times.connect = None;
-    let greeting = greeting(inbound, member);
-    if greeting.is_empty()
-        && let Some(connection) = kept(inbound, member, fresh_only)
-    {
-        return Ok(connection);
+) -> Option<Box<UpstreamConnection>> {
+    // One that is told of a client is for that client alone.
+    if member.endpoint.transport.proxy_protocol.is_some() {
+        return None;
     }
-    // Few requests open one, so its many steps are no part of every request's memory.
-    let opening = Box::pin(open(inbound, matched, member, &greeting));
-    in_time(inbound, matched.pool.settings.timeout.connect, work, opening).await
-}
-
-/// A connection that is there already, and has room.
-fn kept(inbound: &Inbound<'_>, member: &Member, fresh_only: bool) -> Option<UpstreamConnection> {
     let worker = &inbound.connection.worker;
     let id = member.endpoint.id;
     match member.endpoint.transport.http {
@@ -63,13 +51,25 @@ fn kept(inbound: &Inbound<'_>, member: &Member, fresh_only: bool) -> Option<Upst
     }
 }
 
+/// A new connection, or a place on one that others open, within the time limit for connecting.
+pub(super) async fn open_in_time(
+    call: Call<'_, '_>,
+    member: &Member,
+    work: &mut Work<'_, '_, '_>,
+) -> Result<Box<UpstreamConnection>, ConnectError> {
+    let Call { inbound, matched, .. } = call;
+    let greeting = greeting(inbound, member);
+    let opening = pin!(open(inbound, matched, member, &greeting));
+    in_time(inbound, matched.pool.settings.timeout.connect, work, opening).await
+}
+
 /// Opens a connection, or waits for a place on one that others open.
 async fn open(
     inbound: &Inbound<'_>,
     matched: &Matched<'_>,
     member: &Member,
     greeting: &[u8],
-) -> Result<UpstreamConnection, ConnectError> {
+) -> Result<Box<UpstreamConnection>, ConnectError> {
     let open = async || connect(member, greeting).await;
     match member.endpoint.transport.http {
         UpstreamHttp::Http1 => open().await.map(UpstreamConnection::new),
@@ -120,8 +120,8 @@ async fn in_time(
     inbound: &Inbound<'_>,
     limit: Duration,
     work: &mut Work<'_, '_, '_>,
-    mut opening: Pin<Box<impl Future<Output = Result<UpstreamConnection, ConnectError>>>>,
-) -> Result<UpstreamConnection, ConnectError> {
+    mut opening: Pin<&mut impl Future<Output = Result<Box<UpstreamConnection>, ConnectError>>>,
+) -> Result<Box<UpstreamConnection>, ConnectError> {
     let started = inbound.started.map(|_| Instant::now());
     let limit = work.patience.within(limit);
     let deadline = work.patience.deadline();

@@ -11,7 +11,7 @@ use config::model::UpstreamAddress;
 use net::buffer::Buffer;
 use wire::head::{Framing, ResponseHead, Version};
 
-use super::attempt::{Call, Work};
+use super::attempt::{Call, Underway, Work};
 use super::reach::Reached;
 use super::sending::Sending;
 use super::wait::ClientWatch;
@@ -24,15 +24,16 @@ use crate::filters::{ConnectionSays, PublicPath, ResponseHeadParts, write_respon
 use crate::log::{Cause, Party};
 use crate::worker::Heads;
 
-/// Passes a final response on; `buffer` begins with its head.
-pub(super) async fn relay<'r>(
-    call: Call<'r, '_>,
-    reached: Reached<'r>,
-    sending: &mut Sending<'r>,
+/// Passes a final response on; `buffer` begins with its head. True if the upstream connection is fit for
+/// another exchange then.
+pub(super) async fn relay(
+    call: Call<'_, '_>,
+    underway: &mut Underway<'_, '_>,
     mut buffer: Buffer,
     work: &mut Work<'_, '_, '_>,
-) -> Relayed {
+) -> (Relayed, bool) {
     let inbound = call.inbound;
+    let Underway { reached, sending } = underway;
     let framing = work.heads.response.framing;
     let (outlet, lead) = begin_reply(call, reached.member, sending, work.heads, &mut buffer);
     let context = &inbound.connection.worker.context;
@@ -73,12 +74,11 @@ pub(super) async fn relay<'r>(
         && work.heads.response.keep_alive
         && !work.heads.interim_at_fault
         && !reached.connection.carrier.delimits();
-    release(call, reached, reusable);
     let error = result.err().map(|error| match error {
         PumpError::Source(cause) => (Party::Upstream, cause),
         PumpError::Sink(cause) => (Party::Client, cause),
     });
-    Relayed { after, error, unsent }
+    (Relayed { after, error, unsent }, reusable)
 }
 
 /// How a response was passed on.
@@ -98,7 +98,7 @@ pub(super) fn release(call: Call<'_, '_>, reached: Reached<'_>, reusable: bool) 
     if reusable && !own {
         let id = reached.member.endpoint.id;
         let idle = &inbound.connection.worker.idle;
-        idle.borrow_mut().put(id, reached.connection, matched.pool.settings.idle);
+        idle.borrow_mut().put(id, reached.connection, &matched.pool.settings.idle);
     }
 }
 

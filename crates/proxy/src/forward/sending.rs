@@ -10,7 +10,6 @@ use super::kept::kept;
 use super::reach::Reached;
 use super::{Blocked, Pump, PumpError};
 use crate::balance::Member;
-use crate::boxed::boxed;
 use crate::carrier::Carrier;
 use crate::decide::Matched;
 use crate::drain::Left;
@@ -20,8 +19,7 @@ use crate::local::Rest;
 use crate::log::Cause;
 use crate::worker::Heads;
 
-/// The request on its way to the upstream. In a box: it is large, and goes from hand to hand with what
-/// became of an attempt.
+/// The request on its way to the upstream.
 pub(super) struct Sending<'a> {
     pump: Pump<'a>,
     /// Nothing more is to be done: all of it is sent, or the upstream takes no more.
@@ -30,14 +28,19 @@ pub(super) struct Sending<'a> {
     refused: Option<Cause>,
 }
 
-impl Sending<'_> {
+impl<'a> Sending<'a> {
+    /// Nothing of it is sent yet.
+    pub(super) fn new(pump: Pump<'a>) -> Self {
+        Self { pump, over: false, refused: None }
+    }
+
     /// All of it was sent.
     pub(super) fn is_whole(&self) -> bool {
         self.over && self.refused.is_none()
     }
 
     /// It will be made anew: gives the memory of its head back.
-    pub(super) fn give_back(mut self: Box<Self>, heads: &mut Heads) {
+    pub(super) fn give_back(&mut self, heads: &mut Heads) {
         heads.out = self.pump.take_parts().0;
     }
 
@@ -47,7 +50,7 @@ impl Sending<'_> {
     }
 
     /// What is left of the request on the client's connection.
-    pub(super) fn rest(mut self: Box<Self>, inbound: &Inbound<'_>, heads: &mut Heads) -> Rest {
+    pub(super) fn rest(&mut self, inbound: &Inbound<'_>, heads: &mut Heads) -> Rest {
         if inbound.taken.get().is_some() {
             heads.out = self.pump.take_parts().0;
             return inbound.rest();
@@ -123,13 +126,13 @@ impl Sending<'_> {
 }
 
 /// Makes the request ready to go to the endpoint that was reached.
-pub(super) fn send_request<'a>(
+pub(super) fn request_pump<'a>(
     inbound: &'a Inbound<'a>,
     matched: &Matched<'a>,
     reached: &Reached<'_>,
     heads: &mut Heads,
     request_id: &[u8],
-) -> Box<Sending<'a>> {
+) -> Pump<'a> {
     let mut out = std::mem::take(&mut heads.out);
     out.clear();
     let te_trailers = reached.connection.carrier.delimits() && wants_trailers(inbound);
@@ -149,11 +152,10 @@ pub(super) fn send_request<'a>(
     let unknown_length = matches!(framing, Framing::Chunked | Framing::UntilClose);
     let chunked = unknown_length && !reached.connection.carrier.delimits();
     let context = &inbound.connection.worker.context;
-    let pump = Pump::new(framing, chunked, out, early, context)
+    Pump::new(framing, chunked, out, early, context)
         .with_payload_max(matched.route.guards.max_body())
         .with_trailers_of(&matched.route.request)
-        .with_kept(kept(inbound, matched, reached.member));
-    boxed(|| Sending { pump, over: false, refused: None })
+        .with_kept(kept(inbound, matched, reached.member))
 }
 
 /// Writes the head of a copy of the request for a member, over a connection of its own.

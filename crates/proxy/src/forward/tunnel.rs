@@ -20,7 +20,7 @@ use crate::worker::Heads;
 /// What a tunnel begins with.
 pub(crate) struct Taken {
     /// The connection to the upstream.
-    pub(crate) connection: UpstreamConnection,
+    pub(crate) connection: Box<UpstreamConnection>,
     /// The bytes of its 101 and what came behind it.
     pub(crate) buffer: Buffer,
     /// The 101 as the client gets it.

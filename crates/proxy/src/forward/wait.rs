@@ -7,9 +7,8 @@ use std::task::{Context, Poll};
 use net::buffer::Buffer;
 use wire::head::{HeadLimits, Parse, ResponseHead};
 
-use super::attempt::Call;
-use super::reach::Reached;
-use super::{Blocked, Broken, Patience, Sending, Waiting};
+use super::attempt::{Call, Underway};
+use super::{Blocked, Broken, Patience, Waiting};
 use crate::carrier::Carrier;
 use crate::exchange::Inbound;
 use crate::log::{Cause, Party, Phase};
@@ -26,21 +25,21 @@ pub(super) struct Awaited {
 
 impl Awaited {
     /// There is nothing to be tried again.
-    pub(super) fn final_(broken: Broken) -> Self {
-        Self { broken, may_send_again: false }
+    pub(super) fn final_(broken: Broken) -> Box<Self> {
+        Box::new(Self { broken, may_send_again: false })
     }
 }
 
 /// Waits until `buffer` begins with a response head, and indexes it in `head`.
 pub(super) async fn await_response(
     call: Call<'_, '_>,
-    reached: &Reached<'_>,
-    sending: &mut Sending<'_>,
+    underway: &mut Underway<'_, '_>,
     head: &mut ResponseHead,
     buffer: &mut Option<Buffer>,
     patience: &mut Patience<'_>,
-) -> Result<(), Awaited> {
+) -> Result<(), Box<Awaited>> {
     let Call { inbound, attempts, .. } = call;
+    let Underway { reached, sending } = underway;
     let upstream = &reached.connection.carrier;
     let to_head = inbound.is_head();
     let taken = inbound.taken.get().is_some();
@@ -140,11 +139,11 @@ fn read(
     }
 }
 
-fn lost(error: io::Error, silent: bool) -> Awaited {
+fn lost(error: io::Error, silent: bool) -> Box<Awaited> {
     let cause = Cause::of(&error);
     let mut broken = Broken::new(Party::Upstream, Phase::FirstByte, cause);
     broken.detail = error.to_string();
-    Awaited { broken, may_send_again: silent }
+    Box::new(Awaited { broken, may_send_again: silent })
 }
 
 /// Notices that a client has gone while it should only be waiting.

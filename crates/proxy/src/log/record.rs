@@ -14,7 +14,7 @@ use crate::traces::Traced;
 
 /// Everything that is known of one exchange when it is over: for the access log, metrics and whoever
 /// else looks at traffic. Borrowed: building one allocates nothing. An empty slice means "not known".
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
     /// When the request's first byte arrived, in microseconds since the Unix epoch.
     pub wall_us: u64,
@@ -88,7 +88,52 @@ pub struct Record<'a> {
     pub ended: Ended,
 }
 
+impl Default for Record<'_> {
+    fn default() -> Self {
+        Self::UNKNOWN
+    }
+}
+
 impl<'a> Record<'a> {
+    /// One of which nothing is known. A constant, because it is copied as one piece then: every request
+    /// has a record, also if nobody looks at it.
+    pub const UNKNOWN: Self = Self {
+        wall_us: 0,
+        client: None,
+        client_text: &[],
+        client_port: 0,
+        method: &[],
+        target: &[],
+        version: "",
+        status: 0,
+        response_bytes: 0,
+        request_bytes: 0,
+        referer: &[],
+        user_agent: &[],
+        host: &[],
+        user: &[],
+        site: "",
+        route: None,
+        endpoint: "",
+        request_id: &[],
+        attempts: 0,
+        reused: false,
+        site_at: None,
+        route_at: None,
+        pool: None,
+        member: None,
+        tls: None,
+        listener: 0,
+        port: 0,
+        canary: 0,
+        traced: None,
+        cache: "",
+        head: None,
+        response_fields: &[],
+        times: Times::NONE,
+        ended: Ended::Complete,
+    };
+
     /// The value of the first field with this name, which is in lower case.
     #[must_use]
     pub fn request_field(&self, name: &str) -> &'a [u8] {
@@ -102,7 +147,7 @@ impl<'a> Record<'a> {
 
 /// How long the steps of a request took, in microseconds. `None`: the step was not reached, or not
 /// taken.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Times {
     /// From the accepted connection to the first byte of its first request, without the handshake;
     /// `None` for every later request of a connection.
@@ -125,7 +170,25 @@ pub struct Times {
     pub total: u64,
 }
 
+impl Default for Times {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
 impl Times {
+    const NONE: Self = Self {
+        accept: None,
+        tls: None,
+        head: None,
+        held: None,
+        queue: None,
+        connect: None,
+        first_byte: None,
+        transfer: None,
+        total: 0,
+    };
+
     /// Settles what follows from the others, now that the exchange has taken `micros` since its head
     /// was there.
     pub(crate) fn over(&mut self, micros: u64) {

@@ -33,7 +33,8 @@ impl From<Stream> for Opened {
     }
 }
 
-/// A connection to an endpoint, in use by one exchange.
+/// A connection to an endpoint, in use by one exchange. In a box from its beginning: it goes from hand to
+/// hand with each request.
 #[derive(Debug)]
 pub struct UpstreamConnection {
     /// What the request and the response travel on.
@@ -46,15 +47,16 @@ pub struct UpstreamConnection {
 
 impl UpstreamConnection {
     /// A connection that was just made, for one exchange at a time.
-    pub fn new(opened: Opened) -> Self {
+    pub fn new(opened: Opened) -> Box<Self> {
         let Opened { stream, lease } = opened;
-        Self { carrier: Carrier::Socket(stream), reused: false, established: Tick::now(), lease }
+        let carrier = Carrier::Socket(stream);
+        Box::new(Self { carrier, reused: false, established: Tick::now(), lease })
     }
 
     /// A place on a connection that carries many exchanges.
-    pub fn shared(place: Place) -> Self {
+    pub fn shared(place: Place) -> Box<Self> {
         let reused = place.is_reused();
         let carrier = Carrier::Http2Client(Box::new(ClientStream::new(place)));
-        Self { carrier, reused, established: Tick::now(), lease: Lease::default() }
+        Box::new(Self { carrier, reused, established: Tick::now(), lease: Lease::default() })
     }
 }

@@ -20,26 +20,32 @@ pub struct IdlePool {
 
 #[derive(Debug)]
 struct Idle {
-    connection: UpstreamConnection,
-    since: Tick,
-    limits: IdleConnections,
+    connection: Box<UpstreamConnection>,
+    /// When it is too old.
+    until: Tick,
 }
 
 impl IdlePool {
     /// A connection to endpoint `id` that is fit for another exchange.
-    pub fn take(&mut self, id: usize) -> Option<UpstreamConnection> {
+    pub fn take(&mut self, id: usize) -> Option<Box<UpstreamConnection>> {
         let idle = self.endpoints.get_mut(id)?;
         let now = Tick::now();
-        while let Some(candidate) = idle.pop() {
-            if candidate.is_fresh(now) && candidate.connection.carrier.idle_check() {
-                return Some(UpstreamConnection { reused: true, ..candidate.connection });
+        while let Some(mut candidate) = idle.pop() {
+            if candidate.is_fit(now) {
+                candidate.connection.reused = true;
+                return Some(candidate.connection);
             }
         }
         None
     }
 
     /// Keeps `connection` for the next exchange with endpoint `id`.
-    pub fn put(&mut self, id: usize, connection: UpstreamConnection, limits: IdleConnections) {
+    pub fn put(
+        &mut self,
+        id: usize,
+        connection: Box<UpstreamConnection>,
+        limits: &IdleConnections,
+    ) {
         if limits.max == 0 {
             return;
         }
@@ -50,7 +56,9 @@ impl IdlePool {
         if idle.len() >= limits.max {
             idle.remove(0);
         }
-        idle.push(Idle { connection, since: Tick::now(), limits });
+        let old = connection.established.after(limits.max_age);
+        let until = Tick::now().after(limits.timeout).min(old);
+        idle.push(Idle { connection, until });
     }
 
     /// Forgets every idle connection to endpoint `id`: one of them turned out to be dead, so the
@@ -70,15 +78,16 @@ impl IdlePool {
     pub fn sweep(&mut self) {
         let now = Tick::now();
         for idle in &mut self.endpoints {
-            idle.retain(|idle| idle.is_fresh(now) && idle.connection.carrier.idle_check());
+            idle.retain(|idle| idle.is_fit(now));
         }
     }
 }
 
 impl Idle {
-    fn is_fresh(&self, now: Tick) -> bool {
-        now.since(self.since) < self.limits.timeout
-            && now.since(self.connection.established) < self.limits.max_age
+    /// It may carry another exchange.
+    fn is_fit(&self, now: Tick) -> bool {
+        now < self.until
             && !self.connection.lease.is_over()
+            && self.connection.carrier.idle_check()
     }
 }
