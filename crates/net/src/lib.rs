@@ -9,6 +9,7 @@
 // Each exception says why it is sound; there should be few.
 #![deny(unsafe_code)]
 
+pub mod allocator;
 pub mod buffer;
 pub mod descriptors;
 pub mod file;

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use cli::{Cli, Command};
+use net::allocator::Allocator;
 
 mod announce;
 mod check;
@@ -43,10 +44,8 @@ mod systemd;
 mod terminal;
 mod upgrade;
 
-/// A worker allocates and frees on its own thread; this allocator does that in fewer instructions than
-/// the system's (a tenth of all user time with HTTP/2, whose library allocates for each stream).
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     // Wrong usage ends in here, with status 2.

@@ -191,6 +191,15 @@ impl Balancer {
         self.method.balance == Balance::PeakEwma
     }
 
+    /// The member for every request, where there is but one and it can be used and has room: nothing is to
+    /// be chosen then.
+    pub fn only(&self, now: Tick) -> Option<&Member> {
+        match &self.members[..] {
+            [member] if member.is_usable(true, now) && !member.is_full() => Some(member),
+            _ => None,
+        }
+    }
+
     /// The member for a request.
     pub fn choose(&self, ask: &Ask, tried: &Tried) -> Choice<'_> {
         self.choose_by(&self.method, ask, tried)

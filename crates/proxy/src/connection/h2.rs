@@ -72,6 +72,7 @@ pub async fn serve(connection: Connection) {
         carrier,
         tls,
         certificate_lines,
+        told_before,
         worker,
         client,
         listener,
@@ -92,6 +93,7 @@ pub async fn serve(connection: Connection) {
     let known = Known { client, listener, canary, tls: tls.clone(), seat: Rc::clone(&seat) };
     let connection = move |carrier| Connection {
         carrier,
+        told_before: Rc::clone(&told_before),
         tls: tls.clone(),
         certificate_lines: Rc::clone(&certificate_lines),
         deadline: its_worker.context.timers.deadline(),

@@ -25,6 +25,7 @@ use net::worker::{Accepted, ConnectionGuard};
 
 use crate::carrier::Carrier;
 use crate::connections::{self, Seat};
+use crate::filters::ToldBefore;
 use crate::log::{Record, Times};
 use crate::worker::{LocalSnapshot, Worker};
 
@@ -49,6 +50,8 @@ pub struct Connection {
     pub worker: Rc<Worker>,
     /// Who is at the other end.
     pub client: ClientAddress,
+    /// What upstreams were told of the client for an earlier request; of all its streams.
+    pub told_before: Rc<ToldBefore>,
     /// Number of the listener it came in by.
     pub listener: usize,
     /// Number of the canary that it belongs to; 0: of none.
@@ -81,6 +84,7 @@ impl Connection {
             certificate_lines: Rc::default(),
             seat: connections::enter(&worker, &client, accepted.listener, None, &deadline),
             client,
+            told_before: Rc::default(),
             listener: accepted.listener,
             canary: worker.canary_for_new(),
             deadline,

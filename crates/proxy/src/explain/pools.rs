@@ -11,7 +11,7 @@ use super::settings::{self, Where};
 use super::{Explanation, MemberFound, PoolFound, Sent};
 use crate::balance::{Ask, Member};
 use crate::decide::{Matched, Request};
-use crate::filters::{RequestHeadParts, Told, write_request_head};
+use crate::filters::{RequestHeadParts, Told, ToldBefore, write_request_head};
 use crate::health::breaker::State;
 use crate::pool::Pool;
 use crate::sticky::Found;
@@ -205,6 +205,7 @@ impl<'a> For<'_, 'a> {
                 UpstreamAddress::Unix(_) => "localhost",
             },
             client: &this.peer,
+            told_before: &ToldBefore::default(),
             client_ip: route.tells_client().then_some(this.client),
             peer_trusted: this.peer_trusted,
             secure: this.listener.tls,

@@ -5,12 +5,14 @@
 
 mod client_certificate;
 mod edits;
+mod forwarded;
 mod location;
 mod request;
 mod response;
 
 pub use client_certificate::{CLIENT_CERTIFICATE_FIELDS, client_certificate_lines};
 pub use edits::{Edits, is_same};
+pub use forwarded::ToldBefore;
 pub use location::PublicPath;
 pub use request::{RequestHeadParts, Told, write_request_head};
 pub use response::{ConnectionSays, ResponseHeadParts, write_informational, write_response_head};

@@ -12,6 +12,7 @@ use wire::head::{Framing, RequestHead, Version};
 use wire::trace_context::TraceParent;
 
 use super::edits::FieldSet;
+use super::forwarded::{ToldBefore, X_FORWARDED, appended, write_told};
 use crate::auth::{lines, name_of, query_without};
 use crate::connection::ClientAddress;
 use crate::redirect;
@@ -43,6 +44,8 @@ pub struct RequestHeadParts<'a> {
     pub endpoint_host: &'a str,
     /// Who is at the other end of the client's connection.
     pub client: &'a ClientAddress,
+    /// What an upstream was told of the client for an earlier request of the connection.
+    pub told_before: &'a ToldBefore,
     /// The client, as far as trusted proxies tell; not asked for if no field says it.
     pub client_ip: Option<IpAddr>,
     /// The peer is a trusted proxy: what it says of the client is kept.
@@ -97,13 +100,6 @@ pub(super) const CONNECTION_FIELDS: FieldSet = FieldSet::of(&[
 /// Cannot be dropped by naming them in `Connection`: message length and routing hang on them.
 pub(super) const NEVER_NOMINATED: FieldSet =
     FieldSet::of(&[FieldId::Host, FieldId::ContentLength, FieldId::Date]);
-
-const X_FORWARDED: FieldSet = FieldSet::of(&[
-    FieldId::XForwardedFor,
-    FieldId::XForwardedProto,
-    FieldId::XForwardedHost,
-    FieldId::XForwardedPort,
-]);
 
 /// Appends the head to forward to `out`.
 pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
@@ -178,14 +174,9 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
             field(out, b"Origin", &[origin.as_bytes()]);
         }
     }
-    if forwarding.x_forwarded {
-        write_x_forwarded(parts, out);
-    }
+    write_told(parts, out);
     if forwarding.x_real_ip {
         field(out, b"X-Real-IP", &[&client_text(parts)]);
-    }
-    if forwarding.forwarded {
-        write_forwarded(parts, out);
     }
     if forwarding.via {
         appended(parts, out, b"Via", FieldId::Via, |out| out.extend_from_slice(b"1.1 ravelin"));
@@ -332,64 +323,4 @@ fn client_text<'a>(parts: &RequestHeadParts<'a>) -> Cow<'a, [u8]> {
         Some(ip) => ip.to_string().into_bytes().into(),
         None => parts.client.text().into(),
     }
-}
-
-fn write_x_forwarded(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
-    appended(parts, out, b"X-Forwarded-For", FieldId::XForwardedFor, |out| {
-        out.extend_from_slice(parts.client.text());
-    });
-    said_or(
-        parts,
-        out,
-        b"X-Forwarded-Proto",
-        FieldId::XForwardedProto,
-        if parts.secure { b"https" } else { b"http" },
-    );
-    if !parts.authority.is_empty() {
-        said_or(parts, out, b"X-Forwarded-Host", FieldId::XForwardedHost, parts.authority);
-    }
-    let mut port = itoa::Buffer::new();
-    let port = port.format(parts.port).as_bytes();
-    said_or(parts, out, b"X-Forwarded-Port", FieldId::XForwardedPort, port);
-}
-
-/// RFC 7239: one element for this hop, after those of earlier hops.
-fn write_forwarded(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
-    let scheme = if parts.secure { "https" } else { "http" };
-    appended(parts, out, b"Forwarded", FieldId::Forwarded, |out| {
-        wire::forwarded::write_forwarded(out, parts.client.ip(), scheme, parts.authority);
-    });
-}
-
-/// A list field: what came, then what `ours` writes.
-fn appended(
-    parts: &RequestHeadParts<'_>,
-    out: &mut Vec<u8>,
-    name: &[u8],
-    id: FieldId,
-    ours: impl FnOnce(&mut Vec<u8>),
-) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    for value in values(parts, id) {
-        out.extend_from_slice(value);
-        out.extend_from_slice(b", ");
-    }
-    ours(out);
-    out.extend_from_slice(b"\r\n");
-}
-
-/// A field that only a trusted peer may fill; else it is `ours`.
-fn said_or(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>, name: &[u8], id: FieldId, ours: &[u8]) {
-    let said = match parts.peer_trusted {
-        true => values(parts, id).last(),
-        false => None,
-    };
-    field(out, name, &[said.unwrap_or(ours)]);
-}
-
-fn values<'a>(parts: &RequestHeadParts<'a>, id: FieldId) -> impl Iterator<Item = &'a [u8]> {
-    let bytes = parts.bytes;
-    let fields = parts.head.fields.iter().filter(move |field| field.id == id);
-    fields.map(|field| field.value.of(bytes)).filter(|value| !value.is_empty())
 }

@@ -212,11 +212,7 @@ impl Drop for Counted<'_> {
 
 /// A kept connection was closed by the upstream, as it does with idle ones, at the moment when the
 /// request came; it can go over a new one.
-fn is_lost(
-    inbound: &Inbound<'_>,
-    underway: &Underway<'_, '_>,
-    awaited: &Awaited,
-) -> bool {
+fn is_lost(inbound: &Inbound<'_>, underway: &Underway<'_, '_>, awaited: &Awaited) -> bool {
     let Underway { reached, sending } = underway;
     let replayable = is_idempotent(inbound) && sending.is_repeatable(inbound);
     reached.connection.reused

@@ -281,6 +281,11 @@ impl<'a> Attempts<'a> {
 
     fn choose(&self, inbound: &Inbound<'_>) -> Choice<'a> {
         let (now, tried) = (Tick::now(), &*self.tried.borrow());
+        if tried.is_empty()
+            && let Some(member) = self.pool.balancer.only(now)
+        {
+            return Choice::Member(member, Trial::No);
+        }
         let keeper = self.found.tag().and_then(|tag| self.pool.keeper(tag, tried, now));
         if let Some((member, trial)) = keeper {
             return Choice::Member(member, trial);

@@ -194,6 +194,7 @@ fn request_head(
             UpstreamAddress::Unix(_) => "localhost",
         },
         client: &inbound.connection.client,
+        told_before: &inbound.connection.told_before,
         client_ip: match matched.route.tells_client() {
             true => inbound.client_ip(),
             false => None,

@@ -86,8 +86,6 @@ impl IdlePool {
 impl Idle {
     /// It may carry another exchange.
     fn is_fit(&self, now: Tick) -> bool {
-        now < self.until
-            && !self.connection.lease.is_over()
-            && self.connection.carrier.idle_check()
+        now < self.until && !self.connection.lease.is_over() && self.connection.carrier.idle_check()
     }
 }
