@@ -11,8 +11,8 @@
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
-use net::buffer::{BUFFER_SIZE, Buffer, Pool};
-use net::splice::{PIPE_SIZE, PipePool, Splice};
+use net::buffer::{BUFFER_SIZE, Buffer};
+use net::splice::{PIPE_SIZE, Splice};
 use net::stream::Stream;
 use net::worker::WorkerContext;
 use wire::body::{BodyDecoder, chunk_prefix};
@@ -55,10 +55,10 @@ pub struct Pump<'a> {
     /// Keeps what is read, and gives what an earlier pump has read.
     kept: Option<&'a Kept>,
     buffer: Option<Buffer>,
-    buffers: Pool,
+    /// Where buffers and pipes come from.
+    context: &'a WorkerContext,
     /// The pipe, while bytes go through one.
     splice: Option<Splice>,
-    pipes: PipePool,
     /// The sink takes the body as the source codes it.
     raw: bool,
     /// No pipe is to be had, or the sockets do not support it.
@@ -129,7 +129,7 @@ impl<'a> Pump<'a> {
         chunked: bool,
         lead: Vec<u8>,
         early: &'a [u8],
-        context: &WorkerContext,
+        context: &'a WorkerContext,
     ) -> Self {
         Self {
             decoder: BodyDecoder::new(framing),
@@ -141,9 +141,8 @@ impl<'a> Pump<'a> {
             early,
             kept: None,
             buffer: None,
-            buffers: context.buffers.clone(),
+            context,
             splice: None,
-            pipes: context.pipes.clone(),
             raw: !chunked && framing != Framing::Chunked,
             no_splice: false,
             lead,
@@ -288,7 +287,7 @@ impl<'a> Pump<'a> {
         let Some(kept) = self.kept.filter(|kept| kept.has_more() && self.decoder.is_done()) else {
             return;
         };
-        let mut all = self.buffers.get_bulk();
+        let mut all = self.context.buffers.get_bulk();
         if let Some(buffer) = &self.buffer {
             all.append(buffer.filled());
         }
@@ -473,11 +472,11 @@ impl<'a> Pump<'a> {
             }
             let mut buffer = match self.buffer.take() {
                 Some(buffer) if buffer.is_empty() && self.wants_bulk(&buffer) => {
-                    self.buffers.get_bulk()
+                    self.context.buffers.get_bulk()
                 }
                 Some(buffer) => buffer,
-                None if self.wants_bulk_first() => self.buffers.get_bulk(),
-                None => self.buffers.get(),
+                None if self.wants_bulk_first() => self.context.buffers.get_bulk(),
+                None => self.context.buffers.get(),
             };
             buffer.make_room();
             let room = buffer.spare_mut().len();
@@ -514,7 +513,7 @@ impl<'a> Pump<'a> {
     /// Reads what an earlier pump has read and this one has not.
     fn reads_kept(&mut self) -> bool {
         let Some(kept) = self.kept.filter(|kept| kept.has_more()) else { return false };
-        let mut buffer = self.buffer.take().unwrap_or_else(|| self.buffers.get());
+        let mut buffer = self.buffer.take().unwrap_or_else(|| self.context.buffers.get());
         buffer.make_room();
         let count = kept.give(buffer.spare_mut());
         buffer.advance(count);
@@ -542,7 +541,7 @@ impl<'a> Pump<'a> {
         self.buffer = None;
         let splice = match &mut self.splice {
             Some(splice) => splice,
-            None => match self.pipes.get() {
+            None => match self.context.pipes.get() {
                 Ok(splice) => self.splice.insert(splice),
                 Err(_) => {
                     self.no_splice = true;

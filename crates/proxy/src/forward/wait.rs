@@ -56,10 +56,6 @@ pub(super) async fn await_response(
             };
             return Poll::Ready(Err(Awaited::final_(broken)));
         }
-        if (sending.over || taken) && watch.is_gone(cx, client) {
-            let broken = Broken::new(Party::Client, Phase::FirstByte, Cause::Closed);
-            return Poll::Ready(Err(Awaited::final_(broken)));
-        }
         loop {
             if let Some(bytes) = buffer.as_ref().filter(|bytes| look && !bytes.is_empty()) {
                 match head.parse(bytes, scanned, &RESPONSE_HEAD_LIMITS, to_head) {
@@ -85,6 +81,11 @@ pub(super) async fn await_response(
                 }
                 Poll::Pending => break,
             }
+        }
+        // Last: whoever has a response by now need not ask.
+        if (sending.over || taken) && watch.is_gone(cx, client) {
+            let broken = Broken::new(Party::Client, Phase::FirstByte, Cause::Closed);
+            return Poll::Ready(Err(Awaited::final_(broken)));
         }
         let received = buffer.as_ref().map_or(0, |bytes| bytes.len()) as u64;
         let (whom, by, phase) = match (sending.over, sending.blocked()) {
