@@ -300,24 +300,27 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
             let action = met.as_ref().map(|met| &met.action);
             let here = Here { action, site, host, fault, challenge };
             let done = Box::pin(here.answer(&inbound, heads, request_id, record)).await;
-            line.write(request_id, &inbound.shown.borrow());
+            line.write(request_id, &inbound.shown);
             return done;
         }
     };
     let done = loop {
         connection.seat.met(round.met.site, round.met.route);
         record.target = guards::loggable(&round.met, false, record.target);
-        match guarded(&inbound, &request, &round, request_id, record, trace).await {
-            Guarded::Passed => {}
-            Guarded::Next(next) => {
-                round = next;
-                continue;
+        if round.is_guarded() {
+            match guarded(&inbound, &request, &round, request_id, record, trace).await {
+                Guarded::Passed => {}
+                Guarded::Next(next) => {
+                    round = next;
+                    continue;
+                }
+                Guarded::Answered(answered) => {
+                    let met = &round.met;
+                    let stopped = stopped(&inbound, *answered, met, heads, request_id, record);
+                    break Box::pin(stopped).await;
+                }
+                Guarded::Left => break left(&inbound, record),
             }
-            Guarded::Answered(answered) => {
-                let stopped = stopped(&inbound, *answered, &round.met, heads, request_id, record);
-                break Box::pin(stopped).await;
-            }
-            Guarded::Left => break left(&inbound, record),
         }
         let Action::Proxy(matched) = round.met.action else {
             let action = Some(&round.met.action);
@@ -339,7 +342,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
             }
         }
     };
-    line.write(request_id, &inbound.shown.borrow());
+    line.write(request_id, &inbound.shown);
     done
 }
 
@@ -359,6 +362,13 @@ impl<'a> Round<'a> {
 
     fn passed_on(met: Decision<'a>) -> Self {
         Self { met, passed_on: true, excused: false }
+    }
+
+    /// There is something to be asked before the action; most routes have nothing.
+    fn is_guarded(&self) -> bool {
+        self.passed_on
+            || guards::has_any(&self.met)
+            || matches!(self.met.action, Action::Malformed(..) | Action::Redirect(..))
     }
 }
 
@@ -556,10 +566,13 @@ impl<'a> Line<'a> {
         Self { record: Record::UNKNOWN, worker, seat, started, counted }
     }
 
-    fn write(&mut self, request_id: &[u8], response_fields: &[Vec<u8>]) {
-        if let Some(worker) = self.worker.take() {
-            self.over(worker);
-            worker.finished(&Record { request_id, response_fields, ..self.record });
+    fn write(&mut self, request_id: &'a [u8], shown: &RefCell<Vec<Vec<u8>>>) {
+        let Some(worker) = self.worker.take() else { return };
+        self.over(worker);
+        self.record.request_id = request_id;
+        match &shown.borrow()[..] {
+            [] => worker.finished(&self.record),
+            response_fields => worker.finished(&Record { response_fields, ..self.record }),
         }
     }
 
@@ -604,29 +617,27 @@ fn root_target() -> Target<'static> {
 
 /// Records what is known of a request once its head is there.
 fn describe<'a>(inbound: &Inbound<'a>, head_micros: u64, record: &mut Record<'a>) {
-    let client = inbound.client_ip();
-    let peer = &inbound.connection.client;
-    let is_peer = client == peer.ip();
-    *record = Record {
-        wall_us: (unix_millis() * 1000).saturating_sub(head_micros),
-        client,
-        // Behind a trusted proxy, these are the proxy's.
-        client_text: if is_peer { peer.text() } else { &[] },
-        client_port: if is_peer { peer.port() } else { 0 },
-        method: inbound.head.method.of(inbound.bytes),
-        target: inbound.head.target.of(inbound.bytes),
-        version: match inbound.head.version {
-            Version::Http10 => "HTTP/1.0",
-            Version::Http11 => "HTTP/1.1",
-            Version::Http2 => "HTTP/2.0",
-        },
-        referer: inbound.value(FieldId::Referer),
-        user_agent: inbound.value(FieldId::UserAgent),
-        host: inbound.authority(),
-        head: Some((inbound.head, inbound.bytes)),
-        traced: inbound.traced,
-        ..inbound.connection.record()
+    inbound.connection.describe(record);
+    record.wall_us = (unix_millis() * 1000).saturating_sub(head_micros);
+    if inbound.peer_trusted() {
+        let (client, peer) = (inbound.client_ip(), &inbound.connection.client);
+        if client != peer.ip() {
+            // Behind a trusted proxy, these are the proxy's.
+            (record.client, record.client_text, record.client_port) = (client, &[], 0);
+        }
+    }
+    record.method = inbound.head.method.of(inbound.bytes);
+    record.target = inbound.head.target.of(inbound.bytes);
+    record.version = match inbound.head.version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+        Version::Http2 => "HTTP/2.0",
     };
+    record.referer = inbound.value(FieldId::Referer);
+    record.user_agent = inbound.value(FieldId::UserAgent);
+    record.host = inbound.authority();
+    record.head = Some((inbound.head, inbound.bytes));
+    record.traced = inbound.traced;
     record.times.head = Some(head_micros);
     if let Some(started) = inbound.started {
         inbound.connection.times_of_opening(started, &mut record.times);

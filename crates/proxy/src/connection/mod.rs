@@ -96,8 +96,15 @@ impl Connection {
 
     /// What is known of every request that comes in by it.
     pub fn record(&self) -> Record<'_> {
+        let mut record = Record::default();
+        self.describe(&mut record);
+        record
+    }
+
+    /// Records it.
+    pub fn describe<'a>(&'a self, record: &mut Record<'a>) {
         let (client, tls) = (&self.client, self.tls.as_deref());
-        record(&self.worker, client, (self.listener, self.canary), tls)
+        describe(&self.worker, client, (self.listener, self.canary), tls, record);
     }
 
     /// The snapshot that its next request is served by.
@@ -150,7 +157,10 @@ impl Known {
 
     /// What is known of every request that comes in by it.
     pub(crate) fn record(&self, worker: &Worker) -> Record<'_> {
-        record(worker, &self.client, (self.listener, self.canary), self.tls.as_deref())
+        let mut record = Record::default();
+        let (canary, tls) = (self.canary, self.tls.as_deref());
+        describe(worker, &self.client, (self.listener, canary), tls, &mut record);
+        record
     }
 }
 
@@ -158,21 +168,19 @@ fn ends(worker: &Worker, listener: usize, is_secure: bool) -> bool {
     worker.context.stopping() || !worker.serving.listens(listener, is_secure)
 }
 
-fn record<'a>(
+fn describe<'a>(
     worker: &Worker,
     client: &'a ClientAddress,
     (listener, canary): (usize, u32),
     tls: Option<&'a Facts>,
-) -> Record<'a> {
-    Record {
-        client: client.ip(),
-        client_text: client.text(),
-        client_port: client.port(),
-        tls,
-        listener,
-        port: worker.serving.port_of(listener),
-        canary,
-        cache: "-",
-        ..Record::default()
-    }
+    record: &mut Record<'a>,
+) {
+    record.client = client.ip();
+    record.client_text = client.text();
+    record.client_port = client.port();
+    record.tls = tls;
+    record.listener = listener;
+    record.port = worker.serving.port_of(listener);
+    record.canary = canary;
+    record.cache = "-";
 }

@@ -25,13 +25,13 @@ use wire::proxy_protocol::Addresses;
 
 use super::linger::linger;
 use super::proxy_protocol::HeaderError;
-use super::{ClientAddress, Connection, Opened, h1, h2, preface, proxy_protocol, record};
+use super::{ClientAddress, Connection, Opened, describe, h1, h2, preface, proxy_protocol};
 use crate::carrier::Carrier;
 use crate::connections;
 use crate::exchange::failed;
 use crate::filters::client_certificate_lines;
 use crate::local::{self, Refusal};
-use crate::log::{Cause, Party, Phase};
+use crate::log::{Cause, Party, Phase, Record};
 use crate::metrics::{Handshake, Unshaken};
 use crate::snapshot::{Listener, Snapshot};
 use crate::worker::Worker;
@@ -279,7 +279,8 @@ impl Opening<'_> {
         if worker.access_log.is_on() {
             let took = opened.map_or(Duration::ZERO, |opened| opened.at.elapsed());
             let total = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-            let mut record = record(worker, &client, listener, None);
+            let mut record = Record::default();
+            describe(worker, &client, listener, None, &mut record);
             record.wall_us = (unix_millis() * 1000).saturating_sub(total);
             record.times.total = total;
             record.ended = failed(by, Phase::Accept, cause);

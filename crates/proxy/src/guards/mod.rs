@@ -211,6 +211,12 @@ pub(crate) struct Answered {
     pub(crate) rest: Rest,
 }
 
+/// What a request met has guards, or asks for credentials.
+pub(crate) fn has_any(met: &Decision<'_>) -> bool {
+    let any = |guards: &Guards| !guards.is_none() || !guards.auth.is_empty();
+    any(&met.site.guards) || met.route.is_some_and(|route| any(&route.guards))
+}
+
 /// Asks the guards of what a request met: those of the route, and before them those of the site unless
 /// the request was `passed_on` by another route. `None`: it goes on.
 pub(crate) fn check<'s>(
