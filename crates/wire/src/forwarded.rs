@@ -93,11 +93,17 @@ fn write_value(out: &mut Vec<u8>, value: &[u8]) {
         return;
     }
     out.push(b'"');
-    for byte in value.iter().filter(|byte| token::is_value_byte(**byte)) {
-        if matches!(byte, b'"' | b'\\') {
-            out.push(b'\\');
+    let is_escaped = |byte: u8| matches!(byte, b'"' | b'\\');
+    match value.iter().all(|byte| token::is_value_byte(*byte) && !is_escaped(*byte)) {
+        true => out.extend_from_slice(value),
+        false => {
+            for byte in value.iter().filter(|byte| token::is_value_byte(**byte)) {
+                if is_escaped(*byte) {
+                    out.push(b'\\');
+                }
+                out.push(*byte);
+            }
         }
-        out.push(*byte);
     }
     out.push(b'"');
 }
