@@ -185,6 +185,25 @@ fn a_failed_request_goes_on_to_the_route_that_is_named() {
 }
 
 #[test]
+fn a_body_that_was_taken_whole_goes_on_with_its_request() {
+    let routes =
+        route("path = \"/\"\nupstream = \"500-main\"\non_result = { failure_status = \"second\" }")
+            + &route("name = \"second\"\nupstream = \"other\"");
+    let keys = "[sites.proxy.retry]\nattempts = 1\n[sites.proxy.buffering]\nrequest = true\n";
+    let site = Routed::new(&["500-main", "other"], "", &(keys.to_owned() + &routes));
+    let mut client = site.ravelin.client();
+    let body = "x".repeat(100_000);
+    client.send(format!("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()));
+    client.send(&body[..50_000]);
+    client.send(&body[50_000..]);
+    assert_eq!(client.response("POST").expect(200).text(), "other");
+    assert_eq!(site.origins[1].request(0).body.len(), body.len());
+    // What follows on the connection is the next request.
+    client.send("GET /y HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.response("GET").expect(200).text(), "other");
+}
+
+#[test]
 fn changes_of_responses_may_depend_on_how_requests_end() {
     let routes = route(
         "path = \"/good\"\nupstream = \"a\"\n[[sites.routes.response_headers]]\n\

@@ -14,7 +14,7 @@ use libmimalloc_sys::{
 };
 
 /// Every block of at least this size is aligned to it (mimalloc's `MI_MAX_ALIGN_SIZE`), a smaller one to
-/// its size.
+/// any power of two up to its size.
 const NATURAL: usize = 16;
 
 /// mimalloc.

@@ -195,7 +195,11 @@ impl Balancer {
     /// be chosen then.
     pub fn only(&self, now: Tick) -> Option<&Member> {
         match &self.members[..] {
-            [member] if member.is_usable(true, now) && !member.is_full() => Some(member),
+            [member] if member.is_usable(true, now) && !member.is_full() => {
+                // It is asked whatever the turn, but a success after this ends what had failed.
+                let _ = member.probe(now);
+                Some(member)
+            }
             _ => None,
         }
     }

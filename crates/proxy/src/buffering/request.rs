@@ -79,6 +79,8 @@ pub(crate) fn is_too_long(framing: Framing, matched: &Matched<'_>) -> bool {
 pub(crate) fn wants_request(inbound: &Inbound<'_>, matched: &Matched<'_>) -> bool {
     matched.proxy.buffering.request
         && !matched.upgrade
+        // By the route that passed the request on.
+        && inbound.taken.get().is_none()
         && match inbound.head.framing {
             Framing::None => false,
             // One that came with its head goes out with it as it is.

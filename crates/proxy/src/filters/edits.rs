@@ -209,6 +209,12 @@ impl FieldSet {
         Self(self.0 | other.0)
     }
 
+    /// The set with `id` too, if `is`.
+    #[inline]
+    pub const fn with_if(self, is: bool, id: FieldId) -> Self {
+        Self(self.0 | (is as u64) << id as u8)
+    }
+
     fn insert(&mut self, id: FieldId) {
         self.0 |= 1 << id as u8;
     }

@@ -28,7 +28,7 @@ const KEPT_MAX: usize = 512;
 /// What a connection keeps of it.
 #[derive(Debug, Default)]
 pub struct ToldBefore {
-    /// There was a request before; many connections have one alone.
+    /// They were written before; many connections have one request alone.
     again: Cell<bool>,
     kept: RefCell<Option<Box<Kept>>>,
 }

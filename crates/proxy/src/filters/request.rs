@@ -117,27 +117,22 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
         };
         field(out, b"Host", &[host]);
     }
-    let mut dropped = CONNECTION_FIELDS.union(parts.route.request.dropped());
-    for (drop, ids) in [
-        (!keep_host, &[FieldId::Host][..]),
-        (forwarding.forwarded, &[FieldId::Forwarded]),
-        (forwarding.via, &[FieldId::Via]),
-        (parts.sticky.is_some() || hides_cookies(parts), &[FieldId::Cookie]),
-        (parts.traced.parent.is_some(), &[FieldId::Traceparent]),
-        (parts.traced.drops_state, &[FieldId::Tracestate]),
+    let hides_cookies = parts.sticky.is_some() || hides_cookies(parts);
+    let dropped = CONNECTION_FIELDS
+        .union(parts.route.request.dropped())
+        .with_if(!keep_host, FieldId::Host)
+        .with_if(forwarding.forwarded, FieldId::Forwarded)
+        .with_if(forwarding.via, FieldId::Via)
+        .with_if(hides_cookies, FieldId::Cookie)
+        .with_if(parts.traced.parent.is_some(), FieldId::Traceparent)
+        .with_if(parts.traced.drops_state, FieldId::Tracestate)
         // Answered already, where the body was taken.
-        (parts.head.version == Version::Http10 || parts.length.is_some(), &[FieldId::Expect]),
-    ] {
-        if drop {
-            dropped = dropped.union(FieldSet::of(ids));
-        }
-    }
-    if forwarding.x_forwarded {
-        dropped = dropped.union(X_FORWARDED);
-    }
-    if forwarding.x_real_ip {
-        dropped = dropped.union(FieldSet::of(&[FieldId::XRealIp]));
-    }
+        .with_if(parts.head.version == Version::Http10 || parts.length.is_some(), FieldId::Expect)
+        .with_if(forwarding.x_real_ip, FieldId::XRealIp);
+    let dropped = match forwarding.x_forwarded {
+        true => dropped.union(X_FORWARDED),
+        false => dropped,
+    };
     copy_fields(out, parts.bytes, &parts.head.fields, |field| {
         !dropped.contains(field.id)
             && (field.id != FieldId::Other
@@ -155,9 +150,7 @@ pub fn write_request_head(parts: &RequestHeadParts<'_>, out: &mut Vec<u8>) {
             None => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         }
     }
-    if (parts.sticky.is_some() || hides_cookies(parts))
-        && !parts.route.request.dropped().contains(FieldId::Cookie)
-    {
+    if hides_cookies && !parts.route.request.dropped().contains(FieldId::Cookie) {
         for cookies in parts.head.fields.iter().filter(|field| field.id == FieldId::Cookie) {
             write_cookies(parts, cookies.value.of(parts.bytes), out);
         }

@@ -10,7 +10,7 @@ use net::buffer::Buffer;
 use net::timer::Tick;
 use wire::head::{Upgrade, Version};
 
-use super::attempts::{Attempts, Reason, SentTo, Taken, is_idempotent};
+use super::attempts::{Attempts, Next, Reason, SentTo, is_idempotent};
 use super::reach::{Reached, kept, open_in_time};
 use super::sending::{Sending, request_pump};
 use super::wait::{Awaited, await_response};
@@ -108,10 +108,10 @@ where
 {
     let Call { inbound, matched, attempts, request_id } = call;
     let chosen = match attempts.next(inbound, work.waits) {
-        Taken::Member(member, flight) => Ok((member, flight)),
+        Next::Member(member, flight) => Ok((member, flight)),
         // Few requests wait, so the steps of that are no part of every request's memory.
-        Taken::Full => Box::pin(attempts.wait(inbound, work.patience, work.waits)).await,
-        Taken::Nothing => Err(attempts.nothing()),
+        Next::Full => Box::pin(attempts.wait(inbound, work.patience, work.waits)).await,
+        Next::Nothing => Err(attempts.nothing()),
     };
     work.record.times.queue = attempts.queued();
     let (member, mut flight) = chosen.map_err(|broken| work.lost(broken, None, None))?;

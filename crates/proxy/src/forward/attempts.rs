@@ -191,12 +191,11 @@ impl<'a> Attempts<'a> {
     }
 
     /// The member for the next attempt, if one has room for it at once; it counts the request from now
-    /// on. Whether it is one that `waits`, if none has.
-    pub(super) fn next(&self, inbound: &Inbound<'_>, waits: bool) -> Taken<'a> {
+    /// on. An attempt that `waits` where there is no room does not overtake those who do already.
+    pub(super) fn next(&self, inbound: &Inbound<'_>, waits: bool) -> Next<'a> {
         self.made.set(self.made.get() + 1);
-        // Nobody overtakes those who wait.
         match waits && self.pool.state.queue.is_in_order() {
-            true => Taken::Full,
+            true => Next::Full,
             false => self.take(inbound),
         }
     }
@@ -228,16 +227,16 @@ impl<'a> Attempts<'a> {
     }
 
     /// Chooses a member and takes a place at it.
-    fn take(&self, inbound: &Inbound<'_>) -> Taken<'a> {
+    fn take(&self, inbound: &Inbound<'_>) -> Next<'a> {
         let pool = self.pool;
         if !pool.has_room() {
-            return Taken::Full;
+            return Next::Full;
         }
         // Another worker may take the last place after it was seen free.
         for _ in 0..=pool.balancer.members().len() {
             let (member, trial) = match self.choose(inbound) {
-                Choice::Nothing => return Taken::Nothing,
-                Choice::Full => return Taken::Full,
+                Choice::Nothing => return Next::Nothing,
+                Choice::Full => return Next::Full,
                 Choice::Member(member, trial) => (member, trial),
             };
             let probe = (trial == Trial::Yes).then_some(&*member.state);
@@ -249,19 +248,19 @@ impl<'a> Attempts<'a> {
                 Some(in_pool) => {
                     let queue = limited.then_some(&pool.state.queue);
                     let flight = Flight { in_flight, in_pool, queue, probe };
-                    return Taken::Member(member, flight);
+                    return Next::Member(member, flight);
                 }
                 None => {
                     if let Some(state) = probe {
                         state.trial_abandoned();
                     }
                     if in_flight.is_some() {
-                        return Taken::Full;
+                        return Next::Full;
                     }
                 }
             }
         }
-        Taken::Full
+        Next::Full
     }
 
     /// Why there is no member to choose.
@@ -318,12 +317,12 @@ impl<'a> Attempts<'a> {
             // Asked for before looking, so that room made in between is not missed.
             room.as_mut().enable();
             match std::mem::replace(&mut overtakes, true).then(|| self.take(inbound)) {
-                Some(Taken::Member(member, flight)) => {
+                Some(Next::Member(member, flight)) => {
                     place.leave(self.pool.has_free_member(Tick::now()));
                     return Ok((member, flight));
                 }
-                Some(Taken::Nothing) => return Err(self.nothing()),
-                Some(Taken::Full) | None => {}
+                Some(Next::Nothing) => return Err(self.nothing()),
+                Some(Next::Full) | None => {}
             }
             let expired = poll_fn(|cx| match room.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(Ok(false)),
@@ -534,10 +533,10 @@ pub(crate) async fn wait_out(inbound: &Inbound<'_>, pause: Duration) -> Result<(
 }
 
 /// What became of the choice.
-pub(super) enum Taken<'a> {
+pub(super) enum Next<'a> {
     /// This member counts the request.
     Member(&'a Member, Flight<'a>),
-    /// None has room.
+    /// None has room, or others wait for it already.
     Full,
     /// None is usable.
     Nothing,

@@ -56,7 +56,7 @@ pub(super) async fn await_response(
             };
             return Poll::Ready(Err(Awaited::final_(broken)));
         }
-        loop {
+        let failed = loop {
             if let Some(bytes) = buffer.as_ref().filter(|bytes| look && !bytes.is_empty()) {
                 match head.parse(bytes, scanned, &RESPONSE_HEAD_LIMITS, to_head) {
                     Ok(Parse::Complete) => return Poll::Ready(Ok(())),
@@ -75,17 +75,18 @@ pub(super) async fn await_response(
             look = true;
             match read(cx, upstream, inbound, buffer) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => {
-                    let silent = buffer.as_ref().is_none_or(|bytes| bytes.is_empty());
-                    return Poll::Ready(Err(lost(error, silent)));
-                }
-                Poll::Pending => break,
+                Poll::Ready(Err(error)) => break Some(error),
+                Poll::Pending => break None,
             }
-        }
-        // Last: whoever has a response by now need not ask.
+        };
+        // Not before: whoever has a response by now need not ask.
         if (sending.over || taken) && watch.is_gone(cx, client) {
             let broken = Broken::new(Party::Client, Phase::FirstByte, Cause::Closed);
             return Poll::Ready(Err(Awaited::final_(broken)));
+        }
+        if let Some(error) = failed {
+            let silent = buffer.as_ref().is_none_or(|bytes| bytes.is_empty());
+            return Poll::Ready(Err(lost(error, silent)));
         }
         let received = buffer.as_ref().map_or(0, |bytes| bytes.len()) as u64;
         let (whom, by, phase) = match (sending.over, sending.blocked()) {

@@ -122,6 +122,7 @@ impl Guards {
         })
     }
 
+    /// There is nothing for [`check`] to ask, which is then left out.
     fn is_none(&self) -> bool {
         self.access.is_empty()
             && self.cors.is_none()
@@ -211,10 +212,11 @@ pub(crate) struct Answered {
     pub(crate) rest: Rest,
 }
 
-/// What a request met has guards, or asks for credentials.
+/// What a request met has guards, or asks for credentials. Where it has not, [`check`] is not asked.
 pub(crate) fn has_any(met: &Decision<'_>) -> bool {
-    let any = |guards: &Guards| !guards.is_none() || !guards.auth.is_empty();
-    any(&met.site.guards) || met.route.is_some_and(|route| any(&route.guards))
+    asks_for_credentials(met)
+        || !met.site.guards.is_none()
+        || met.route.is_some_and(|route| !route.guards.is_none())
 }
 
 /// Asks the guards of what a request met: those of the route, and before them those of the site unless

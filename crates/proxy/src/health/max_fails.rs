@@ -17,8 +17,8 @@ use super::{later, millis};
 
 /// The failures of an endpoint, shared by all workers.
 ///
-/// `max` and `timeout` are those of the upstream; `max` is 0 to turn this off, as it also is for the
-/// only member of a pool.
+/// `max` and `timeout` are those of the upstream; `max` is 0 to turn this off. Those of the only member
+/// of a pool are counted too, since it may not be the only one for long, but do not keep requests from it.
 #[derive(Debug, Default)]
 pub struct Fails(AtomicU64);
 

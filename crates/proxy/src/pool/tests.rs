@@ -238,6 +238,20 @@ fn one_that_is_asked_although_it_is_left_out_changes_nothing_by_failing_again() 
 }
 
 #[test]
+fn a_success_of_the_only_one_ends_what_had_failed() {
+    // It is not the only one for ever: a reload that adds another would find it failing.
+    let scene = Scene::new();
+    let pool = scene.pool("a", &PoolSettings::default(), &[(None, 0)]);
+    let [member] = pool.balancer.members() else { panic!("one member") };
+    pool.failed(&scene.log, member, Failure::Connect, Cause::Refused, None, at(100));
+    let left_out = |now| member.state.fails.until(at(now), 1, Duration::from_millis(50));
+    assert!(left_out(101).is_some());
+    assert!(pool.balancer.only(at(200)).is_some());
+    pool.answered(&scene.log, member, 200, None, at(210));
+    assert!(left_out(101).is_none() && !member.state.fails.is_being_tried());
+}
+
+#[test]
 fn what_has_learnt_is_kept_while_its_settings_are_the_same() {
     let scene = Scene::new();
     let breaker = model::Breaker {
