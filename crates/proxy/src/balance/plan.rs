@@ -126,7 +126,7 @@ impl Plan {
         });
         let tiers = tiers.filter(|tier| tier.usable > 0).collect();
         let grows = shares.iter().any(|(_, _, share)| (1..100).contains(share));
-        let growth = grows.then(|| Tick::from(now.as_millis() + GROWTH.as_millis() as u64));
+        let growth = grows.then(|| now.after(GROWTH));
         let changes = members.iter().filter_map(|member| member.next_change(now)).chain(growth);
         let left_out =
             shares.iter().filter(|(_, member, share)| *share == 0 && member.state.is_up());

@@ -267,8 +267,7 @@ impl Driver {
         let mut next: Option<u64> = None;
         let mut passed = |since: Option<Tick>, limit: Duration| {
             let Some(since) = since else { return false };
-            let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-            let due = since.as_millis().saturating_add(limit);
+            let due = since.after(limit).as_millis();
             next = Some(next.map_or(due, |next| next.min(due)));
             due <= now.as_millis()
         };

@@ -11,7 +11,7 @@ use net::timer::Tick;
 use wire::head::{Upgrade, Version};
 
 use super::attempts::{Attempts, Next, Reason, SentTo, is_idempotent};
-use super::reach::{Reached, kept, open_in_time};
+use super::reach::{Reached, open_in_time, ready_connection};
 use super::sending::{Sending, request_pump};
 use super::wait::{Awaited, await_response};
 use super::{Broken, Patience};
@@ -127,7 +127,7 @@ where
     let mut fresh_only = false;
     loop {
         work.record.times.connect = None;
-        let connection = match kept(inbound, member, fresh_only) {
+        let connection = match ready_connection(inbound, member, fresh_only) {
             Some(connection) => connection,
             None => {
                 let opened = Box::pin(open_in_time(call, member, work)).await;

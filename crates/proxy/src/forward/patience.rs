@@ -77,10 +77,7 @@ impl<'a> Patience<'a> {
     /// Patience by these limits.
     pub fn new(connection: &'a Connection, limits: &'a Limits, timeouts: &'a Timeouts) -> Self {
         let now = Tick::now();
-        let until = timeouts.request.map(|time| {
-            let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-            Tick::from(now.as_millis().saturating_add(time))
-        });
+        let until = timeouts.request.map(|time| now.after(time));
         let deadline = &connection.deadline;
         let (since, quiet) = (now, 0);
         Self {

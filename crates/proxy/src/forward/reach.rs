@@ -33,7 +33,7 @@ pub(super) struct Reached<'a> {
 }
 
 /// A connection that is there already, and has room.
-pub(super) fn kept(
+pub(super) fn ready_connection(
     inbound: &Inbound<'_>,
     member: &Member,
     fresh_only: bool,

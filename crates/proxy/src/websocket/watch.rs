@@ -159,7 +159,7 @@ impl Watch {
     pub(super) fn new(settings: &WebSocket, idle: Duration, now: Tick, random: u64) -> Self {
         let expires = settings.max_age.map(|age| {
             let most = age / 100 * settings.max_age_jitter;
-            after(now, age.saturating_sub(share(most, random)))
+            now.after(age.saturating_sub(share(most, random)))
         });
         let pinged = || Pinged { read: 0, read_at: now, pinged_at: None, was_behind: false };
         let pings = settings.ping_interval.map(|interval| Pings {
@@ -192,7 +192,7 @@ impl Watch {
         let mut look =
             Look { ping_client: false, ping_upstream: false, close: None, next: LOOK_MAX };
         if seen.stopping && self.drains.is_none() {
-            self.drains = Some(after(now, share(self.drain_window, self.random >> 32)));
+            self.drains = Some(now.after(share(self.drain_window, self.random >> 32)));
         }
         let client_takes = self.client.goes_on(&seen.client);
         let upstream_takes = self.upstream.goes_on(&seen.upstream);
@@ -204,7 +204,7 @@ impl Watch {
         for (due, why) in [
             (self.drains, Why::Stop),
             (self.expires, Why::Age),
-            (Some(after(self.passed_at, self.idle)), Why::Idle),
+            (Some(self.passed_at.after(self.idle)), Why::Idle),
         ] {
             let Some(left) = due.map(|due| due.since(now)) else { continue };
             match left.is_zero() {
@@ -275,12 +275,12 @@ impl Pinged {
         }
         let part = (interval / PING_PARTS).max(Duration::from_millis(1));
         match self.pinged_at {
-            Some(at) => match after(at, timeout).since(now) {
+            Some(at) => match at.after(timeout).since(now) {
                 Duration::ZERO => Due::Close,
                 // Any byte is an answer, so there is no hurry to see it.
                 left => Due::In(left),
             },
-            None => match after(self.read_at, interval).since(now) {
+            None => match self.read_at.after(interval).since(now) {
                 Duration::ZERO => {
                     self.pinged_at = Some(now);
                     self.was_behind = seen.has_frames_to_take();
@@ -290,11 +290,6 @@ impl Pinged {
             },
         }
     }
-}
-
-fn after(tick: Tick, time: Duration) -> Tick {
-    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    Tick::from(tick.as_millis().saturating_add(millis))
 }
 
 /// A part of `whole`, by the lower half of `random`.

@@ -199,7 +199,7 @@ impl<'a> Run<'a> {
                     return self.end(index, Ended::Unserved);
                 };
                 assert!(pool.state.queue.waiting() <= settings.max, "too many wait");
-                let until = later(now, settings.timeout);
+                let until = now.after(settings.timeout);
                 let request = &mut self.requests[index];
                 request.place = Some(place);
                 request.patient_until = until;
@@ -327,7 +327,7 @@ impl<'a> Run<'a> {
             Some(Kind::Slow(times)) => (latency * times, Response::Status(200)),
             _ => (latency, Response::Status(200)),
         };
-        Step::Fly(flight, later(self.now(), Duration::from_millis(after)), response)
+        Step::Fly(flight, self.now().after(Duration::from_millis(after)), response)
     }
 
     /// The attempt has ended.
@@ -372,7 +372,7 @@ impl<'a> Run<'a> {
             return step;
         }
         self.done(index, Some(status), micros, world);
-        let body = later(now, Duration::from_millis(self.chance.below(50)));
+        let body = now.after(Duration::from_millis(self.chance.below(50)));
         self.end(index, Ended::Answered(status));
         Step::Body(flight, body)
     }
@@ -420,10 +420,7 @@ impl<'a> Run<'a> {
         }
         let doubled = retry.backoff.saturating_mul(1 << (request.made - 1).min(16));
         let pause = doubled.min(BACKOFF_MAX) / 2;
-        Some(Step::Pause(later(
-            now,
-            pause + pause.mul_f64(self.chance.below(1000) as f64 / 1000.0),
-        )))
+        Some(Step::Pause(now.after(pause + pause.mul_f64(self.chance.below(1000) as f64 / 1000.0))))
     }
 
     /// The breaker is told.
@@ -604,8 +601,4 @@ fn is_able(request: &mut Request<'_>, now: Tick) -> bool {
         Step::Done => false,
         _ => request.until().is_none_or(|until| until <= now),
     }
-}
-
-fn later(now: Tick, time: Duration) -> Tick {
-    Tick::from(now.as_millis() + time.as_millis() as u64)
 }
