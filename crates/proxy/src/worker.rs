@@ -23,9 +23,9 @@ use crate::serving::Serving;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Http2Pool, IdlePool};
 
-/// Working memory kept between requests; more connections than this rarely have a request in the
-/// same worker at the same moment, and what does not fit is freed.
-const SCRATCH_MAX: usize = 64;
+/// Working memory kept between requests (some 3 MiB if so many were under way at once). What does not
+/// fit is freed.
+const SCRATCH_MAX: usize = 1024;
 /// How often idle upstream connections are looked at and log lines handed over.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 

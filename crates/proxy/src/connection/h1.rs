@@ -26,6 +26,9 @@ use crate::worker::{Scratch, Worker};
 /// Longest that an idle connection is left open when another process takes the new ones: clients that
 /// keep a connection busy send more often.
 const LAST_REQUEST: Duration = Duration::from_secs(5);
+/// Up to this many bytes of a request are copied to be served from: a memcpy of this size costs less
+/// than a buffer that nobody has used for a while.
+const COPY_MAX: usize = 2048;
 
 /// Serves a connection until it ends.
 pub async fn serve(connection: Connection) {
@@ -147,22 +150,18 @@ async fn busy(connection: &Connection) -> Then {
             }
         }
         let read = match scratch.request.upgrade {
-            Upgrade::None => Read::Buffer(buffer),
+            Upgrade::None => Read::new(buffer),
             _ => Read::to_last(buffer, worker, &mut scratch),
         };
         let done = exchange(connection, &read, &mut scratch).await;
         served = true;
-        buffer = read.into_buffer(worker);
-        buffer.consume(done.consumed);
-        if let Some(excess) = done.excess {
-            buffer = excess;
-        }
-        match done.after {
-            After::Persist if buffer.is_empty() => break Then::Idle,
-            After::Persist => {}
-            After::Close if buffer.is_empty() => break Then::Close,
-            After::Close | After::Linger => break Then::Linger,
-            After::Reset => break Then::Reset,
+        let behind = done.excess.or_else(|| read.behind(done.consumed, worker));
+        match (done.after, behind) {
+            (After::Persist, Some(behind)) => buffer = behind,
+            (After::Persist, None) => break Then::Idle,
+            (After::Close, None) => break Then::Close,
+            (After::Close | After::Linger, _) => break Then::Linger,
+            (After::Reset, _) => break Then::Reset,
         }
     };
     worker.put_scratch(scratch);
@@ -172,12 +171,20 @@ async fn busy(connection: &Connection) -> Then {
 /// What was read of a request.
 enum Read {
     Buffer(Buffer),
-    /// Of one that may open a tunnel, which lasts: memory of just its size.
+    /// Memory of just its size. The buffer is the next connection's, which finds it in the processor's
+    /// cache; a thousand requests that wait would spread over as many buffers.
     Copy(Box<[u8]>),
 }
 
 impl Read {
-    /// Gives buffer and working memory back before a request that may last.
+    fn new(buffer: Buffer) -> Self {
+        match buffer.len() <= COPY_MAX {
+            true => Self::Copy(Box::from(&buffer[..])),
+            false => Self::Buffer(buffer),
+        }
+    }
+
+    /// Of a request that may open a tunnel, which lasts: gives buffer and working memory back before.
     fn to_last(buffer: Buffer, worker: &Worker, scratch: &mut Box<Scratch>) -> Self {
         let mut own: Box<Scratch> = Box::default();
         own.request = scratch.request.clone();
@@ -186,18 +193,22 @@ impl Read {
         Self::Copy(Box::from(&buffer[..]))
     }
 
-    fn into_buffer(self, worker: &Worker) -> Buffer {
-        let buffers = &worker.context.buffers;
+    /// What came behind a request of `len` bytes, if anything did.
+    fn behind(self, len: usize, worker: &Worker) -> Option<Buffer> {
         match self {
-            Self::Buffer(buffer) => buffer,
+            Self::Buffer(mut buffer) => {
+                buffer.consume(len);
+                (!buffer.is_empty()).then_some(buffer)
+            }
             Self::Copy(bytes) => {
-                let mut buffer = buffers.get();
-                if bytes.len() > buffer.capacity() {
+                let rest = bytes.get(len..).filter(|rest| !rest.is_empty())?;
+                let mut buffer = worker.context.buffers.get();
+                if rest.len() > buffer.capacity() {
                     buffer.grow();
                 }
                 // It was in one before, so it fits.
-                buffer.append(&bytes);
-                buffer
+                buffer.append(rest);
+                Some(buffer)
             }
         }
     }

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use config::model::UpstreamAddress;
-use net::buffer::Buffer;
+use net::buffer::{BUFFER_SIZE, BULK_BUFFER_SIZE, Buffer};
 use wire::head::{Framing, ResponseHead, Version};
 
 use super::attempt::{Call, Underway, Work};
@@ -65,6 +65,9 @@ pub(super) async fn relay(
     })
     .await;
     work.record.response_bytes = reply.payload();
+    let length = work.heads.response.len as u64 + reply.payload();
+    let is_bulk = length > BUFFER_SIZE as u64 && length <= BULK_BUFFER_SIZE as u64;
+    reached.connection.reads_bulk.set(is_bulk);
     let unsent = reply.is_unsent();
     let (spare, excess) = reply.take_parts();
     work.heads.spare = spare;

@@ -12,6 +12,7 @@ use super::{Blocked, Broken, Patience, Waiting};
 use crate::carrier::Carrier;
 use crate::exchange::Inbound;
 use crate::log::{Cause, Party, Phase};
+use crate::upstream::UpstreamConnection;
 
 /// Bounds on a response head: upstreams are trusted a little more than clients.
 const RESPONSE_HEAD_LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024 - 1, fields: 200 };
@@ -73,7 +74,7 @@ pub(super) async fn await_response(
                 }
             }
             look = true;
-            match read(cx, upstream, inbound, buffer) {
+            match read(cx, &reached.connection, inbound, buffer) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => break Some(error),
                 Poll::Pending => break None,
@@ -117,19 +118,24 @@ pub(super) async fn await_response(
 /// Reads from the upstream once, into a buffer that is only taken when there is something.
 fn read(
     cx: &mut Context<'_>,
-    upstream: &Carrier,
+    upstream: &UpstreamConnection,
     inbound: &Inbound<'_>,
     buffer: &mut Option<Buffer>,
 ) -> Poll<io::Result<()>> {
+    let UpstreamConnection { carrier, reads_bulk, .. } = upstream;
+    let buffers = &inbound.connection.worker.context.buffers;
     loop {
-        if upstream.poll_read_ready(cx)?.is_pending() {
+        if carrier.poll_read_ready(cx)?.is_pending() {
             return Poll::Pending;
         }
-        let bytes = buffer.get_or_insert_with(|| inbound.connection.worker.context.buffers.get());
+        let bytes = buffer.get_or_insert_with(|| match reads_bulk.get() {
+            true => buffers.get_bulk(),
+            false => buffers.get(),
+        });
         if !bytes.make_room() && !bytes.grow() {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
-        match upstream.try_read(bytes.spare_mut()) {
+        match carrier.try_read(bytes.spare_mut()) {
             Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
             Ok(count) => {
                 bytes.advance(count);

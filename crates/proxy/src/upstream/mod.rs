@@ -10,6 +10,8 @@ pub use http2::{Http2Pool, Place};
 pub use pool::IdlePool;
 pub use tls::TlsConfigs;
 
+use std::cell::Cell;
+
 use net::stream::Stream;
 use net::timer::Tick;
 
@@ -41,6 +43,9 @@ pub struct UpstreamConnection {
     pub carrier: Carrier,
     /// It carried an earlier exchange, so its peer may have closed it meanwhile.
     pub reused: bool,
+    /// Its last response was too long for an ordinary buffer and not for a bulk one, so the next is
+    /// read into such a one at once: it takes one write instead of two.
+    pub reads_bulk: Cell<bool>,
     established: Tick,
     lease: Lease,
 }
@@ -50,13 +55,18 @@ impl UpstreamConnection {
     pub fn new(opened: Opened) -> Box<Self> {
         let Opened { stream, lease } = opened;
         let carrier = Carrier::Socket(stream);
-        Box::new(Self { carrier, reused: false, established: Tick::now(), lease })
+        Self::boxed(carrier, false, lease)
     }
 
     /// A place on a connection that carries many exchanges.
     pub fn shared(place: Place) -> Box<Self> {
         let reused = place.is_reused();
         let carrier = Carrier::Http2Client(Box::new(ClientStream::new(place)));
-        Box::new(Self { carrier, reused, established: Tick::now(), lease: Lease::default() })
+        Self::boxed(carrier, reused, Lease::default())
+    }
+
+    fn boxed(carrier: Carrier, reused: bool, lease: Lease) -> Box<Self> {
+        let established = Tick::now();
+        Box::new(Self { carrier, reused, reads_bulk: Cell::new(false), established, lease })
     }
 }
