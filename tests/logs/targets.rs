@@ -110,7 +110,7 @@ fn a_blocked_pipe_as_standard_output_is_told_of() {
     let told = || stderr.all().iter().any(|line| line.contains("the access log is stuck"));
     let mut client = Client::connect(addr);
     until("somebody who says that the log is stuck", || {
-        // Blocks of 64 KiB fill the queue to the writer: 16 MiB.
+        // Blocks of 256 KiB fill the queue to the writer: 32 MiB.
         (0..100).for_each(|number| _ = client.get(&format!("/{number}?{long}")).expect(404));
         told()
     });

@@ -25,7 +25,8 @@ use std::task::{Context, Poll, Waker, ready};
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrUnix, SocketFlags,
+    SocketType, sockopt,
 };
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
@@ -299,6 +300,25 @@ impl Stream {
                 self.poll_send(cx, total, || rustix::io::writev(self, slices))
             }
         }
+    }
+
+    /// Writes some of `slices` in order, telling the kernel that more follows at once.
+    ///
+    /// # Errors
+    /// What the kernel says about the connection.
+    pub fn poll_write_vectored_more(
+        &self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Self::Tls(stream) = self {
+            return stream.poll_write_vectored(cx, slices);
+        }
+        let total = slices.iter().map(|slice| slice.len()).sum();
+        let flags = SendFlags::NOSIGNAL | SendFlags::MORE;
+        self.poll_send(cx, total, || {
+            rustix::net::sendmsg(self, slices, &mut SendAncillaryBuffer::default(), flags)
+        })
     }
 
     /// Whether an idle connection is fit to be used again: still open, and the peer has sent

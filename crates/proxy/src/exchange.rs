@@ -227,15 +227,15 @@ fn is_trusted(connection: &Connection, snapshot: &Snapshot) -> bool {
     !trusted.is_empty() && peer.is_some_and(|peer| trusted.iter().any(|net| net.contains(&peer)))
 }
 
-/// The trace of a request with this head, if requests are traced.
+/// The trace of a request with this head, if requests are traced. In a box: few are.
 fn traced<'s>(
     connection: &Connection,
     snapshot: &'s Snapshot,
     head: (&RequestHead, &[u8]),
-) -> Option<Traced<'s>> {
+) -> Option<Box<Traced<'s>>> {
     let settings = snapshot.traces.as_ref()?;
     let trusted = || is_trusted(connection, snapshot);
-    Some(Traced::of(settings, head, trusted, || connection.worker.next_random()))
+    Some(Box::new(Traced::of(settings, head, trusted, || connection.worker.next_random())))
 }
 
 /// Serves the request whose head is at the front of `buffer`.
@@ -246,8 +246,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
     let Scratch { request: head, heads, request_id, head_micros } = scratch;
     let (bytes, early) = buffer.split_at_checked(head.len).unwrap_or((buffer, &[]));
     let method = head.method.of(bytes);
-    let target = parse_target(method, head.target.of(bytes), snapshot.allow_encoded_slashes);
-    let fault = target.as_ref().err().copied();
+    let (target, fault) = target_of(head, bytes, &snapshot);
     let traced = traced(connection, &snapshot, (head, bytes));
     let inbound = Inbound {
         connection,
@@ -255,14 +254,14 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         head,
         bytes,
         early,
-        target: target.unwrap_or_else(|_| root_target()),
+        target,
         started: worker.observes().then(Instant::now),
         taken: OnceCell::new(),
         kept: OnceCell::new(),
         lines: RefCell::default(),
         proved: Proved::default(),
         shown: RefCell::default(),
-        traced: traced.as_ref(),
+        traced: traced.as_deref(),
     };
     request_id.clear();
     let mut line = Line::new(connection, inbound.started);
@@ -308,7 +307,8 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         connection.seat.met(round.met.site, round.met.route);
         record.target = guards::loggable(&round.met, false, record.target);
         if round.is_guarded() {
-            match guarded(&inbound, &request, &round, request_id, record, trace).await {
+            let asked = guarded(&inbound, &request, &round, request_id, record, trace);
+            match Box::pin(asked).await {
                 Guarded::Passed => {}
                 Guarded::Next(next) => {
                     round = next;
@@ -608,6 +608,19 @@ impl Drop for Line<'_> {
 /// An [`Ended`] that names who, when and why.
 pub fn failed(by: Party, phase: Phase, cause: Cause) -> Ended {
     Ended::Failed { by, phase, cause }
+}
+
+/// The target of a request, and what is wrong with it.
+fn target_of<'a>(
+    head: &RequestHead,
+    bytes: &'a [u8],
+    snapshot: &Snapshot,
+) -> (Target<'a>, Option<TargetError>) {
+    let (method, target) = (head.method.of(bytes), head.target.of(bytes));
+    match parse_target(method, target, snapshot.allow_encoded_slashes) {
+        Ok(target) => (target, None),
+        Err(fault) => (root_target(), Some(fault)),
+    }
 }
 
 /// Stands in for a target that is none, in a request that is refused.

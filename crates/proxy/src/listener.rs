@@ -261,7 +261,7 @@ pub fn serve(
             match worker.is_simple(accepted.listener) {
                 true => {
                     let connection = Connection::new(worker, accepted);
-                    tokio::task::spawn_local(h1::serve(connection));
+                    tokio::task::spawn_local(async move { h1::serve(&connection).await });
                 }
                 false => {
                     tokio::task::spawn_local(connection::serve(worker, accepted));

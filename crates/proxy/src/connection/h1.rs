@@ -30,19 +30,21 @@ const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// than a buffer that nobody has used for a while.
 const COPY_MAX: usize = 2048;
 
-/// Serves a connection until it ends.
-pub async fn serve(connection: Connection) {
-    watch_deadline(&connection).await;
+/// Serves a connection until it ends. It is lent: an `async fn` has what it is given twice, and idle
+/// connections are to be small.
+pub async fn serve(connection: &Connection) {
+    watch_deadline(connection).await;
     let mut fresh = true;
     loop {
-        if !wait_for_request(&connection, fresh).await {
+        if !wait_for_request(connection, fresh).await {
             return;
         }
-        match until_cut(&connection, busy_boxed(&connection)).await {
+        match until_cut(connection, busy_boxed(connection)).await {
             Then::Idle => fresh = false,
             Then::Nothing => {}
             Then::Close => return,
-            Then::Linger => return linger(&connection).await,
+            // In a box for the same reason.
+            Then::Linger => return Box::pin(linger(connection)).await,
             Then::Reset => return connection.carrier.reset_on_close(),
         }
     }

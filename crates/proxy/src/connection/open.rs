@@ -40,28 +40,28 @@ use crate::worker::Worker;
 pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     // Boxed for this step only: while a connection is idle it should cost little memory.
     let Some(connection) = Box::pin(open(worker, accepted)).await else { return };
-    match connection.tls.as_ref().map(|tls| tls.alpn) {
+    let is_http2 = match connection.tls.as_ref().map(|tls| tls.alpn) {
         // The certificate was all that the authority wanted to see (RFC 8737 §3).
-        Some(Alpn::AcmeTls) => {}
-        Some(Alpn::Http2) => Box::pin(h2::serve(connection)).await,
-        Some(Alpn::Http11 | Alpn::None) => h1::serve(connection).await,
-        None => serve_plain(connection).await,
+        Some(Alpn::AcmeTls) => None,
+        Some(Alpn::Http2) => Some(true),
+        Some(Alpn::Http11 | Alpn::None) => Some(false),
+        None => begins_http2(&connection).await,
+    };
+    match is_http2 {
+        Some(true) => Box::pin(h2::serve(connection)).await,
+        Some(false) => h1::serve(&connection).await,
+        None => {}
     }
 }
 
-/// Serves a connection without TLS, where the client may begin with HTTP/2.
-async fn serve_plain(connection: Connection) {
+/// The client of a connection without TLS begins with HTTP/2, where that is taken. `None` if it has to
+/// end before that is known.
+async fn begins_http2(connection: &Connection) -> Option<bool> {
     let snapshot = connection.snapshot();
     let listener = snapshot.listeners.get(connection.listener);
-    let is_http2 = match listener.is_some_and(|listener| listener.http2) {
-        true => preface::is_http2(&connection).await,
+    match listener.is_some_and(|listener| listener.http2) {
+        true => preface::is_http2(connection).await,
         false => Some(false),
-    };
-    drop(snapshot);
-    match is_http2 {
-        Some(true) => Box::pin(h2::serve(connection)).await,
-        Some(false) => h1::serve(connection).await,
-        None => {}
     }
 }
 

@@ -125,35 +125,42 @@ pub struct Tunnel<'a> {
     /// What holds for WebSockets of its route.
     sockets: Option<&'a websocket::Settings>,
     timeout: &'a Timeouts,
+    place: Option<Box<Place>>,
+    flight: Flight<'a>,
+}
+
+/// What a tunnel has for as long as it lasts.
+pub(crate) struct Held<'a> {
+    /// Its place in the list of those that are open.
+    pub(crate) seat: TunnelSeat,
     /// Counts it where sockets are counted.
     _place: Option<Box<Place>>,
     /// Counts it at its endpoint.
     _flight: Flight<'a>,
 }
 
-impl Tunnel<'_> {
+impl<'a> Tunnel<'a> {
     /// Passes on what comes from either side: bytes, or frames if the route says something about them.
-    pub async fn run(
+    pub fn run<'r>(
         self: Box<Self>,
-        inbound: &Inbound<'_>,
-        heads: &mut Heads,
-        record: &mut Record<'_>,
-        request_id: &[u8],
-    ) -> Done {
-        let Self { taken, sockets, timeout, _place, _flight } = *self;
+        inbound: &'r Inbound<'_>,
+        heads: &'r mut Heads,
+        record: &'r mut Record<'_>,
+        request_id: &'r [u8],
+    ) -> Pin<Box<dyn Future<Output = Done> + 'r>>
+    where
+        'a: 'r,
+    {
+        let Self { taken, sockets, timeout, place, flight } = *self;
         let sockets = sockets.filter(|sockets| sockets.model.needs_frames());
         let seat = sit_down(inbound, sockets.is_some(), record, request_id);
+        let held = Held { seat, _place: place, _flight: flight };
         match sockets {
             Some(sockets) => {
-                let with = (sockets, timeout.tunnel, &*seat);
-                Box::pin(websocket::tunnel(inbound, taken, with, heads, record, request_id)).await
+                let with = (sockets, timeout.tunnel, held);
+                websocket::tunnel(inbound, taken, with, heads, record, request_id)
             }
-            None => {
-                let limits = &inbound.snapshot.limits;
-                let mut patience = Patience::new(inbound.connection, limits, timeout);
-                let with = (&mut patience, &*seat);
-                Box::pin(tunnel::tunnel(inbound, taken, with, heads, record)).await
-            }
+            None => tunnel::tunnel(inbound, taken, (timeout, held), heads, record),
         }
     }
 }
@@ -434,8 +441,8 @@ async fn pass_on<'r, 'a>(
             taken,
             sockets: matched.route.websocket.as_ref(),
             timeout: &matched.pool.settings.timeout,
-            _place: work.place.take(),
-            _flight: reached.flight,
+            place: work.place.take(),
+            flight: reached.flight,
         }))));
     }
     // It will be no WebSocket, and its place is free before the client knows.

@@ -189,7 +189,9 @@ impl<'a> Pump<'a> {
         to: &Carrier,
     ) -> Poll<Result<(), PumpError>> {
         loop {
-            ready!(self.poll_drain(cx, to)).map_err(|e| PumpError::Sink(Cause::of(&e)))?;
+            if !self.has_output() {
+                ready!(self.poll_drain(cx, to)).map_err(|e| PumpError::Sink(Cause::of(&e)))?;
+            }
             if self.trailers.is_none() && from.delimits() && self.decoder.is_done() {
                 let trailers = from.trailers();
                 let trailers = match self.kept {
@@ -206,6 +208,7 @@ impl<'a> Pump<'a> {
                 return Poll::Ready(Err(PumpError::Source(Cause::Limit)));
             }
             if self.has_output() {
+                self.fill_ahead(cx, from, to)?;
                 ready!(self.poll_flush(cx, to)).map_err(|e| PumpError::Sink(Cause::of(&e)))?;
             } else if self.ended {
                 self.finishing = true;
@@ -251,8 +254,7 @@ impl<'a> Pump<'a> {
 
     /// Who it waits for; only meaningful after `poll` was pending.
     pub fn blocked(&self) -> Blocked {
-        let in_pipe = self.splice.as_ref().is_some_and(|splice| splice.in_pipe() > 0);
-        match in_pipe || self.has_output() || self.finishing {
+        match self.in_pipe() || self.has_output() || self.finishing {
             true => Blocked::OnSink,
             false => Blocked::OnSource,
         }
@@ -319,6 +321,11 @@ impl<'a> Pump<'a> {
             Poll::Ready(Err(error)) => Err(PumpError::Sink(Cause::of(&error))),
             Poll::Pending => Ok(()),
         }
+    }
+
+    /// Bytes wait in a pipe.
+    fn in_pipe(&self) -> bool {
+        self.splice.as_ref().is_some_and(|splice| splice.in_pipe() > 0)
     }
 
     fn has_output(&self) -> bool {
@@ -406,7 +413,10 @@ impl<'a> Pump<'a> {
             let written = match self.segment.count {
                 0 => {
                     let rest = self.lead.get(self.segment.written..).unwrap_or_default();
-                    ready!(to.poll_write(cx, rest))?
+                    match self.in_pipe() {
+                        true => ready!(to.poll_write_more(cx, rest))?,
+                        false => ready!(to.poll_write(cx, rest))?,
+                    }
                 }
                 _ => ready!(self.poll_write_segment(cx, to))?,
             };
@@ -445,7 +455,10 @@ impl<'a> Pump<'a> {
                 count += 1;
             }
         }
-        to.poll_write_vectored(cx, &slices[..count])
+        match to.plain().filter(|_| self.in_pipe()) {
+            Some(to) => to.poll_write_vectored_more(cx, &slices[..count]),
+            None => to.poll_write_vectored(cx, &slices[..count]),
+        }
     }
 
     fn output_len(&self) -> usize {
@@ -525,20 +538,51 @@ impl<'a> Pump<'a> {
 
     /// The rest is long and both sides take it as it is.
     fn may_splice(&self) -> bool {
+        self.early.is_empty()
+            && self.buffer.as_ref().is_none_or(|buffer| buffer.is_empty())
+            && self.wants_splice()
+    }
+
+    fn wants_splice(&self) -> bool {
         self.raw
             && !self.no_splice
             && self.kept.is_none()
-            && self.early.is_empty()
-            && self.buffer.as_ref().is_none_or(|buffer| buffer.is_empty())
             && match self.decoder.remaining() {
                 Some(remaining) => remaining >= SPLICE_MIN || self.splice.is_some(),
                 None => self.long_reads >= LONG_READS_TO_SPLICE,
             }
     }
 
-    /// Fills the pipe from the source.
+    /// Takes what is there behind a head whose body goes through a pipe, before the head is written: both
+    /// leave at once then. One write after the other would wake the client for a few bytes.
+    fn fill_ahead(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Carrier,
+        to: &Carrier,
+    ) -> Result<(), PumpError> {
+        let is_head = self.splice.is_none() && !self.has_written;
+        if is_head
+            && self.wants_splice()
+            && let (Some(from), Some(_)) = (from.plain(), to.plain())
+            && let Poll::Ready(filled) = self.poll_fill_pipe(cx, from)
+        {
+            return filled;
+        }
+        Ok(())
+    }
+
+    /// Fills the pipe from the source, instead of the buffer.
     fn poll_splice(&mut self, cx: &mut Context<'_>, from: &Stream) -> Poll<Result<(), PumpError>> {
         self.buffer = None;
+        self.poll_fill_pipe(cx, from)
+    }
+
+    fn poll_fill_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Stream,
+    ) -> Poll<Result<(), PumpError>> {
         let splice = match &mut self.splice {
             Some(splice) => splice,
             None => match self.context.pipes.get() {

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use config::model::UpstreamAddress;
-use net::buffer::{BUFFER_SIZE, BULK_BUFFER_SIZE, Buffer};
+use net::buffer::Buffer;
 use wire::head::{Framing, ResponseHead, Version};
 
 use super::attempt::{Call, Underway, Work};
@@ -22,6 +22,7 @@ use crate::decide::Matched;
 use crate::exchange::{After, Inbound};
 use crate::filters::{ConnectionSays, PublicPath, ResponseHeadParts, write_response_head};
 use crate::log::{Cause, Party};
+use crate::upstream::FirstRead;
 use crate::worker::Heads;
 
 /// Passes a final response on; `buffer` begins with its head. True if the upstream connection is fit for
@@ -66,8 +67,8 @@ pub(super) async fn relay(
     .await;
     work.record.response_bytes = reply.payload();
     let length = work.heads.response.len as u64 + reply.payload();
-    let is_bulk = length > BUFFER_SIZE as u64 && length <= BULK_BUFFER_SIZE as u64;
-    reached.connection.reads_bulk.set(is_bulk);
+    let may_splice = client.plain().is_some() && upstream.plain().is_some();
+    reached.connection.first_read.set(FirstRead::of(length, may_splice));
     let unsent = reply.is_unsent();
     let (spare, excess) = reply.take_parts();
     work.heads.spare = spare;

@@ -5,13 +5,16 @@
 //! a tunnel in which nothing moves for its idle time ends; while nothing moves it holds no buffer.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use config::model::Timeouts;
 use net::buffer::Buffer;
 use wire::head::Framing;
 
-use super::{Patience, Pump, PumpError, Waiting};
-use crate::connections::{self, Moved};
+use super::{Held, Patience, Pump, PumpError, Waiting};
+use crate::carrier::Carrier;
+use crate::connections::Moved;
 use crate::exchange::{After, Done, Inbound, failed};
 use crate::log::{Cause, Party, Phase, Record};
 use crate::upstream::UpstreamConnection;
@@ -27,30 +30,71 @@ pub(crate) struct Taken {
     pub(crate) lead: Vec<u8>,
 }
 
-/// Moves bytes until both sides are done or one breaks.
-pub(super) async fn tunnel(
-    inbound: &Inbound<'_>,
+/// Moves bytes until both sides are done or one breaks. All that lasts is made before the future, which
+/// has it once then; what an `async fn` is given it has twice.
+pub(super) fn tunnel<'r>(
+    inbound: &'r Inbound<'_>,
     taken: Taken,
-    (patience, seat): (&mut Patience<'_>, &connections::Tunnel),
-    heads: &mut Heads,
-    record: &mut Record<'_>,
-) -> Done {
-    let Taken { connection, mut buffer, lead } = taken;
+    (timeouts, held): (&'r Timeouts, Held<'r>),
+    heads: &'r mut Heads,
+    record: &'r mut Record<'_>,
+) -> Pin<Box<dyn Future<Output = Done> + 'r>> {
+    let Taken { connection, mut buffer, mut lead } = taken;
     buffer.consume(heads.response.len);
+    // Its memory stays for as long as the tunnel does.
+    lead.shrink_to_fit();
     let context = &inbound.connection.worker.context;
-    let client = &inbound.connection.carrier;
-    let upstream = &connection.carrier;
-    let mut up = Pump::new(Framing::UntilClose, false, Vec::new(), inbound.early, context);
-    let mut down = Pump::new(Framing::UntilClose, false, lead, &[], context).with_buffer(buffer);
-    let (mut up_over, mut down_over) = (false, false);
-    // A side that takes nothing more, and why.
-    let mut deaf = None;
+    let mut patience = Patience::new(inbound.connection, &inbound.snapshot.limits, timeouts);
     patience.unbounded();
-    let ended = poll_fn(|cx| {
-        if !up_over {
+    let mut ways = Ways {
+        up: Pump::new(Framing::UntilClose, false, Vec::new(), inbound.early, context),
+        down: Pump::new(Framing::UntilClose, false, lead, &[], context).with_buffer(buffer),
+        up_over: false,
+        down_over: false,
+        deaf: None,
+        patience,
+        held,
+    };
+    Box::pin(async move {
+        let (client, upstream) = (&inbound.connection.carrier, &connection.carrier);
+        let ended = poll_fn(|cx| ways.poll(cx, client, upstream)).await;
+        if let Err((by, cause)) = ended {
+            record.ended = failed(by, Phase::Tunnel, cause);
+        }
+        record.request_bytes = ways.up.payload();
+        record.response_bytes = ways.down.payload();
+        heads.spare = ways.down.take_parts().0;
+        let consumed = inbound.head.len + inbound.early.len();
+        Done { after: ways.after(), consumed, excess: None }
+    })
+}
+
+/// A tunnel's two directions.
+struct Ways<'a> {
+    /// From the client to the upstream.
+    up: Pump<'a>,
+    /// From the upstream to the client.
+    down: Pump<'a>,
+    up_over: bool,
+    down_over: bool,
+    /// A side that takes nothing more, and why.
+    deaf: Option<(Party, Cause)>,
+    patience: Patience<'a>,
+    held: Held<'a>,
+}
+
+impl Ways<'_> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &Carrier,
+        upstream: &Carrier,
+    ) -> Poll<Result<(), (Party, Cause)>> {
+        let Self { up, down, up_over, down_over, deaf, patience, held } = self;
+        if !*up_over {
             match up.poll(cx, client, upstream) {
                 Poll::Ready(Ok(())) => {
-                    up_over = true;
+                    *up_over = true;
                     // It may be gone already; then reading from it says so.
                     let _ = upstream.shutdown_write();
                 }
@@ -58,53 +102,49 @@ pub(super) async fn tunnel(
                     return Poll::Ready(Err((Party::Client, cause)));
                 }
                 Poll::Ready(Err(PumpError::Sink(cause))) => {
-                    up_over = true;
-                    deaf = deaf.or(Some((Party::Upstream, cause)));
+                    *up_over = true;
+                    *deaf = deaf.or(Some((Party::Upstream, cause)));
                 }
                 Poll::Pending => {}
             }
         }
-        if !down_over {
+        if !*down_over {
             match down.poll(cx, upstream, client) {
                 Poll::Ready(Ok(())) => {
-                    down_over = true;
+                    *down_over = true;
                     let _ = client.shutdown_write();
                 }
                 Poll::Ready(Err(PumpError::Source(cause))) => {
                     return Poll::Ready(Err((Party::Upstream, cause)));
                 }
                 Poll::Ready(Err(PumpError::Sink(cause))) => {
-                    down_over = true;
-                    deaf = deaf.or(Some((Party::Client, cause)));
+                    *down_over = true;
+                    *deaf = deaf.or(Some((Party::Client, cause)));
                 }
                 Poll::Pending => {}
             }
         }
-        if up_over && down_over {
+        if *up_over && *down_over {
             return Poll::Ready(deaf.map_or(Ok(()), Err));
         }
         let moved = |pump: &Pump<'_>| Moved { bytes: pump.payload(), messages: 0 };
-        seat.moved(moved(&up), moved(&down));
-        if seat.asked_to_close().is_some() {
+        held.seat.moved(moved(up), moved(down));
+        if held.seat.asked_to_close().is_some() {
             return Poll::Ready(Err((Party::Proxy, Cause::Aborted)));
         }
-        let whom = if up_over || down_over { Waiting::TunnelEnd } else { Waiting::Tunnel };
+        let whom = if *up_over || *down_over { Waiting::TunnelEnd } else { Waiting::Tunnel };
         match patience.ends(whom, up.progress() + down.progress()) {
             true => Poll::Ready(Err((Party::Proxy, Cause::Timeout))),
             false => Poll::Pending,
         }
-    })
-    .await;
-    if let Err((by, cause)) = ended {
-        record.ended = failed(by, Phase::Tunnel, cause);
     }
-    record.request_bytes = up.payload();
-    record.response_bytes = down.payload();
-    heads.spare = down.take_parts().0;
-    // What the client still sends to an upstream that is gone must not cost it the last words.
-    let after = match deaf {
-        Some((Party::Upstream, _)) if down_over => After::Linger,
-        _ => After::Close,
-    };
-    Done { after, consumed: inbound.head.len + inbound.early.len(), excess: None }
+
+    /// What becomes of the client's connection.
+    fn after(&self) -> After {
+        match self.deaf {
+            // What it still sends to an upstream that is gone must not cost it the last words.
+            Some((Party::Upstream, _)) if self.down_over => After::Linger,
+            _ => After::Close,
+        }
+    }
 }

@@ -12,10 +12,13 @@ use super::{Blocked, Broken, Patience, Waiting};
 use crate::carrier::Carrier;
 use crate::exchange::Inbound;
 use crate::log::{Cause, Party, Phase};
-use crate::upstream::UpstreamConnection;
+use crate::upstream::{FirstRead, UpstreamConnection};
 
 /// Bounds on a response head: upstreams are trusted a little more than clients.
 const RESPONSE_HEAD_LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024 - 1, fields: 200 };
+
+/// Bytes that hold most response heads.
+const HEAD_ROOM: usize = 2048;
 
 /// Why no response head came.
 pub(super) struct Awaited {
@@ -122,20 +125,25 @@ fn read(
     inbound: &Inbound<'_>,
     buffer: &mut Option<Buffer>,
 ) -> Poll<io::Result<()>> {
-    let UpstreamConnection { carrier, reads_bulk, .. } = upstream;
+    let UpstreamConnection { carrier, first_read, .. } = upstream;
     let buffers = &inbound.connection.worker.context.buffers;
     loop {
         if carrier.poll_read_ready(cx)?.is_pending() {
             return Poll::Pending;
         }
-        let bytes = buffer.get_or_insert_with(|| match reads_bulk.get() {
-            true => buffers.get_bulk(),
-            false => buffers.get(),
+        let bytes = buffer.get_or_insert_with(|| match first_read.get() {
+            FirstRead::Bulk => buffers.get_bulk(),
+            FirstRead::Ordinary | FirstRead::Head => buffers.get(),
         });
         if !bytes.make_room() && !bytes.grow() {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
-        match carrier.try_read(bytes.spare_mut()) {
+        let mut room = bytes.spare_mut();
+        if first_read.get() == FirstRead::Head {
+            let len = room.len().min(HEAD_ROOM);
+            room = &mut room[..len];
+        }
+        match carrier.try_read(room) {
             Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
             Ok(count) => {
                 bytes.advance(count);

@@ -13,9 +13,10 @@ use super::sampling::Chance;
 use super::stamp::Stamp;
 use super::{Record, Sink, Total, format, json, own};
 
-/// A worker's buffer is handed over when it holds this much: big enough that a write(2) a block
-/// costs nothing per line.
-pub const BLOCK_BYTES: usize = 64 * 1024;
+/// A worker's buffer is handed over when it holds this much: big enough that to wake the writer, and its
+/// write(2), cost nothing per line. With 64 KiB they cost as much as the lines, where a worker shares its
+/// core with the writer.
+pub const BLOCK_BYTES: usize = 256 * 1024;
 
 /// What an access log is like.
 #[derive(Debug, Clone)]

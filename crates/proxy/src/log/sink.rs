@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Blocks under way from the workers to the writer. At 64 KiB each at most 16 MiB wait for a slow
+/// Blocks under way from the workers to the writer. At 256 KiB each at most 32 MiB wait for a slow
 /// disk; more is dropped and counted.
-pub const QUEUE_BLOCKS: usize = 256;
+pub const QUEUE_BLOCKS: usize = 128;
 
-/// Emptied blocks kept for reuse, so that a busy worker does not allocate 64 KiB for each block.
+/// Emptied blocks kept for reuse, so that a busy worker does not allocate memory for each block.
 const SPARES_MAX: usize = 8;
 
 /// Between two attempts to give an order while the queue is full.

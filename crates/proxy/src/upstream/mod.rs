@@ -12,6 +12,7 @@ pub use tls::TlsConfigs;
 
 use std::cell::Cell;
 
+use net::buffer::{BUFFER_SIZE, BULK_BUFFER_SIZE};
 use net::stream::Stream;
 use net::timer::Tick;
 
@@ -35,6 +36,30 @@ impl From<Stream> for Opened {
     }
 }
 
+/// How a response is read first; a guess by the one before it on the same connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FirstRead {
+    /// Into an ordinary buffer.
+    #[default]
+    Ordinary,
+    /// Into a bulk buffer: the response fits into one, and needs one write instead of two.
+    Bulk,
+    /// Little more than its head: the rest goes through a pipe, and is not to be copied.
+    Head,
+}
+
+impl FirstRead {
+    /// For a response of so many bytes that could go through a pipe, or could not.
+    pub fn of(length: u64, may_splice: bool) -> Self {
+        match usize::try_from(length) {
+            Ok(..=BUFFER_SIZE) => Self::Ordinary,
+            Ok(..=BULK_BUFFER_SIZE) => Self::Bulk,
+            _ if may_splice => Self::Head,
+            _ => Self::Ordinary,
+        }
+    }
+}
+
 /// A connection to an endpoint, in use by one exchange. In a box from its beginning: it goes from hand to
 /// hand with each request.
 #[derive(Debug)]
@@ -43,9 +68,8 @@ pub struct UpstreamConnection {
     pub carrier: Carrier,
     /// It carried an earlier exchange, so its peer may have closed it meanwhile.
     pub reused: bool,
-    /// Its last response was too long for an ordinary buffer and not for a bulk one, so the next is
-    /// read into such a one at once: it takes one write instead of two.
-    pub reads_bulk: Cell<bool>,
+    /// How the next response is best read first.
+    pub first_read: Cell<FirstRead>,
     established: Tick,
     lease: Lease,
 }
@@ -67,6 +91,6 @@ impl UpstreamConnection {
 
     fn boxed(carrier: Carrier, reused: bool, lease: Lease) -> Box<Self> {
         let established = Tick::now();
-        Box::new(Self { carrier, reused, reads_bulk: Cell::new(false), established, lease })
+        Box::new(Self { carrier, reused, first_read: Cell::default(), established, lease })
     }
 }

@@ -289,8 +289,8 @@ impl Direction {
     }
 
     /// Gives back the memory of the lead.
-    pub(super) fn into_lead(self) -> Vec<u8> {
-        self.lead
+    pub(super) fn take_lead(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.lead)
     }
 
     /// Says what the next bytes in the buffer are, behind those that are to be written, and what

@@ -21,6 +21,7 @@
 
 use std::borrow::Cow;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -38,9 +39,8 @@ use super::watch::{Look, Seen, SideSeen, Watch, Why};
 use super::{Settings, Side};
 use crate::carrier::Carrier;
 use crate::connection::{Connection, linger_on};
-use crate::connections;
 use crate::exchange::{After, Done, Inbound, failed};
-use crate::forward::Taken;
+use crate::forward::{Held, Taken};
 use crate::log::{Cause, Ended, Party, Phase, Record};
 use crate::worker::Heads;
 
@@ -52,47 +52,53 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long a side may be silent that owes the other an answer to its close frame.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
-/// Passes frames both ways until both sides are done.
-pub(crate) async fn tunnel(
-    inbound: &Inbound<'_>,
+/// Passes frames both ways until both sides are done. All that lasts is made before the future, which
+/// has it once then; what an `async fn` is given it has twice.
+pub(crate) fn tunnel<'r>(
+    inbound: &'r Inbound<'_>,
     taken: Taken,
-    (settings, idle, seat): (&Settings, Duration, &connections::Tunnel),
-    heads: &mut Heads,
-    record: &mut Record<'_>,
-    request_id: &[u8],
-) -> Done {
-    let Taken { connection, buffer, lead } = taken;
+    (settings, idle, held): (&'r Settings, Duration, Held<'r>),
+    heads: &'r mut Heads,
+    record: &'r mut Record<'_>,
+    request_id: &'r [u8],
+) -> Pin<Box<dyn Future<Output = Done> + 'r>> {
+    let Taken { connection, buffer, mut lead } = taken;
+    // Its memory stays for as long as the tunnel does.
+    lead.shrink_to_fit();
     let worker = &*inbound.connection.worker;
-    let (client, upstream) = (&inbound.connection.carrier, &connection.carrier);
     let directions = directions(inbound, settings, (buffer, lead), &heads.response);
     let idle = settings.model.idle_timeout.unwrap_or(idle);
     let watch = Watch::new(&settings.model, idle, Tick::now(), worker.next_random());
-    let mut tunnel = Tunnel::new(inbound.connection, settings, directions, watch, seat);
-    poll_fn(|cx| {
-        let polled = tunnel.poll(cx, client, upstream);
-        seat.moved(tunnel.up.moved(), tunnel.down.moved());
-        polled
+    let mut tunnel = Tunnel::new(inbound.connection, settings, directions, watch, held);
+    Box::pin(async move {
+        let (client, upstream) = (&inbound.connection.carrier, &connection.carrier);
+        poll_fn(|cx| {
+            let polled = tunnel.poll(cx, client, upstream);
+            tunnel.held.seat.moved(tunnel.up.moved(), tunnel.down.moved());
+            polled
+        })
+        .await;
+        tunnel.explain(inbound, request_id);
+        record.ended = tunnel.ended.unwrap_or_default();
+        record.request_bytes = tunnel.up.passed();
+        record.response_bytes = tunnel.down.passed();
+        heads.spare = tunnel.down.take_lead();
+        let tunnel_is_whole = !tunnel.is_cut || tunnel.down.sink() == Sink::Closed;
+        if tunnel_is_whole || !client.delimits() {
+            // It may be gone already. A stream that is only dropped is reset; a connection is not to
+            // wait for what the upstream still has to say to nobody.
+            let _ = client.shutdown_write();
+        }
+        if tunnel.upstream_may_talk() {
+            let worker = &inbound.connection.worker;
+            let deadline = &inbound.connection.deadline;
+            Box::pin(linger_on(upstream, deadline, &worker.context)).await;
+        } else {
+            let _ = upstream.shutdown_write();
+        }
+        let consumed = inbound.head.len + inbound.early.len();
+        Done { after: tunnel.after(), consumed, excess: None }
     })
-    .await;
-    tunnel.explain(inbound, request_id);
-    record.ended = tunnel.ended.unwrap_or_default();
-    record.request_bytes = tunnel.up.passed();
-    record.response_bytes = tunnel.down.passed();
-    let after = tunnel.after();
-    let upstream_may_talk = tunnel.upstream_may_talk();
-    let tunnel_is_whole = !tunnel.is_cut || tunnel.down.sink() == Sink::Closed;
-    heads.spare = tunnel.down.into_lead();
-    if tunnel_is_whole || !client.delimits() {
-        // It may be gone already. A stream that is only dropped is reset; a connection is not to wait
-        // for what the upstream still has to say to nobody.
-        let _ = client.shutdown_write();
-    }
-    if upstream_may_talk {
-        linger_on(upstream, &inbound.connection.deadline, &worker.context).await;
-    } else {
-        let _ = upstream.shutdown_write();
-    }
-    Done { after, consumed: inbound.head.len + inbound.early.len(), excess: None }
 }
 
 /// The direction of the client's frames, and that of the upstream's.
@@ -149,8 +155,8 @@ struct Tunnel<'a> {
     /// From the upstream to the client.
     down: Direction,
     watch: Watch,
-    /// Where an operator asks for its end.
-    seat: &'a connections::Tunnel,
+    /// What it has for as long as it lasts; at its seat an operator asks for its end.
+    held: Held<'a>,
     stage: Stage,
     /// The side that broke a rule and has not been told yet.
     offender: Option<(Side, Fault)>,
@@ -190,7 +196,7 @@ impl<'a> Tunnel<'a> {
         settings: &'a Settings,
         (up, down): (Direction, Direction),
         watch: Watch,
-        seat: &'a connections::Tunnel,
+        held: Held<'a>,
     ) -> Self {
         Self {
             connection,
@@ -198,7 +204,7 @@ impl<'a> Tunnel<'a> {
             up,
             down,
             watch,
-            seat,
+            held,
             stage: Stage::Open,
             offender: None,
             ended: None,
@@ -235,7 +241,7 @@ impl<'a> Tunnel<'a> {
                 let _ = client.shutdown_write();
             }
             let open = matches!(self.stage, Stage::Open);
-            if let Some(status) = self.seat.asked_to_close().filter(|_| open) {
+            if let Some(status) = self.held.seat.asked_to_close().filter(|_| open) {
                 self.close_both(Why::Asked(status));
                 continue;
             }
