@@ -10,6 +10,7 @@ use config::model::{CertificateSource, Connections, Listen, Performance};
 use net::listener::{BACKLOG, Bound, Local};
 use net::worker::{Options, Workers, start};
 
+use crate::boxed::boxed;
 use crate::challenges::Challenges;
 use crate::connection::{self, Connection, h1};
 use crate::local;
@@ -260,7 +261,8 @@ pub fn serve(
             let worker = Rc::clone(worker);
             match worker.is_simple(accepted.listener) {
                 true => {
-                    let connection = Connection::new(worker, accepted);
+                    // In a box: a task is copied where it begins, and where it ends.
+                    let connection = boxed(|| Connection::new(worker, accepted));
                     tokio::task::spawn_local(async move { h1::serve(&connection).await });
                 }
                 false => {

@@ -90,7 +90,7 @@ pub(super) const PHASES: usize = 8;
 const NO_TIME: u32 = u32::MAX;
 
 /// What of an exchange is no text.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Facts {
     /// When its first byte arrived, in microseconds since the Unix epoch.
     pub wall_us: u64,
@@ -298,7 +298,7 @@ fn protocol(version: &str) -> &'static str {
 }
 
 /// The text of an exchange in memory that is used again.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Stored {
     facts: Facts,
     lens: [u16; TEXTS],
@@ -306,19 +306,23 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Writes the texts of `exchange`, cut, to the front of `memory`, which has room for [`TEXT_MAX`]
-    /// bytes; how many it took.
-    pub(super) fn write(exchange: &Exchange<'_>, memory: &mut [u8]) -> (Self, usize) {
-        let (mut lens, mut end) = ([0; TEXTS], 0);
-        for (text, (len, max)) in exchange.texts.iter().zip(lens.iter_mut().zip(MAXES)) {
+    /// Becomes that of `exchange`, whose texts it writes, cut, to the front of `memory`. That has room for
+    /// [`TEXT_MAX`] bytes; how many it took.
+    pub(super) fn fill(&mut self, exchange: &Exchange<'_>, memory: &mut [u8]) -> usize {
+        let mut end = 0;
+        for (text, (len, max)) in exchange.texts.iter().zip(self.lens.iter_mut().zip(MAXES)) {
             let kept = text.len().min(max);
-            let place = memory.get_mut(end..end + kept);
-            let (Some(text), Some(place)) = (text.get(..kept), place) else { break };
-            place.copy_from_slice(text);
             *len = kept as u16;
-            end += kept;
+            if kept > 0
+                && let Some(place) = memory.get_mut(end..end + kept)
+            {
+                place.copy_from_slice(&text[..kept]);
+                end += kept;
+            }
         }
-        (Self { facts: exchange.facts, lens, cut: exchange.cut | exchange.long() }, end)
+        self.facts = exchange.facts;
+        self.cut = exchange.cut | exchange.long();
+        end
     }
 
     /// The exchange whose texts are at the front of `memory`.
@@ -343,8 +347,8 @@ pub struct Kept {
 impl Kept {
     /// A copy of `exchange`, its texts cut.
     pub fn new(exchange: &Exchange<'_>) -> Self {
-        let mut memory = [0; TEXT_MAX];
-        let (stored, len) = Stored::write(exchange, &mut memory);
+        let (mut stored, mut memory) = (Stored::default(), [0; TEXT_MAX]);
+        let len = stored.fill(exchange, &mut memory);
         Self { stored, memory: memory.get(..len).unwrap_or_default().into() }
     }
 

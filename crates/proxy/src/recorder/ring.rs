@@ -3,8 +3,6 @@
 //! What always holds: nothing is allocated after [`Ring::new`]; exchanges are in the order in which they
 //! ended, and it is the oldest that give way.
 
-use std::collections::VecDeque;
-
 use super::exchange::{Exchange, Stored, TEXT_MAX};
 
 /// Bytes of text that an exchange usually has, for sharing the memory out: with more of it fewer
@@ -14,14 +12,18 @@ const TEXT_USUAL: usize = 176;
 /// Keeps the last exchanges.
 #[derive(Debug)]
 pub(super) struct Ring {
-    entries: VecDeque<Entry>,
+    /// Those from `first` on, `count` of them, round the end; they are written where they are, because
+    /// every request has one.
+    entries: Vec<Entry>,
+    first: usize,
+    count: usize,
     max: usize,
     text: Box<[u8]>,
     /// Where the next text goes.
     head: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Entry {
     stored: Stored,
     start: usize,
@@ -34,7 +36,9 @@ impl Ring {
         let max = (bytes / each).max(1);
         let text = bytes.saturating_sub(max * size_of::<Entry>()).max(TEXT_MAX);
         Self {
-            entries: VecDeque::with_capacity(max),
+            entries: Vec::with_capacity(max),
+            first: 0,
+            count: 0,
             max,
             text: vec![0; text].into_boxed_slice(),
             head: 0,
@@ -51,27 +55,46 @@ impl Ring {
         let start = self.head;
         let range = start..start + TEXT_MAX;
         self.forget(|start| range.contains(&start));
-        if self.entries.len() >= self.max {
-            self.entries.pop_front();
+        if self.count >= self.max {
+            self.forget_oldest();
         }
-        let Some(memory) = self.text.get_mut(range) else { return };
-        let (stored, len) = Stored::write(exchange, memory);
-        self.entries.push_back(Entry { stored, start });
-        self.head = start + len;
+        let place = self.place(self.count);
+        if place == self.entries.len() {
+            self.entries.push(Entry::default());
+        }
+        let entry = self.entries.get_mut(place);
+        let (Some(entry), Some(memory)) = (entry, self.text.get_mut(range)) else { return };
+        entry.start = start;
+        self.head = start + entry.stored.fill(exchange, memory);
+        self.count += 1;
     }
 
     /// Forgets the oldest exchanges as long as their text begins at such a place.
     fn forget(&mut self, lost: impl Fn(usize) -> bool) {
-        while self.entries.front().is_some_and(|oldest| lost(oldest.start)) {
-            self.entries.pop_front();
+        while self.count > 0
+            && self.entries.get(self.first).is_some_and(|oldest| lost(oldest.start))
+        {
+            self.forget_oldest();
         }
+    }
+
+    fn forget_oldest(&mut self) {
+        self.first = self.place(1);
+        self.count -= 1;
+    }
+
+    /// Where the entry is that so many others are before.
+    fn place(&self, before: usize) -> usize {
+        let place = self.first + before;
+        if place < self.max { place } else { place - self.max }
     }
 
     /// The exchanges, the latest first.
     pub(super) fn latest(&self) -> impl Iterator<Item = Exchange<'_>> {
-        self.entries.iter().rev().map(|entry| {
+        (0..self.count).rev().filter_map(|before| {
+            let entry = self.entries.get(self.place(before))?;
             let memory = self.text.get(entry.start..).unwrap_or_default();
-            entry.stored.read(memory)
+            Some(entry.stored.read(memory))
         })
     }
 

@@ -95,7 +95,8 @@ impl Span {
         };
         let memory = self.text.chunks_exact_mut(TEXT_MAX).nth(place);
         let Some(memory) = memory else { return };
-        let (stored, _) = Stored::write(exchange, memory);
+        let mut stored = Stored::default();
+        stored.fill(exchange, memory);
         let slot = Slot { stored, total_us: exchange.facts.total_us };
         match self.slots.get_mut(place) {
             Some(kept) => *kept = slot,

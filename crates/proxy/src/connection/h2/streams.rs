@@ -21,6 +21,7 @@ use wire::websocket::accept_key;
 
 use super::request::{Fault, OWN_FIELDS_MAX, websocket_key, write_head, write_line};
 use super::socket::Socket;
+use crate::boxed::boxed;
 use crate::carrier::Carrier;
 use crate::carrier::http2_server::{Asked, Chunk, ServerStream, Share};
 use crate::connection::{Connection, Known};
@@ -156,8 +157,7 @@ impl Streams {
         let has_body = !body.is_end_stream() && parts.method != Method::CONNECT;
         let mut text = self.share.take_head();
         let written = write_head(parts, &self.limits, key.as_ref(), &mut text);
-        let stream = ServerStream::new(body, respond, asked, &self.share);
-        let connection = (self.connection)(Carrier::Http2Server(Box::new(stream)));
+        let stream = boxed(|| ServerStream::new(body, respond, asked, &self.share));
         let mut scratch = self.worker.take_scratch();
         scratch.head_micros = 0;
         scratch.request_id.clear();
@@ -171,7 +171,10 @@ impl Streams {
             }
         });
         let counted = Counted::new(&self.active, text.capacity());
-        let mut task = Task { connection, text, scratch, share: Rc::clone(&self.share) };
+        let mut task = boxed(|| {
+            let connection = (self.connection)(Carrier::Http2Server(stream));
+            Task { connection, text, scratch, share: Rc::clone(&self.share) }
+        });
         match judged {
             Ok(()) => {
                 let head = &mut task.scratch.request;
@@ -217,7 +220,7 @@ impl Streams {
     }
 
     /// Resets a stream whose request is malformed.
-    fn reset(&self, mut task: Task, refusal: &Refusal) {
+    fn reset(&self, mut task: Box<Task>, refusal: &Refusal) {
         if let Carrier::Http2Server(stream) = &task.connection.carrier {
             stream.reset(Reason::PROTOCOL_ERROR);
         }
@@ -251,7 +254,7 @@ fn random_bytes() -> [u8; 16] {
     bytes
 }
 
-/// What serves one stream.
+/// What serves one stream. In a box: a task is copied where it begins, and where it ends.
 struct Task {
     connection: Connection,
     /// The head as HTTP/1 text, which everything refers to until the exchange has ended.
@@ -261,15 +264,16 @@ struct Task {
 }
 
 impl Task {
-    async fn serve(mut self, counted: Counted) {
+    async fn serve(mut self: Box<Self>, counted: Counted) {
         self.watch_deadline().await;
-        // In a box of its own, so that little has to be moved where the task begins and ends.
-        Box::pin(exchange(&self.connection, &self.text, &mut self.scratch)).await;
+        let task = &mut *self;
+        let exchange = boxed(|| exchange(&task.connection, &task.text, &mut task.scratch));
+        Box::into_pin(exchange).await;
         self.put_away();
         drop(counted);
     }
 
-    async fn refuse(mut self, refusal: Refusal, counted: Counted) {
+    async fn refuse(mut self: Box<Self>, refusal: Refusal, counted: Counted) {
         self.watch_deadline().await;
         Box::pin(local::refuse(&self.connection, &mut self.scratch, &self.text, refusal)).await;
         self.put_away();
@@ -286,8 +290,8 @@ impl Task {
     }
 
     /// Ends the stream and gives its memory back.
-    fn put_away(self) {
-        let Self { connection, text, scratch, share } = self;
+    fn put_away(self: Box<Self>) {
+        let Self { connection, text, scratch, share } = *self;
         connection.worker.put_scratch(scratch);
         share.put_head(text);
     }
