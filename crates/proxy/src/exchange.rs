@@ -5,7 +5,7 @@
 //! upstream, answered from a file, or answered by Ravelin itself. One log line follows, whatever
 //! happened.
 //!
-//! What always holds: the head stays where it was read until the exchange is over, so everything
+//! What always holds: the head stays where it is until the exchange is over, so everything
 //! (matching, forwarding, logging) refers to the same bytes; a connection persists only if the whole
 //! request was taken off it.
 

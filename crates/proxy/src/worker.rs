@@ -26,6 +26,11 @@ use crate::upstream::{Http2Pool, IdlePool};
 /// Working memory kept between requests (some 3 MiB if so many were under way at once). What does not
 /// fit is freed.
 const SCRATCH_MAX: usize = 1024;
+/// Of these, how many may have grown large.
+const LARGE_SCRATCH_MAX: usize = 64;
+/// Bytes of a head, and fields, from which on working memory counts as large.
+const LARGE_HEAD: usize = 4096;
+const LARGE_FIELDS: usize = 64;
 /// How often idle upstream connections are looked at and log lines handed over.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
@@ -109,6 +114,16 @@ pub struct Heads {
     pub spare: Vec<u8>,
     /// A `Set-Cookie` line for it, or nothing.
     pub cookie: Vec<u8>,
+}
+
+impl Scratch {
+    fn is_large(&self) -> bool {
+        let Heads { response, out, spare, cookie, .. } = &self.heads;
+        let bytes = [out, spare, cookie, &self.request_id].map(Vec::capacity);
+        let fields = [&self.request.fields, &response.fields].map(Vec::capacity);
+        bytes.iter().any(|bytes| *bytes > LARGE_HEAD)
+            || fields.iter().any(|fields| *fields > LARGE_FIELDS)
+    }
 }
 
 /// "Date: …\r\n", made once a second.
@@ -238,7 +253,8 @@ impl Worker {
     /// Gives it back.
     pub fn put_scratch(&self, scratch: Box<Scratch>) {
         let mut free = self.scratch.borrow_mut();
-        if free.len() < SCRATCH_MAX {
+        let max = if scratch.is_large() { LARGE_SCRATCH_MAX } else { SCRATCH_MAX };
+        if free.len() < max {
             free.push(scratch);
         }
     }

@@ -4,17 +4,17 @@
 //! `EXAMPLE.com.:80` and `example.com` name one site. What a lenient reader could take for another
 //! host (user information, list, path, percent-encoding) is refused.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::Ipv6Addr;
 
 /// Longest host name in bytes, without the trailing dot (RFC 1035 §2.3.4).
 pub const NAME_MAX: usize = 253;
 
-/// A valid host, held inline.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Host {
-    name: [u8; NAME_MAX],
-    len: u8,
+/// A valid host. Most clients name it in its canonical form, which is borrowed then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host<'a> {
+    name: Cow<'a, str>,
     port: Option<u16>,
 }
 
@@ -22,7 +22,7 @@ pub struct Host {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostError;
 
-impl Host {
+impl<'a> Host<'a> {
     /// Parses the value of `Host` or the authority of a target (RFC 9110 §7.2, without user
     /// information).
     ///
@@ -30,49 +30,32 @@ impl Host {
     /// If the value is empty or is anything but `name[:port]`, `v4[:port]`, `[v6][:port]`. Names are
     /// letters, digits, `-`, `.`, `_` and `~` without empty labels; names in other scripts come as
     /// `xn--` labels.
-    pub fn parse(value: &[u8]) -> Result<Host, HostError> {
+    pub fn parse(value: &'a [u8]) -> Result<Self, HostError> {
         let parts = split(value)?;
-        let mut host = Host { name: [0; NAME_MAX], len: 0, port: parts.port };
-        match parts.name {
+        let name = match parts.name {
             Name::Text(text) => {
-                let room = host.name.get_mut(..text.len()).ok_or(HostError)?;
-                room.copy_from_slice(text);
-                room.make_ascii_lowercase();
-                host.len = text.len() as u8;
+                let text = std::str::from_utf8(text).map_err(|_| HostError)?;
+                match text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                    true => Cow::Owned(text.to_ascii_lowercase()),
+                    false => Cow::Borrowed(text),
+                }
             }
-            Name::V6(address) => host.set_address(address)?,
-        }
-        Ok(host)
+            // So that `[::1]` and `[0:0::1]` are one host.
+            Name::V6(address) => Cow::Owned(address.to_string()),
+        };
+        Ok(Self { name, port: parts.port })
     }
 
     /// The name, lower-case, without trailing dot; an IPv6 address without brackets.
     #[inline]
     pub fn name(&self) -> &str {
-        let bytes = self.name.get(..usize::from(self.len)).unwrap_or_default();
-        std::str::from_utf8(bytes).unwrap_or_default()
+        &self.name
     }
 
     /// The port, if one was given.
     #[inline]
     pub fn port(&self) -> Option<u16> {
         self.port
-    }
-
-    /// Writes the canonical text of an address, so that `[::1]` and `[0:0::1]` are one host. Requests
-    /// for IPv6 literals are rare enough for formatting.
-    fn set_address(&mut self, address: Ipv6Addr) -> Result<(), HostError> {
-        use std::io::Write;
-        let mut room = self.name.as_mut_slice();
-        write!(room, "{address}").map_err(|_| HostError)?;
-        let left = room.len();
-        self.len = NAME_MAX.saturating_sub(left) as u8;
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Host").field("name", &self.name()).field("port", &self.port).finish()
     }
 }
 

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use config::model::{LogTarget, Logging, Rotation, SyslogLabel};
 use proxy::log::{
-    AccessSettings, ErrorLog, Losses, Order, QUEUE_BLOCKS, Sink, Source, Total, sink, sink_of,
+    AccessSettings, ERROR_QUEUE_BLOCKS, ErrorLog, Losses, Order, QUEUE_BLOCKS, Sink, Source, Total,
+    sink, sink_of,
 };
 
 use self::output::{Kind, Output};
@@ -80,7 +81,7 @@ impl LogWriters {
             Some(place) => Some((Output::open(&place.target, logging, Kind::Access)?, place)),
             None => None,
         };
-        let (sink, source) = sink(QUEUE_BLOCKS);
+        let (sink, source) = sink(ERROR_QUEUE_BLOCKS);
         let error_log = ErrorLog::new(sink.clone(), logging.level);
         let error = Running::start(ERROR_THREAD, place, (sink, source), output, &error_log)?;
         let access_lost = Total::default();
@@ -358,7 +359,7 @@ impl Writer {
         if self.is_error_log {
             // What it says itself comes behind the order to stop.
             self.report();
-            for _ in 0..QUEUE_BLOCKS {
+            for _ in 0..ERROR_QUEUE_BLOCKS {
                 let Ok(Order::Write { block, lines, total }) = self.source.orders.try_recv() else {
                     break;
                 };

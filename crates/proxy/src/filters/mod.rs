@@ -1,6 +1,6 @@
 //! Changes to a message on its way through: what is taken from a head, what is put on it.
 //!
-//! A head is never turned into a map. It stays where it was read, and a filter writes a new head
+//! A head is never turned into a map. It stays where it was parsed, and a filter writes a new head
 //! from an index over it plus a list of edits, so fields keep their order and case.
 
 mod client_certificate;

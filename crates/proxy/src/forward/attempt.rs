@@ -265,7 +265,8 @@ async fn response_head(
         let len = head.len;
         pass_interim_on(inbound, &bytes, work).await?;
         bytes.consume(len);
-        buffer = Some(bytes);
+        // The final response may take long.
+        buffer = Some(bytes).filter(|bytes| !bytes.is_empty());
     }
     Err(Awaited::final_(malformed(Cause::Malformed, "too many interim responses")))
 }

@@ -142,7 +142,7 @@ pub(crate) struct Held<'a> {
 impl<'a> Tunnel<'a> {
     /// Passes on what comes from either side: bytes, or frames if the route says something about them.
     pub fn run<'r>(
-        self: Box<Self>,
+        self,
         inbound: &'r Inbound<'_>,
         heads: &'r mut Heads,
         record: &'r mut Record<'_>,
@@ -151,7 +151,7 @@ impl<'a> Tunnel<'a> {
     where
         'a: 'r,
     {
-        let Self { taken, sockets, timeout, place, flight } = *self;
+        let Self { taken, sockets, timeout, place, flight } = self;
         let sockets = sockets.filter(|sockets| sockets.model.needs_frames());
         let seat = sit_down(inbound, sockets.is_some(), record, request_id);
         let held = Held { seat, _place: place, _flight: flight };

@@ -63,6 +63,8 @@ pub struct Pump<'a> {
     raw: bool,
     /// No pipe is to be had, or the sockets do not support it.
     no_splice: bool,
+    /// What is there behind the head goes into the pipe before the head is written.
+    fills_ahead: bool,
     /// Bytes to write before the slices: a head, the size of a chunk, short bodies.
     lead: Vec<u8>,
     segment: Segment,
@@ -145,6 +147,7 @@ impl<'a> Pump<'a> {
             splice: None,
             raw: !chunked && framing != Framing::Chunked,
             no_splice: false,
+            fills_ahead: false,
             lead,
             segment: Segment::default(),
             payload: 0,
@@ -159,6 +162,14 @@ impl<'a> Pump<'a> {
     /// The same, where the early bytes are the filled part of `buffer`.
     pub fn with_buffer(mut self, buffer: Buffer) -> Self {
         self.buffer = Some(buffer);
+        self
+    }
+
+    /// The same, where what is there of a long body leaves together with the head: a write for each would
+    /// wake a client for a few bytes. Not for what may have to be sent again: it is taken from the source
+    /// before it is known whether the sink takes anything.
+    pub fn with_head_and_body_at_once(mut self) -> Self {
+        self.fills_ahead = true;
         self
     }
 
@@ -429,6 +440,10 @@ impl<'a> Pump<'a> {
             if self.segment.written >= self.output_len() {
                 self.lead.clear();
                 self.use_up();
+                if self.in_pipe() {
+                    // The rest may take long, and comes by another way.
+                    self.buffer = self.buffer.take().filter(|buffer| !buffer.is_empty());
+                }
                 return Poll::Ready(Ok(()));
             }
         }
@@ -553,8 +568,7 @@ impl<'a> Pump<'a> {
             }
     }
 
-    /// Takes what is there behind a head whose body goes through a pipe, before the head is written: both
-    /// leave at once then. One write after the other would wake the client for a few bytes.
+    /// Takes what is there behind a head whose body goes through a pipe, before the head is written.
     fn fill_ahead(
         &mut self,
         cx: &mut Context<'_>,
@@ -562,7 +576,8 @@ impl<'a> Pump<'a> {
         to: &Carrier,
     ) -> Result<(), PumpError> {
         let is_head = self.splice.is_none() && !self.has_written;
-        if is_head
+        if self.fills_ahead
+            && is_head
             && self.wants_splice()
             && let (Some(from), Some(_)) = (from.plain(), to.plain())
             && let Poll::Ready(filled) = self.poll_fill_pipe(cx, from)

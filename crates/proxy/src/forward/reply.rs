@@ -40,6 +40,7 @@ pub(super) async fn relay(
     let context = &inbound.connection.worker.context;
     let mut reply = Pump::new(framing, outlet.chunked, lead, &[], context)
         .with_buffer(buffer)
+        .with_head_and_body_at_once()
         .with_payload_max(call.matched.route.max_response_size);
     let client = &inbound.connection.carrier;
     let upstream = &reached.connection.carrier;
@@ -67,7 +68,9 @@ pub(super) async fn relay(
     .await;
     work.record.response_bytes = reply.payload();
     let length = work.heads.response.len as u64 + reply.payload();
-    let may_splice = client.plain().is_some() && upstream.plain().is_some();
+    let may_splice = matches!(framing, Framing::Length(_))
+        && client.plain().is_some()
+        && upstream.plain().is_some();
     reached.connection.first_read.set(FirstRead::of(length, may_splice));
     let unsent = reply.is_unsent();
     let (spare, excess) = reply.take_parts();

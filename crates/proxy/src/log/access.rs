@@ -207,7 +207,7 @@ mod tests {
         assert!(block(&source).is_none());
 
         let target = vec![b'a'; 1000];
-        for _ in 0..100 {
+        for _ in 0..400 {
             log.record(&Record { target: &target, ..Record::default() });
         }
         let (full, lines) = block(&source).unwrap();
@@ -216,7 +216,7 @@ mod tests {
         drop(log);
         let (rest, more) = block(&source).unwrap();
         assert_eq!(rest.last(), Some(&b'\n'));
-        assert_eq!(lines + more, 100);
+        assert_eq!(lines + more, 400);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub use ended::{Cause, Ended, Party, Phase};
 pub use error::{ErrorLog, Failure, Message, RECENT_MAX};
 pub(crate) use own::note_fields;
 pub use record::{Record, Times};
-pub use sink::{Losses, Order, QUEUE_BLOCKS, Sink, Source, Total, sink, sink_of};
+pub use sink::{
+    ERROR_QUEUE_BLOCKS, Losses, Order, QUEUE_BLOCKS, Sink, Source, Total, sink, sink_of,
+};
 pub use stamp::{Utc, rfc3339};
 pub use wire::text::steers;

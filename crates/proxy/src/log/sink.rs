@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// Blocks under way from the workers to the writer. At 256 KiB each at most 32 MiB wait for a slow
 /// disk; more is dropped and counted.
 pub const QUEUE_BLOCKS: usize = 128;
+/// The same on the way to the writer of the error log, which gets each line by itself; and the blocks of
+/// an access log with the same target.
+pub const ERROR_QUEUE_BLOCKS: usize = 256;
 
 /// Emptied blocks kept for reuse, so that a busy worker does not allocate memory for each block.
 const SPARES_MAX: usize = 8;

@@ -79,17 +79,17 @@ impl UpstreamConnection {
     pub fn new(opened: Opened) -> Box<Self> {
         let Opened { stream, lease } = opened;
         let carrier = Carrier::Socket(stream);
-        Self::boxed(carrier, false, lease)
+        Self::made(carrier, false, lease)
     }
 
     /// A place on a connection that carries many exchanges.
     pub fn shared(place: Place) -> Box<Self> {
         let reused = place.is_reused();
         let carrier = Carrier::Http2Client(Box::new(ClientStream::new(place)));
-        Self::boxed(carrier, reused, Lease::default())
+        Self::made(carrier, reused, Lease::default())
     }
 
-    fn boxed(carrier: Carrier, reused: bool, lease: Lease) -> Box<Self> {
+    fn made(carrier: Carrier, reused: bool, lease: Lease) -> Box<Self> {
         let established = Tick::now();
         Box::new(Self { carrier, reused, first_read: Cell::default(), established, lease })
     }

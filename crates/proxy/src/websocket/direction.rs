@@ -288,8 +288,9 @@ impl Direction {
         }
     }
 
-    /// Gives back the memory of the lead.
-    pub(super) fn take_lead(&mut self) -> Vec<u8> {
+    /// Passes nothing more on: lets its buffer go, and gives back the memory of the lead.
+    pub(super) fn end(&mut self) -> Vec<u8> {
+        self.buffer = None;
         std::mem::take(&mut self.lead)
     }
 

@@ -82,14 +82,16 @@ pub(crate) fn tunnel<'r>(
         record.ended = tunnel.ended.unwrap_or_default();
         record.request_bytes = tunnel.up.passed();
         record.response_bytes = tunnel.down.passed();
-        heads.spare = tunnel.down.take_lead();
         let tunnel_is_whole = !tunnel.is_cut || tunnel.down.sink() == Sink::Closed;
+        let upstream_may_talk = tunnel.upstream_may_talk();
+        let after = tunnel.after();
+        heads.spare = tunnel.down.end();
         if tunnel_is_whole || !client.delimits() {
             // It may be gone already. A stream that is only dropped is reset; a connection is not to
             // wait for what the upstream still has to say to nobody.
             let _ = client.shutdown_write();
         }
-        if tunnel.upstream_may_talk() {
+        if upstream_may_talk {
             let worker = &inbound.connection.worker;
             let deadline = &inbound.connection.deadline;
             Box::pin(linger_on(upstream, deadline, &worker.context)).await;
@@ -97,7 +99,7 @@ pub(crate) fn tunnel<'r>(
             let _ = upstream.shutdown_write();
         }
         let consumed = inbound.head.len + inbound.early.len();
-        Done { after: tunnel.after(), consumed, excess: None }
+        Done { after, consumed, excess: None }
     })
 }
 

@@ -29,7 +29,8 @@ use super::access::AccessList;
 use crate::decide::Request;
 use crate::routes::Path;
 
-/// Requests of one limit that are held at once; more are refused. Each holds a buffer of 16 KiB.
+/// Requests of one limit that are held at once; more are refused. Each holds a buffer of
+/// 16 KiB, unless it is short.
 pub const WAITING_MAX: usize = 1024;
 
 /// What is known of the keys of one limit. It outlives a configuration.
