@@ -670,3 +670,104 @@ fn sifted(edits: &Edits, trailers: &[u8]) -> Vec<u8> {
     }
     left
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::rc::Rc;
+
+    use tokio::runtime::{Builder, LocalOptions};
+
+    use super::*;
+
+    const LENGTH: usize = 256 * 1024;
+
+    /// What two carriers are for: each is one end of a pair, and the other ends are for the test.
+    struct Ends {
+        context: WorkerContext,
+        from: Carrier,
+        to: Carrier,
+        source: Stream,
+        sink: Stream,
+    }
+
+    fn with_ends(test: impl AsyncFnOnce(Rc<Ends>)) {
+        let mut builder = Builder::new_current_thread();
+        let runtime = builder.enable_all().build_local(LocalOptions::default()).unwrap();
+        runtime.block_on(async {
+            let ((from, source), (to, sink)) = (Stream::pair().unwrap(), Stream::pair().unwrap());
+            let (from, to) = (Carrier::Socket(from), Carrier::Socket(to));
+            test(Rc::new(Ends { context: WorkerContext::start(0), from, to, source, sink })).await;
+        });
+    }
+
+    async fn write(to: &Stream, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let written = poll_fn(|cx| to.poll_write(cx, bytes)).await.unwrap();
+            bytes = &bytes[written..];
+        }
+    }
+
+    async fn read(from: &Stream, count: usize) -> Vec<u8> {
+        let mut all = vec![0; count];
+        let mut have = 0;
+        while have < count {
+            have += poll_fn(|cx| from.poll_read(cx, &mut all[have..])).await.unwrap();
+        }
+        all
+    }
+
+    fn body() -> Vec<u8> {
+        (0..LENGTH).map(|at| (at / 7) as u8).collect()
+    }
+
+    fn pump(context: &WorkerContext) -> Pump<'_> {
+        Pump::new(Framing::Length(LENGTH as u64), false, b"head\n".to_vec(), &[], context)
+    }
+
+    #[test]
+    fn a_long_response_arrives_whole_and_in_order() {
+        with_ends(async |ends| {
+            let there = Rc::clone(&ends);
+            let client = tokio::task::spawn_local(async move {
+                write(&there.source, &body()[..100_000]).await;
+                let first = read(&there.sink, 1000).await;
+                write(&there.source, &body()[100_000..]).await;
+                [first, read(&there.sink, 5 + LENGTH - 1000).await].concat()
+            });
+            poll_fn(|cx| ends.from.plain().unwrap().poll_read_ready(cx)).await.unwrap();
+            let mut pump = pump(&ends.context).with_head_and_body_at_once();
+            poll_fn(|cx| pump.poll(cx, &ends.from, &ends.to)).await.unwrap();
+            assert_eq!(pump.payload(), LENGTH as u64);
+            let arrived = client.await.unwrap();
+            assert!(arrived == [b"head\n", &body()[..]].concat());
+        });
+    }
+
+    #[test]
+    fn a_response_that_breaks_off_before_its_head_is_written_leaves_the_client_with_nothing() {
+        with_ends(async |ends| {
+            ends.source.shutdown_write().unwrap();
+            poll_fn(|cx| ends.from.plain().unwrap().poll_read_ready(cx)).await.unwrap();
+            let mut pump = pump(&ends.context).with_head_and_body_at_once();
+            let ended = poll_fn(|cx| pump.poll(cx, &ends.from, &ends.to)).await;
+            assert_eq!(ended, Err(PumpError::Source(Cause::Closed)));
+            assert!(pump.is_unsent());
+        });
+    }
+
+    /// Its body can be sent to another upstream: not a byte of it was taken.
+    #[test]
+    fn a_request_whose_upstream_has_gone_is_untouched() {
+        with_ends(async |ends| {
+            write(&ends.source, &body()[..100_000]).await;
+            poll_fn(|cx| ends.from.plain().unwrap().poll_read_ready(cx)).await.unwrap();
+            // The other end is closed.
+            let gone = Carrier::Socket(Stream::pair().unwrap().0);
+            let mut pump = pump(&ends.context);
+            let ended = poll_fn(|cx| pump.poll(cx, &ends.from, &gone)).await;
+            assert!(matches!(ended, Err(PumpError::Sink(_))));
+            assert!(pump.is_untouched() && pump.is_repeatable());
+        });
+    }
+}
