@@ -111,6 +111,7 @@ fn a_format_is_followed_from_the_reload_on() {
     ravelin.signal("TERM");
     assert!(ravelin.exit().success());
     let one = std::fs::read_to_string(ravelin.dir().join("one.log")).unwrap();
-    assert!(one.starts_with("one-200-/before\n"), "{one}");
-    assert!(!one.contains("two-"), "{one}");
+    // Each worker has its own part of the log, and its own moment of the change.
+    assert!(one.lines().any(|line| line == "one-200-/before"), "{one}");
+    assert!(one.lines().all(|line| line.starts_with("one-200-/")), "{one}");
 }
