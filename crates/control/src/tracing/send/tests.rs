@@ -31,13 +31,14 @@ fn collector(answers: &'static [&'static str]) -> Endpoint {
         while let Ok((mut stream, _)) = listener.accept() {
             let Some((head, body)) = read(&mut stream) else { continue };
             let request = ExportTraceServiceRequest::decode(&*body).unwrap();
+            // Before the answer: who has that may ask what came.
+            if sender.send((head, request)).is_err() {
+                return;
+            }
             let text =
                 format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             stream.write_all(text.as_bytes()).unwrap();
             answer = answers.next().unwrap_or(&answer);
-            if sender.send((head, request)).is_err() {
-                return;
-            }
         }
     });
     Endpoint { url, requests }
