@@ -312,11 +312,12 @@ impl Stored {
         let mut end = 0;
         for (text, (len, max)) in exchange.texts.iter().zip(self.lens.iter_mut().zip(MAXES)) {
             let kept = text.len().min(max);
-            *len = kept as u16;
+            *len = 0;
             if kept > 0
                 && let Some(place) = memory.get_mut(end..end + kept)
             {
                 place.copy_from_slice(&text[..kept]);
+                *len = kept as u16;
                 end += kept;
             }
         }
