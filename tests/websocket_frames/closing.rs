@@ -74,6 +74,40 @@ fn a_client_that_goes_away_without_a_close_is_1001_to_the_origin() {
 }
 
 #[test]
+fn what_came_before_a_client_went_away_inside_a_long_frame_arrives() {
+    for sent in [0, 1, 100_000, 3 << 20] {
+        let mut pair = Pair::new("client_max_message_size = \"100MB\"");
+        let mut long = masked(BINARY, pattern(4 << 20, 8));
+        long.truncate(14 + sent);
+        let sent = [masked(TEXT, "before"), long].concat();
+        let mut sender = pair.client.wire.sock.try_clone();
+        let expected = sent.clone();
+        let sending = std::thread::spawn(move || {
+            sender.write_all(&sent).unwrap();
+            sender.shutdown(Shutdown::Write);
+        });
+        assert_same_bytes(&pair.origin.wire.bytes(expected.len()).unwrap(), &expected);
+        pair.origin.expect_end();
+        sending.join().unwrap();
+    }
+}
+
+#[test]
+fn an_origin_that_goes_away_while_it_is_sent_a_long_frame_is_1011_to_the_client() {
+    let mut pair = Pair::new("client_max_message_size = \"100MB\"");
+    let mut sender = pair.client.wire.sock.try_clone();
+    // It is more than all that lies between takes, and may break off.
+    let sending = std::thread::spawn(move || {
+        let _ = sender.write_all(&masked(BINARY, pattern(50 << 20, 2)));
+    });
+    pair.origin.wire.bytes(100_000).unwrap();
+    drop(pair.origin);
+    pair.client.expect_close(1011, "the upstream is gone");
+    drop(pair.client);
+    sending.join().unwrap();
+}
+
+#[test]
 fn a_client_whose_connection_is_reset_is_1001_to_the_origin() {
     let mut pair = Pair::new(CHECKED);
     pair.talk();

@@ -227,6 +227,33 @@ fn ten_mebibytes_pass_in_frames_of_all_sizes() {
 }
 
 #[test]
+fn a_long_frame_and_what_comes_behind_it_arrive_in_order_at_one_who_is_slow_to_read() {
+    let mut pair = Pair::new("client_max_message_size = \"100MB\"");
+    let long = pattern(8 << 20, 3);
+    let sent = [
+        masked(TEXT, "before"),
+        masked(BINARY, &long),
+        masked(PING, "now"),
+        masked(BINARY, pattern(100_000, 6)),
+        masked(TEXT, "behind"),
+        masked(CLOSE, status(1000, "bye")),
+    ];
+    let sent = sent.concat();
+    let mut sender = pair.client.wire.sock.try_clone();
+    let sending = std::thread::spawn(move || sender.write_all(&sent).unwrap());
+    // The other direction does not wait for this one.
+    pair.origin.send(BINARY, pattern(200_000, 7));
+    pair.client.expect(BINARY, pattern(200_000, 7));
+    pair.origin.expect(TEXT, "before");
+    pair.origin.expect(BINARY, &long);
+    pair.origin.expect(PING, "now");
+    pair.origin.expect(BINARY, pattern(100_000, 6));
+    pair.origin.expect(TEXT, "behind");
+    pair.origin.expect_close(1000, "bye");
+    sending.join().unwrap();
+}
+
+#[test]
 fn frames_pass_while_they_come() {
     let mut pair = Pair::new("client_max_message_size = \"1MB\"");
     let frame = masked(BINARY, pattern(100_000, 9));

@@ -1,16 +1,20 @@
 //! One direction of a WebSocket: frames from one side to the other as they come, and now and then a
 //! control frame of Ravelin's own between two of them.
 //!
-//! What always holds: bytes are read into a buffer, looked at there and written from it, never copied;
-//! a message is never held back to be whole, only a header or a control frame that has not come as a
-//! whole; nothing of a frame that breaks the rules is passed on; nothing follows a close frame; a
-//! direction that waits with nothing in hand holds no buffer.
+//! What always holds: bytes are read into a buffer, looked at there and written from it, never copied,
+//! and the payload of a long frame, which needs no looking at, goes through a pipe; a message is never
+//! held back to be whole, only a header or a control frame that has not come as a whole; nothing of a
+//! frame that breaks the rules is passed on; nothing follows a close frame; a direction that waits with
+//! nothing in hand holds no buffer and no pipe.
 
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use net::buffer::{BUFFER_SIZE, Buffer, Pool};
+use net::buffer::{BUFFER_SIZE, Buffer};
+use net::splice::{PIPE_SIZE, Splice};
+use net::stream::Stream;
 use net::timer::Tick;
+use net::worker::WorkerContext;
 use wire::websocket::{ControlFrame, Fault, Opcode, Payload, Scanner, Step};
 
 use super::rate::Bucket;
@@ -21,8 +25,15 @@ use crate::log::Cause;
 /// What tells Ravelin's pings from others.
 pub(super) type Token = [u8; 8];
 
+/// A frame of which at least this many bytes are still to come goes on through a pipe. Below it the
+/// pipe's own cost outweighs the copy it saves.
+const SPLICE_MIN: u64 = 32 * 1024;
+/// Behind a frame that went through a pipe so much is read of the next, which may be as long: enough
+/// for headers and short messages.
+const READ_BEHIND: usize = 512;
+
 /// One direction.
-pub(super) struct Direction {
+pub(super) struct Direction<'a> {
     scanner: Scanner,
     /// How many messages may come.
     bucket: Option<Bucket>,
@@ -32,7 +43,17 @@ pub(super) struct Direction {
     lead: Vec<u8>,
     lead_written: usize,
     buffer: Option<Buffer>,
-    buffers: Pool,
+    /// The pipe, while the payload of a long frame goes through one. Its bytes follow those that are
+    /// to be written from the buffer, which has nothing behind them.
+    pipe: Option<Splice>,
+    /// No pipe is to be had, or the sockets do not support it.
+    no_pipe: bool,
+    /// The last bytes came through a pipe.
+    behind_pipe: bool,
+    /// The source has ended, and why; it is said when what came before is written.
+    end_of_source: Option<Option<Cause>>,
+    /// Where buffers and pipes come from.
+    context: &'a WorkerContext,
     /// How many bytes at the front of the buffer are to be written.
     passable: usize,
     /// How many bytes behind them go no further.
@@ -107,7 +128,7 @@ pub(super) enum Event {
     SinkLost(Cause),
 }
 
-impl Direction {
+impl<'a> Direction<'a> {
     /// A direction that `scanner` follows, and `bucket` limits.
     pub(super) fn new(
         scanner: Scanner,
@@ -115,7 +136,7 @@ impl Direction {
         token: Token,
         lead: Vec<u8>,
         buffer: Option<Buffer>,
-        buffers: &Pool,
+        context: &'a WorkerContext,
     ) -> Self {
         Self {
             scanner,
@@ -124,7 +145,11 @@ impl Direction {
             lead,
             lead_written: 0,
             buffer,
-            buffers: buffers.clone(),
+            pipe: None,
+            no_pipe: false,
+            behind_pipe: false,
+            end_of_source: None,
+            context,
             passable: 0,
             dropped: 0,
             passes_close: false,
@@ -178,9 +203,18 @@ impl Direction {
                 }
             }
             if self.passable == 0
-                && let Some(ended) = ready!(self.poll_read(cx, from))
+                && let Some(cause) = self.end_of_source.take()
             {
-                return Poll::Ready(ended);
+                self.source = Source::Ended;
+                return Poll::Ready(Event::Ended(cause));
+            }
+            if let (true, Some(from), Some(_)) = (self.wants_pipe(), from.plain(), to.plain()) {
+                let filled = self.poll_fill_pipe(cx, from);
+                if self.passable == 0 {
+                    ready!(filled);
+                }
+            } else if self.passable == 0 {
+                ready!(self.poll_read(cx, from));
             }
         }
     }
@@ -197,7 +231,10 @@ impl Direction {
 
     /// Nothing more will be sent.
     pub(super) fn is_sent(&self) -> bool {
-        let nothing_due = self.close.is_none() && self.own.is_none() && self.passable == 0;
+        let nothing_due = self.close.is_none()
+            && self.own.is_none()
+            && self.passable == 0
+            && self.in_pipe() == 0;
         self.sink != Sink::Open || self.source == Source::Ended && nothing_due
     }
 
@@ -278,6 +315,7 @@ impl Direction {
         self.own = None;
         self.close = None;
         self.lead.clear();
+        self.pipe = None;
         self.use_up();
     }
 
@@ -288,9 +326,10 @@ impl Direction {
         }
     }
 
-    /// Passes nothing more on: lets its buffer go, and gives back the memory of the lead.
+    /// Passes nothing more on: lets its buffer and its pipe go, and gives back the memory of the lead.
     pub(super) fn end(&mut self) -> Vec<u8> {
         self.buffer = None;
+        self.pipe = None;
         std::mem::take(&mut self.lead)
     }
 
@@ -399,7 +438,12 @@ impl Direction {
             if self.passable > 0 && self.lead.is_empty() {
                 let filled = self.buffer.as_ref().map(|buffer| buffer.filled());
                 let bytes = filled.and_then(|filled| filled.get(..self.passable));
-                let count = written(ready!(to.poll_write(cx, bytes.unwrap_or_default()))?)?;
+                let bytes = bytes.unwrap_or_default();
+                let count = match self.in_pipe() {
+                    0 => ready!(to.poll_write(cx, bytes))?,
+                    _ => ready!(to.poll_write_more(cx, bytes))?,
+                };
+                let count = written(count)?;
                 self.written += count as u64;
                 self.frames_end = self.written;
                 self.passable = self.passable.saturating_sub(count);
@@ -418,6 +462,10 @@ impl Direction {
                 if self.lead_written >= self.lead.len() {
                     self.lead.clear();
                 }
+                continue;
+            }
+            if self.in_pipe() > 0 {
+                ready!(self.poll_drain_pipe(cx, to))?;
                 continue;
             }
             if (self.own.is_none() && self.close.is_none())
@@ -452,47 +500,123 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads more; ready with an event if nothing more comes.
-    fn poll_read(&mut self, cx: &mut Context<'_>, from: &Carrier) -> Poll<Option<Event>> {
+    /// Reads more, or takes note that nothing more comes.
+    fn poll_read(&mut self, cx: &mut Context<'_>, from: &Carrier) -> Poll<()> {
         loop {
             match from.poll_read_ready(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Some(self.ended(Some(&error)))),
+                Poll::Ready(Err(error)) => return Poll::Ready(self.ends(Some(&error))),
                 Poll::Pending => {
-                    if self.buffer.as_ref().is_some_and(|buffer| buffer.is_empty()) {
-                        self.buffer = None;
-                    }
+                    self.let_empty_buffer_go();
                     return Poll::Pending;
                 }
             }
             let mut buffer = match self.buffer.take() {
                 Some(buffer) if !(buffer.is_empty() && self.wants_bulk(&buffer)) => buffer,
-                None if self.long_reads == 0 => self.buffers.get(),
-                _ => self.buffers.get_bulk(),
+                None if self.long_reads == 0 => self.context.buffers.get(),
+                _ => self.context.buffers.get_bulk(),
             };
             buffer.make_room();
-            let room = buffer.spare_mut().len();
-            let result = from.try_read(buffer.spare_mut());
+            let room = self.room(buffer.spare_mut());
+            let most = room.len();
+            let result = from.try_read(room);
             let count = *result.as_ref().unwrap_or(&0);
             buffer.advance(count);
             self.buffer = Some(buffer);
             match result {
-                Ok(0) => return Poll::Ready(Some(self.ended(None))),
+                Ok(0) => return Poll::Ready(self.ends(None)),
                 Ok(_) => {
                     self.read += count as u64;
-                    let long = count == room || count >= BUFFER_SIZE;
+                    let long = !self.behind_pipe && count == most || count >= BUFFER_SIZE;
                     self.long_reads = if long { self.long_reads.saturating_add(1) } else { 0 };
-                    return Poll::Ready(None);
+                    self.behind_pipe = false;
+                    return Poll::Ready(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Some(self.ended(Some(&error)))),
+                Err(error) => return Poll::Ready(self.ends(Some(&error))),
             }
         }
     }
 
-    fn ended(&mut self, error: Option<&io::Error>) -> Event {
-        self.source = Source::Ended;
-        Event::Ended(error.map(Cause::of))
+    /// Where to read, and so how much at most.
+    fn room<'b>(&self, spare: &'b mut [u8]) -> &'b mut [u8] {
+        let rest = usize::try_from(self.scanner.payload_left()).unwrap_or(usize::MAX);
+        let most = match self.behind_pipe {
+            true => rest.saturating_add(READ_BEHIND).min(spare.len()),
+            false => spare.len(),
+        };
+        spare.split_at_mut(most).0
+    }
+
+    /// What comes next is payload, and enough of it to send it through a pipe.
+    fn wants_pipe(&self) -> bool {
+        self.scanner.payload_left() >= SPLICE_MIN
+            && !self.no_pipe
+            && self.sink == Sink::Open
+            && self.end_of_source.is_none()
+            && self.in_hand() == self.passable
+    }
+
+    fn in_pipe(&self) -> usize {
+        self.pipe.as_ref().map_or(0, Splice::in_pipe)
+    }
+
+    /// Fills the pipe from the source, or takes note that nothing more comes.
+    fn poll_fill_pipe(&mut self, cx: &mut Context<'_>, from: &Stream) -> Poll<()> {
+        self.let_empty_buffer_go();
+        let pipe = match &mut self.pipe {
+            Some(pipe) => pipe,
+            None => match self.context.pipes.get() {
+                Ok(pipe) => self.pipe.insert(pipe),
+                Err(_) => {
+                    self.no_pipe = true;
+                    return Poll::Ready(());
+                }
+            },
+        };
+        let most = self.scanner.payload_left().min(PIPE_SIZE as u64) as usize;
+        match pipe.poll_fill(cx, from, most) {
+            Poll::Pending => {
+                // While nothing comes, the pipe may serve somebody else.
+                self.pipe = None;
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(0)) => self.ends(None),
+            Poll::Ready(Ok(moved)) => {
+                self.scanner.skip(moved as u64);
+                self.read += moved as u64;
+                self.passed += moved as u64;
+                self.behind_pipe = true;
+                self.long_reads = 0;
+            }
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {
+                self.no_pipe = true;
+            }
+            Poll::Ready(Err(error)) => self.ends(Some(&error)),
+        }
+        Poll::Ready(())
+    }
+
+    /// Writes what is in the pipe, and lets it go when the frame has not much more for it.
+    fn poll_drain_pipe(&mut self, cx: &mut Context<'_>, to: &Carrier) -> Poll<io::Result<()>> {
+        if let (Some(pipe), Some(to)) = (&mut self.pipe, to.plain()) {
+            let moved = ready!(pipe.poll_drain(cx, to))?;
+            self.written += moved as u64;
+            self.frames_end = self.written;
+        }
+        if self.in_pipe() == 0 && self.scanner.payload_left() < SPLICE_MIN {
+            self.pipe = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn let_empty_buffer_go(&mut self) {
+        self.buffer = self.buffer.take().filter(|buffer| !buffer.is_empty());
+    }
+
+    /// Nothing more comes.
+    fn ends(&mut self, error: Option<&io::Error>) {
+        self.end_of_source = Some(error.map(Cause::of));
     }
 
     /// A source that filled the last buffer to the brim gets a larger one.

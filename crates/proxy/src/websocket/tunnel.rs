@@ -104,14 +104,14 @@ pub(crate) fn tunnel<'r>(
 }
 
 /// The direction of the client's frames, and that of the upstream's.
-fn directions(
-    inbound: &Inbound<'_>,
+fn directions<'r>(
+    inbound: &'r Inbound<'_>,
     settings: &Settings,
     (mut buffer, lead): (Buffer, Vec<u8>),
     head: &ResponseHead,
-) -> (Direction, Direction) {
+) -> (Direction<'r>, Direction<'r>) {
     let worker = &*inbound.connection.worker;
-    let buffers = &worker.context.buffers;
+    let context = &worker.context;
     let model = &settings.model;
     let extensions = head.fields.iter().filter(|f| f.id == FieldId::SecWebSocketExtensions);
     let reserved = Reserved::of(extensions.map(|field| field.value.of(&buffer)));
@@ -120,7 +120,7 @@ fn directions(
         Scanner::new(Rules { sender, reserved, message_max: max.unwrap_or(u64::MAX) })
     };
     let early = (!inbound.early.is_empty()).then(|| {
-        let mut buffer = buffers.get();
+        let mut buffer = context.buffers.get();
         if inbound.early.len() > buffer.capacity() {
             buffer.grow();
         }
@@ -135,7 +135,7 @@ fn directions(
         worker.next_random().to_le_bytes(),
         Vec::new(),
         early,
-        buffers,
+        context,
     );
     let down = Direction::new(
         scanner(Sender::Server, model.server_message_max),
@@ -143,7 +143,7 @@ fn directions(
         worker.next_random().to_le_bytes(),
         lead,
         Some(buffer),
-        buffers,
+        context,
     );
     (up, down)
 }
@@ -153,9 +153,9 @@ struct Tunnel<'a> {
     connection: &'a Connection,
     settings: &'a Settings,
     /// From the client to the upstream.
-    up: Direction,
+    up: Direction<'a>,
     /// From the upstream to the client.
-    down: Direction,
+    down: Direction<'a>,
     watch: Watch,
     /// What it has for as long as it lasts; at its seat an operator asks for its end.
     held: Held<'a>,
@@ -196,7 +196,7 @@ impl<'a> Tunnel<'a> {
     fn new(
         connection: &'a Connection,
         settings: &'a Settings,
-        (up, down): (Direction, Direction),
+        (up, down): (Direction<'a>, Direction<'a>),
         watch: Watch,
         held: Held<'a>,
     ) -> Self {
@@ -269,12 +269,12 @@ impl<'a> Tunnel<'a> {
 
     /// Nothing more comes from either side, and nothing more is to be sent to either.
     fn is_over(&self) -> bool {
-        let done = |one: &Direction| one.source() != Source::Open && one.is_sent();
+        let done = |one: &Direction<'_>| one.source() != Source::Open && one.is_sent();
         self.is_cut || done(&self.up) && done(&self.down)
     }
 
     /// The direction of a side's frames, and that of the frames for it.
-    fn of(&mut self, side: Side) -> (&mut Direction, &mut Direction) {
+    fn of(&mut self, side: Side) -> (&mut Direction<'a>, &mut Direction<'a>) {
         match side {
             Side::Client => (&mut self.up, &mut self.down),
             Side::Upstream => (&mut self.down, &mut self.up),
@@ -531,7 +531,7 @@ impl<'a> Tunnel<'a> {
 }
 
 /// What has happened at a side, which `carrier` reaches.
-fn side_seen(carrier: &Carrier, from_it: &Direction, for_it: &Direction) -> SideSeen {
+fn side_seen(carrier: &Carrier, from_it: &Direction<'_>, for_it: &Direction<'_>) -> SideSeen {
     let written = for_it.written();
     let taken = carrier.taken(written);
     // A stream of a connection with others says only that not all is taken.
