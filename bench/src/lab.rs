@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 use crate::{Options, Result};
+
+/// How long a process that is asked to end has for it.
+const TIME_TO_END: Duration = Duration::from_secs(3);
 
 /// Where a run's processes live and write.
 pub(crate) struct Lab {
@@ -134,11 +137,26 @@ impl Process {
         self.child.wait()?;
         Ok(())
     }
+
+    /// Asks it to end and gives it a moment: a program built to write a profile does so then.
+    fn ends_when_asked(&mut self) -> bool {
+        if let Some(pid) = group(self.pid()) {
+            rustix::process::kill_process(pid, Signal::TERM).ok();
+        }
+        let given_up = Instant::now() + TIME_TO_END;
+        while Instant::now() < given_up {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
+        if matches!(self.child.try_wait(), Ok(None)) && !self.ends_when_asked() {
             kill(self.pid());
             self.child.wait().ok();
         }
