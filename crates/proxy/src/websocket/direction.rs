@@ -231,10 +231,8 @@ impl<'a> Direction<'a> {
 
     /// Nothing more will be sent.
     pub(super) fn is_sent(&self) -> bool {
-        let nothing_due = self.close.is_none()
-            && self.own.is_none()
-            && self.passable == 0
-            && self.in_pipe() == 0;
+        let nothing_due =
+            self.close.is_none() && self.own.is_none() && self.passable == 0 && self.in_pipe() == 0;
         self.sink != Sink::Open || self.source == Source::Ended && nothing_due
     }
 
