@@ -12,7 +12,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
 use net::buffer::{BUFFER_SIZE, Buffer};
-use net::splice::{PIPE_SIZE, Splice};
+use net::splice::{PIPE_SIZE, SPLICE_WORTH, Splice};
 use net::stream::Stream;
 use net::worker::WorkerContext;
 use wire::body::{BodyDecoder, chunk_prefix};
@@ -29,11 +29,8 @@ const SLICES_MAX: usize = 8;
 /// the second slice of a writev.
 const COALESCE_MAX: usize = 2048;
 
-/// A rest of at least this many bytes goes through a pipe instead of a buffer, if neither side's
-/// coding has to be touched. Below it the pipe's own cost outweighs the copy it saves.
-const SPLICE_MIN: u64 = 64 * 1024;
 /// A pipe that moves less than this at once is given up for a buffer.
-const SPLICE_WORTH: usize = 16 * 1024;
+const SPLICE_AGAIN: usize = 16 * 1024;
 /// A source of unknown length (a tunnel) goes through a pipe after so many long reads in a row.
 const LONG_READS_TO_SPLICE: u32 = 2;
 
@@ -563,7 +560,7 @@ impl<'a> Pump<'a> {
             && !self.no_splice
             && self.kept.is_none()
             && match self.decoder.remaining() {
-                Some(remaining) => remaining >= SPLICE_MIN || self.splice.is_some(),
+                Some(remaining) => remaining >= SPLICE_WORTH as u64 || self.splice.is_some(),
                 None => self.long_reads >= LONG_READS_TO_SPLICE,
             }
     }
@@ -624,7 +621,7 @@ impl<'a> Pump<'a> {
                 self.decoder.skip(moved as u64);
                 self.payload += moved as u64;
                 self.progress += moved as u64;
-                if moved < SPLICE_WORTH {
+                if moved < SPLICE_AGAIN {
                     self.long_reads = 0;
                 }
                 Poll::Ready(Ok(()))

@@ -17,9 +17,6 @@ use crate::upstream::{FirstRead, UpstreamConnection};
 /// Bounds on a response head: upstreams are trusted a little more than clients.
 const RESPONSE_HEAD_LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024 - 1, fields: 200 };
 
-/// Bytes that hold most response heads.
-const HEAD_ROOM: usize = 2048;
-
 /// Why no response head came.
 pub(super) struct Awaited {
     pub(super) broken: Broken,
@@ -140,7 +137,7 @@ fn read(
         }
         let mut room = bytes.spare_mut();
         if first_read.get() == FirstRead::Head {
-            let len = room.len().min(HEAD_ROOM);
+            let len = room.len().min(FirstRead::HEAD_ROOM);
             room = &mut room[..len];
         }
         match carrier.try_read(room) {

@@ -13,6 +13,7 @@ pub use tls::TlsConfigs;
 use std::cell::Cell;
 
 use net::buffer::{BUFFER_SIZE, BULK_BUFFER_SIZE};
+use net::splice::SPLICE_WORTH;
 use net::stream::Stream;
 use net::timer::Tick;
 
@@ -49,12 +50,17 @@ pub enum FirstRead {
 }
 
 impl FirstRead {
+    /// How much is read first where no more than a head is wanted: it holds most of them.
+    pub const HEAD_ROOM: usize = 2048;
+    /// Of a response of so many bytes enough is left then for a pipe.
+    const SPLICED: usize = Self::HEAD_ROOM + SPLICE_WORTH;
+
     /// For a response of so many bytes that could go through a pipe, or could not.
     pub fn of(length: u64, may_splice: bool) -> Self {
         match usize::try_from(length) {
             Ok(..=BUFFER_SIZE) => Self::Ordinary,
+            Ok(Self::SPLICED..) if may_splice => Self::Head,
             Ok(..=BULK_BUFFER_SIZE) => Self::Bulk,
-            _ if may_splice => Self::Head,
             _ => Self::Ordinary,
         }
     }

@@ -11,7 +11,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use net::buffer::{BUFFER_SIZE, Buffer};
-use net::splice::{PIPE_SIZE, Splice};
+use net::splice::{PIPE_SIZE, SPLICE_WORTH, Splice};
 use net::stream::Stream;
 use net::timer::Tick;
 use net::worker::WorkerContext;
@@ -25,9 +25,6 @@ use crate::log::Cause;
 /// What tells Ravelin's pings from others.
 pub(super) type Token = [u8; 8];
 
-/// A frame of which at least this many bytes are still to come goes on through a pipe. Below it the
-/// pipe's own cost outweighs the copy it saves.
-const SPLICE_MIN: u64 = 32 * 1024;
 /// Behind a frame that went through a pipe so much is read of the next, which may be as long: enough
 /// for headers and short messages.
 const READ_BEHIND: usize = 512;
@@ -503,7 +500,7 @@ impl<'a> Direction<'a> {
         loop {
             match from.poll_read_ready(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(self.ends(Some(&error))),
+                Poll::Ready(Err(error)) => return self.ends(Some(&error)),
                 Poll::Pending => {
                     self.let_empty_buffer_go();
                     return Poll::Pending;
@@ -522,7 +519,7 @@ impl<'a> Direction<'a> {
             buffer.advance(count);
             self.buffer = Some(buffer);
             match result {
-                Ok(0) => return Poll::Ready(self.ends(None)),
+                Ok(0) => return self.ends(None),
                 Ok(_) => {
                     self.read += count as u64;
                     let long = !self.behind_pipe && count == most || count >= BUFFER_SIZE;
@@ -531,7 +528,7 @@ impl<'a> Direction<'a> {
                     return Poll::Ready(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(self.ends(Some(&error))),
+                Err(error) => return self.ends(Some(&error)),
             }
         }
     }
@@ -548,7 +545,7 @@ impl<'a> Direction<'a> {
 
     /// What comes next is payload, and enough of it to send it through a pipe.
     fn wants_pipe(&self) -> bool {
-        self.scanner.payload_left() >= SPLICE_MIN
+        self.scanner.payload_left() >= SPLICE_WORTH as u64
             && !self.no_pipe
             && self.sink == Sink::Open
             && self.end_of_source.is_none()
@@ -579,7 +576,7 @@ impl<'a> Direction<'a> {
                 self.pipe = None;
                 return Poll::Pending;
             }
-            Poll::Ready(Ok(0)) => self.ends(None),
+            Poll::Ready(Ok(0)) => return self.ends(None),
             Poll::Ready(Ok(moved)) => {
                 self.scanner.skip(moved as u64);
                 self.read += moved as u64;
@@ -590,7 +587,7 @@ impl<'a> Direction<'a> {
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {
                 self.no_pipe = true;
             }
-            Poll::Ready(Err(error)) => self.ends(Some(&error)),
+            Poll::Ready(Err(error)) => return self.ends(Some(&error)),
         }
         Poll::Ready(())
     }
@@ -602,7 +599,7 @@ impl<'a> Direction<'a> {
             self.written += moved as u64;
             self.frames_end = self.written;
         }
-        if self.in_pipe() == 0 && self.scanner.payload_left() < SPLICE_MIN {
+        if self.in_pipe() == 0 && self.scanner.payload_left() < SPLICE_WORTH as u64 {
             self.pipe = None;
         }
         Poll::Ready(Ok(()))
@@ -612,9 +609,10 @@ impl<'a> Direction<'a> {
         self.buffer = self.buffer.take().filter(|buffer| !buffer.is_empty());
     }
 
-    /// Nothing more comes.
-    fn ends(&mut self, error: Option<&io::Error>) {
+    /// Takes note that nothing more comes.
+    fn ends(&mut self, error: Option<&io::Error>) -> Poll<()> {
         self.end_of_source = Some(error.map(Cause::of));
+        Poll::Ready(())
     }
 
     /// A source that filled the last buffer to the brim gets a larger one.
