@@ -256,8 +256,9 @@ fn a_long_frame_and_what_comes_behind_it_arrive_in_order_at_one_who_is_slow_to_r
 #[test]
 fn frames_pass_while_they_come() {
     let mut pair = Pair::new("client_max_message_size = \"1MB\"");
-    let frame = masked(BINARY, pattern(100_000, 9));
-    for piece in frame.chunks(40_000) {
+    let frame = masked(BINARY, pattern(200_000, 9));
+    let (quick, slow) = frame.split_at(100_000);
+    for piece in quick.chunks(40_000).chain(slow.chunks(1000)) {
         pair.client.raw(piece);
         assert_same_bytes(&pair.origin.wire.bytes(piece.len()).unwrap(), piece);
     }

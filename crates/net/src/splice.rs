@@ -15,13 +15,15 @@
 //! - A pipe goes back to the pool only when it is empty; bytes of one connection can never reach
 //!   another.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use rustix::pipe::{
+    PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
+};
 use tokio::io::Interest;
 
 use crate::stream::Stream;
@@ -33,13 +35,27 @@ pub const PIPE_SIZE: usize = 1024 * 1024;
 /// that it saves. Measured with responses of 64 KiB, which cost a quarter less this way; a page takes
 /// half as long as to copy it twice.
 pub const SPLICE_WORTH: usize = 32 * 1024;
+/// A pipe into which less than this came at once is given up for a buffer, where it is not known how
+/// much is to come, or more than one message is.
+pub const SPLICE_AGAIN: usize = 16 * 1024;
+/// Pipes lent by one worker at once (256 descriptors, and 128 MiB of the kernel's pages where all are
+/// full). When slow peers hold so many, others make do with buffers.
+pub const LENT_PIPES_MAX: usize = 128;
+/// What a pipe has to hold: the kernel makes them smaller where a user has many.
+const USEFUL_SIZE: usize = 64 * 1024;
 /// Drained pipes kept by one worker (two descriptors each).
 pub const FREE_PIPES_MAX: usize = 32;
 
-/// One worker's pipes. Clones share the free list.
+/// One worker's pipes. Clones share them.
 #[derive(Clone, Default)]
 pub struct PipePool {
-    free: Rc<RefCell<Vec<Pipe>>>,
+    shared: Rc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    free: RefCell<Vec<Pipe>>,
+    lent: Cell<usize>,
 }
 
 struct Pipe {
@@ -51,7 +67,7 @@ struct Pipe {
 pub struct Splice {
     pipe: Option<Pipe>,
     in_pipe: usize,
-    free: Rc<RefCell<Vec<Pipe>>>,
+    shared: Rc<Shared>,
 }
 
 impl PipePool {
@@ -63,14 +79,20 @@ impl PipePool {
     /// An empty pipe for one direction.
     ///
     /// # Errors
-    /// No descriptor left; copy through a buffer instead.
+    /// Too many are lent, no descriptor is left, or only a tiny pipe is to be had; copy through a
+    /// buffer instead.
     pub fn get(&self) -> io::Result<Splice> {
-        let free = self.free.borrow_mut().pop();
+        let Shared { free, lent } = &*self.shared;
+        if lent.get() >= LENT_PIPES_MAX {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        let free = free.borrow_mut().pop();
         let pipe = match free {
             Some(pipe) => pipe,
             None => Pipe::new()?,
         };
-        Ok(Splice { pipe: Some(pipe), in_pipe: 0, free: Rc::clone(&self.free) })
+        lent.set(lent.get() + 1);
+        Ok(Splice { pipe: Some(pipe), in_pipe: 0, shared: Rc::clone(&self.shared) })
     }
 }
 
@@ -141,7 +163,9 @@ const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 
 impl Drop for Splice {
     fn drop(&mut self) {
-        let mut free = self.free.borrow_mut();
+        let Shared { free, lent } = &*self.shared;
+        lent.set(lent.get().saturating_sub(1));
+        let mut free = free.borrow_mut();
         if self.in_pipe == 0 && free.len() < FREE_PIPES_MAX {
             free.extend(self.pipe.take());
         }
@@ -151,8 +175,12 @@ impl Drop for Splice {
 impl Pipe {
     fn new() -> io::Result<Self> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // A smaller pipe only means more calls.
-        let _ = fcntl_setpipe_size(&write, PIPE_SIZE);
+        // A smaller pipe only means more calls, but one of two pages is worse than a buffer.
+        if fcntl_setpipe_size(&write, PIPE_SIZE).is_err()
+            && fcntl_getpipe_size(&write)? < USEFUL_SIZE
+        {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
         Ok(Self { read, write })
     }
 }

@@ -12,7 +12,7 @@ use std::thread;
 
 use common::{on_worker, pattern, tcp_pair};
 use net::sendfile::poll_sendfile;
-use net::splice::{PipePool, Splice};
+use net::splice::{LENT_PIPES_MAX, PipePool, Splice};
 use net::stream::Stream;
 
 /// Moves everything from one stream to the other; the number of bytes.
@@ -101,6 +101,17 @@ fn a_pipe_with_bytes_left_in_it_is_never_used_again() {
         let mut got = String::new();
         consumer.read_to_string(&mut got).unwrap();
         assert_eq!(got, "mine");
+    });
+}
+
+#[test]
+fn no_more_pipes_are_lent_at_once_than_allowed() {
+    on_worker(async {
+        let pool = PipePool::new();
+        let mut lent: Vec<_> = (0..LENT_PIPES_MAX).map(|_| pool.get().unwrap()).collect();
+        assert!(pool.get().is_err());
+        lent.pop();
+        assert!(pool.get().is_ok());
     });
 }
 

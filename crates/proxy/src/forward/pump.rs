@@ -12,7 +12,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
 use net::buffer::{BUFFER_SIZE, Buffer};
-use net::splice::{PIPE_SIZE, SPLICE_WORTH, Splice};
+use net::splice::{PIPE_SIZE, SPLICE_AGAIN, SPLICE_WORTH, Splice};
 use net::stream::Stream;
 use net::worker::WorkerContext;
 use wire::body::{BodyDecoder, chunk_prefix};
@@ -29,8 +29,6 @@ const SLICES_MAX: usize = 8;
 /// the second slice of a writev.
 const COALESCE_MAX: usize = 2048;
 
-/// A pipe that moves less than this at once is given up for a buffer.
-const SPLICE_AGAIN: usize = 16 * 1024;
 /// A source of unknown length (a tunnel) goes through a pipe after so many long reads in a row.
 const LONG_READS_TO_SPLICE: u32 = 2;
 

@@ -11,7 +11,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use net::buffer::{BUFFER_SIZE, Buffer};
-use net::splice::{PIPE_SIZE, SPLICE_WORTH, Splice};
+use net::splice::{PIPE_SIZE, SPLICE_AGAIN, SPLICE_WORTH, Splice};
 use net::stream::Stream;
 use net::timer::Tick;
 use net::worker::WorkerContext;
@@ -43,9 +43,11 @@ pub(super) struct Direction<'a> {
     /// The pipe, while the payload of a long frame goes through one. Its bytes follow those that are
     /// to be written from the buffer, which has nothing behind them.
     pipe: Option<Splice>,
-    /// No pipe is to be had, or the sockets do not support it.
+    /// The sockets do not support pipes.
     no_pipe: bool,
-    /// The last bytes came through a pipe.
+    /// Little came at once, or no pipe was to be had: the next long read says that it is worth it again.
+    is_thin: bool,
+    /// The frame that is under way, or was the last, went through a pipe.
     behind_pipe: bool,
     /// The source has ended, and why; it is said when what came before is written.
     end_of_source: Option<Option<Cause>>,
@@ -144,6 +146,7 @@ impl<'a> Direction<'a> {
             buffer,
             pipe: None,
             no_pipe: false,
+            is_thin: false,
             behind_pipe: false,
             end_of_source: None,
             context,
@@ -460,6 +463,7 @@ impl<'a> Direction<'a> {
                 continue;
             }
             if self.in_pipe() > 0 {
+                self.let_empty_buffer_go();
                 ready!(self.poll_drain_pipe(cx, to))?;
                 continue;
             }
@@ -512,6 +516,7 @@ impl<'a> Direction<'a> {
                 _ => self.context.buffers.get_bulk(),
             };
             buffer.make_room();
+            let rest = self.scanner.payload_left();
             let room = self.room(buffer.spare_mut());
             let most = room.len();
             let result = from.try_read(room);
@@ -522,9 +527,10 @@ impl<'a> Direction<'a> {
                 Ok(0) => return self.ends(None),
                 Ok(_) => {
                     self.read += count as u64;
-                    let long = !self.behind_pipe && count == most || count >= BUFFER_SIZE;
+                    let long = !self.behind_pipe && (count == most || count >= BUFFER_SIZE);
                     self.long_reads = if long { self.long_reads.saturating_add(1) } else { 0 };
-                    self.behind_pipe = false;
+                    self.is_thin &= !long;
+                    self.behind_pipe &= rest > 0;
                     return Poll::Ready(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -546,7 +552,7 @@ impl<'a> Direction<'a> {
     /// What comes next is payload, and enough of it to send it through a pipe.
     fn wants_pipe(&self) -> bool {
         self.scanner.payload_left() >= SPLICE_WORTH as u64
-            && !self.no_pipe
+            && !(self.no_pipe || self.is_thin)
             && self.sink == Sink::Open
             && self.end_of_source.is_none()
             && self.in_hand() == self.passable
@@ -564,7 +570,7 @@ impl<'a> Direction<'a> {
             None => match self.context.pipes.get() {
                 Ok(pipe) => self.pipe.insert(pipe),
                 Err(_) => {
-                    self.no_pipe = true;
+                    self.is_thin = true;
                     return Poll::Ready(());
                 }
             },
@@ -581,11 +587,12 @@ impl<'a> Direction<'a> {
                 self.scanner.skip(moved as u64);
                 self.read += moved as u64;
                 self.passed += moved as u64;
-                self.behind_pipe = true;
                 self.long_reads = 0;
+                self.is_thin = moved < SPLICE_AGAIN;
+                self.behind_pipe = !self.is_thin;
             }
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {
-                self.no_pipe = true;
+                (self.pipe, self.no_pipe) = (None, true);
             }
             Poll::Ready(Err(error)) => return self.ends(Some(&error)),
         }
@@ -599,7 +606,7 @@ impl<'a> Direction<'a> {
             self.written += moved as u64;
             self.frames_end = self.written;
         }
-        if self.in_pipe() == 0 && self.scanner.payload_left() < SPLICE_WORTH as u64 {
+        if self.in_pipe() == 0 && !self.wants_pipe() {
             self.pipe = None;
         }
         Poll::Ready(Ok(()))

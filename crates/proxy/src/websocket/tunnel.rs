@@ -485,9 +485,11 @@ impl<'a> Tunnel<'a> {
         (self.connection.worker.next_random() as u32).to_le_bytes()
     }
 
-    /// Bytes of frames passed on so far.
+    /// Grows while bytes of frames are taken or are written: a slow side takes long for what is already in
+    /// hand.
     fn moved(&self) -> u64 {
-        self.up.passed().saturating_add(self.down.passed())
+        let moved = |one: &Direction<'_>| one.passed().saturating_add(one.frames_end());
+        moved(&self.up).saturating_add(moved(&self.down))
     }
 
     fn failed(&mut self, by: Party, cause: Cause, why: &'static str) {

@@ -23,7 +23,7 @@ const LOOK_MAX: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub(super) struct Watch {
     idle: Duration,
-    /// Bytes of the peers' frames that had passed at the last look, and since when it is so many.
+    /// How much of the peers' frames had passed at the last look, and since when it is so much.
     passed: u64,
     passed_at: Tick,
     client: Takes,
@@ -71,7 +71,7 @@ impl Takes {
 /// What has happened on a WebSocket so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Seen {
-    /// Bytes of the peers' frames that were passed on.
+    /// Grows while bytes of the peers' frames are taken or are written.
     pub(super) passed: u64,
     /// At the client's side.
     pub(super) client: SideSeen,
