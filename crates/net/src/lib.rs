@@ -11,6 +11,7 @@
 
 pub mod allocator;
 pub mod buffer;
+pub mod clock;
 pub mod descriptors;
 pub mod file;
 pub mod handover;

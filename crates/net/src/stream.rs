@@ -31,6 +31,7 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::clock;
 use crate::tls::{Facts, TlsStream};
 
 /// Bytes in a socket's send queue (tcp(7), unix(7)): the number is the same everywhere but on MIPS,
@@ -402,6 +403,7 @@ impl Stream {
         interest: Interest,
         operation: impl FnOnce() -> io::Result<R>,
     ) -> io::Result<R> {
+        clock::step();
         match self {
             Self::Tcp(stream) => stream.try_io(interest, operation),
             Self::Unix(stream) => stream.try_io(interest, operation),

@@ -28,6 +28,7 @@ use crate::accept::{Door, HAND_OVER_MAX, Handed, Listener, accept_all, receive};
 pub use crate::admission::ConnectionGuard;
 use crate::admission::{Admission, Limits, Load, places};
 use crate::buffer::Pool;
+use crate::clock;
 pub use crate::cores::worker_count;
 use crate::descriptors::Reserve;
 use crate::listener::{Bound, Listen, Local, SocketFile, local_of};
@@ -430,7 +431,10 @@ struct Seed<S> {
 /// # Errors
 /// No descriptor for its epoll instance.
 pub fn runtime() -> io::Result<LocalRuntime> {
-    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+    Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(clock::sleep)
+        .build_local(LocalOptions::default())
 }
 
 /// A worker's main task, from start to end.

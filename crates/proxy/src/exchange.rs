@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use config::model::Outcome;
 use net::buffer::Buffer;
+use net::clock;
 use net::timer::unix_millis;
 use wire::field::FieldId;
 use wire::forwarded::client_address;
@@ -149,7 +150,7 @@ impl<'a> Inbound<'a> {
 
     /// Microseconds since the exchange began.
     pub fn elapsed(&self) -> Option<u64> {
-        self.started.map(|started| started.elapsed().as_micros() as u64)
+        self.started.map(|started| clock::lately().duration_since(started).as_micros() as u64)
     }
 
     /// What to tell the client of its connection.
@@ -255,7 +256,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         bytes,
         early,
         target,
-        started: worker.observes().then(Instant::now),
+        started: worker.observes().then(clock::lately),
         taken: OnceCell::new(),
         kept: OnceCell::new(),
         lines: RefCell::default(),
@@ -580,7 +581,7 @@ impl<'a> Line<'a> {
         if self.counted {
             worker.metrics.ended();
         }
-        let micros = self.started.map_or(0, |started| started.elapsed().as_micros() as u64);
+        let micros = self.started.map_or(0, |began| (clock::now() - began).as_micros() as u64);
         self.record.times.over(micros);
         self.seat.passed(self.record.request_bytes, self.record.response_bytes);
     }

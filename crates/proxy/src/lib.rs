@@ -15,6 +15,7 @@ pub mod carrier;
 pub mod challenges;
 pub mod connection;
 pub mod connections;
+mod copy;
 pub mod decide;
 mod drain;
 pub mod exchange;

@@ -78,11 +78,11 @@ impl LogFile {
         match self.rotation.keep {
             0 => fs::remove_file(&self.path)?,
             keep => {
+                // File systems write a file out at once that takes the place of another one (ext4 by
+                // `auto_da_alloc`), and whoever writes the log would wait for that.
+                unless_missing(fs::remove_file(self.older(keep)))?;
                 for number in (1..keep).rev() {
-                    match fs::rename(self.older(number), self.older(number + 1)) {
-                        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                        _ => {}
-                    }
+                    unless_missing(fs::rename(self.older(number), self.older(number + 1)))?;
                 }
                 fs::rename(&self.path, self.older(1))?;
             }
@@ -112,6 +112,13 @@ impl LogFile {
 
 /// Opens a file to append to, and says how long it is; it and the directories above it are made if they
 /// are not there.
+fn unless_missing(done: io::Result<()>) -> io::Result<()> {
+    done.or_else(|error| match error.kind() {
+        ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    })
+}
+
 fn open(path: &Path) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(FILE_MODE);

@@ -56,6 +56,7 @@ struct Pending {
     block: Vec<u8>,
     lines: u64,
     stamp: Stamp,
+    room: json::Room,
 }
 
 impl AccessLog {
@@ -158,11 +159,11 @@ impl Drop for AccessLog {
 
 impl Pending {
     fn add(&mut self, settings: &AccessSettings, record: &Record<'_>, chance: Chance) {
-        let Self { block, lines, stamp } = self;
+        let Self { block, lines, stamp, room } = self;
         match &settings.format {
             LogFormat::Combined => format::combined(block, stamp, record, chance),
             LogFormat::Compact => format::compact(block, stamp, record, chance),
-            LogFormat::Json => json::line(block, stamp, record, chance),
+            LogFormat::Json => json::line(block, room, stamp, record, chance),
             LogFormat::Own(own) => own::line(block, stamp, record, chance, own),
         }
         *lines += 1;

@@ -45,71 +45,35 @@ pub(super) fn word(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// Appends `bytes` as a JSON string with its quotes; what is not UTF-8 becomes U+FFFD.
-pub(super) fn json_string(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.push(b'"');
-    json_text(out, bytes);
-    out.push(b'"');
-}
-
-/// Appends `bytes` as they may stand within a JSON string.
+/// Appends `bytes` as they may stand within a JSON string; what is not UTF-8 becomes U+FFFD.
 pub(super) fn json_text(out: &mut Vec<u8>, bytes: &[u8]) {
     if !append_plain(out, bytes) {
         append_escaped(out, bytes);
     }
 }
 
-/// Appends `bytes` as they are if nothing in them has to be escaped. Nearly every text of a line is such
-/// a one and short: those are looked at and copied a few bytes at a time, without a call.
+/// Appends `bytes` as they are if nothing in them has to be escaped.
 fn append_plain(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
-    let len = bytes.len();
-    let mut piece = [0; 32];
-    let plain = if let (Some(first), Some(last)) =
-        (bytes.first_chunk::<16>(), bytes.last_chunk::<16>())
-    {
-        if len > piece.len() {
-            // Without an early end several bytes are looked at in one step.
-            let plain = bytes.iter().fold(true, |plain, &byte| plain & is_plain(byte));
-            if plain {
-                out.extend_from_slice(bytes);
-            }
-            return plain;
-        }
-        put(&mut piece, 0, first);
-        put(&mut piece, len - 16, last);
-        are_plain(first) & are_plain(last)
-    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
-        put(&mut piece, 0, first);
-        put(&mut piece, len - 8, last);
-        is_plain_word(*first) & is_plain_word(*last)
-    } else {
-        let mut plain = true;
-        for (to, &byte) in piece.iter_mut().zip(bytes) {
-            *to = byte;
-            plain &= is_plain(byte);
-        }
-        plain
-    };
+    let plain = are_plain(bytes);
     if plain {
-        // All of it, because a length that is known makes it a few moves.
-        let end = out.len() + len;
-        out.extend_from_slice(&piece);
-        out.truncate(end);
+        out.extend_from_slice(bytes);
     }
     plain
 }
 
+/// Nothing in `bytes` has to be escaped. Nearly every text of a line is such a one: eight bytes are
+/// looked at at once, without an early end.
 #[inline]
-fn put<const N: usize>(piece: &mut [u8; 32], at: usize, bytes: &[u8; N]) {
-    if let Some(place) = piece.get_mut(at..at + N) {
-        place.copy_from_slice(bytes);
-    }
-}
-
-#[inline]
-fn are_plain(bytes: &[u8; 16]) -> bool {
+pub(super) fn are_plain(bytes: &[u8]) -> bool {
     let (words, _) = bytes.as_chunks::<8>();
-    words.iter().fold(true, |plain, word| plain & is_plain_word(*word))
+    if let Some(last) = bytes.last_chunk::<8>() {
+        words.iter().fold(is_plain_word(*last), |plain, word| plain & is_plain_word(*word))
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let [low, high] = [first, last].map(|half| u64::from(u32::from_le_bytes(*half)));
+        is_plain_word((low | high << 32).to_le_bytes())
+    } else {
+        bytes.iter().all(|byte| is_plain(*byte))
+    }
 }
 
 /// All of eight bytes are plain: [`is_plain`] of each at once.
@@ -145,9 +109,38 @@ fn append_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// Appends a decimal number.
+/// Appends a decimal number. Nearly every number of a line is a small one.
 pub(super) fn number(out: &mut Vec<u8>, value: u64) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    match small_number(value) {
+        Some((digits, len)) => {
+            // All four and then fewer: a length that is known makes it one move.
+            let end = out.len() + len;
+            out.extend_from_slice(&digits);
+            out.truncate(end);
+        }
+        None => out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
+    }
+}
+
+/// The digits of a number below ten thousand, and how many of them are meant.
+#[inline]
+pub(super) fn small_number(value: u64) -> Option<([u8; 4], usize)> {
+    let value = u32::try_from(value).ok().filter(|value| *value < 10_000)?;
+    let digits = four_digits(value);
+    // The last one stays, whatever it is.
+    let noughts = digits.trailing_zeros().min(24) / 8;
+    let digits = (digits | 0x3030_3030) >> (noughts * 8);
+    Some((digits.to_le_bytes(), 4 - noughts as usize))
+}
+
+/// The values of the digits of a number below ten thousand, the first one in the lowest byte.
+#[inline]
+const fn four_digits(value: u32) -> u32 {
+    let hundreds = value / 100;
+    let pairs = hundreds | (value - hundreds * 100) << 16;
+    // Both pairs at once: a tenth of a number below a hundred is 103 of its 1024ths.
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f;
+    tens | (pairs - tens * 10) << 8
 }
 
 /// Appends microseconds as seconds with six decimals: `1.002003`.
@@ -286,8 +279,8 @@ mod tests {
     #[test]
     fn json_strings_are_valid_for_any_bytes() {
         assert_eq!(
-            text(|out| json_string(out, b"a\"\\\n\t\x01\xc3\xa9\xff\xfe z")),
-            "\"a\\\"\\\\\\n\\t\\u0001\u{e9}\u{fffd}\u{fffd} z\""
+            text(|out| json_text(out, b"a\"\\\n\t\x01\xc3\xa9\xff\xfe z")),
+            "a\\\"\\\\\\n\\t\\u0001\u{e9}\u{fffd}\u{fffd} z"
         );
     }
 
@@ -317,6 +310,14 @@ mod tests {
                     assert_eq!(text(|out| quoted(out, &bytes)), by_the_long_way);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_as_the_standard_library_writes_them() {
+        let around = [99_999, 100_000, u64::from(u32::MAX), 1 << 32, u64::MAX];
+        for value in (0..=10_010).chain(around) {
+            assert_eq!(text(|out| number(out, value)), value.to_string());
         }
     }
 

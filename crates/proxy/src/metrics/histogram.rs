@@ -6,12 +6,14 @@ const FIRST_MICROS: u64 = 100;
 /// Buckets with a bound; the last one's is 52 s. What takes longer is only in the sum and the count.
 pub const BUCKETS: usize = 20;
 
-/// How many durations there were of which length.
+/// How many durations there were of which length. In this order, because the first buckets, where nearly
+/// everything is, and the sum are one line of the cache then.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Histogram {
+    sum_micros: u64,
     /// By bucket, without those below; the last one has no bound.
     counts: [u64; BUCKETS + 1],
-    sum_micros: u64,
 }
 
 impl Histogram {

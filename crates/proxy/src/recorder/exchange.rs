@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use crate::copy::copy;
 use crate::log::{Ended, Phase, Record, Times, reasons};
 
 /// How many texts an exchange has.
@@ -309,18 +310,14 @@ impl Stored {
     /// Becomes that of `exchange`, whose texts it writes, cut, to the front of `memory`. That has room for
     /// [`TEXT_MAX`] bytes; how many it took.
     pub(super) fn fill(&mut self, exchange: &Exchange<'_>, memory: &mut [u8]) -> usize {
-        let mut end = 0;
+        let size = memory.len();
+        let mut room = memory;
         for (text, (len, max)) in exchange.texts.iter().zip(self.lens.iter_mut().zip(MAXES)) {
-            let kept = text.len().min(max);
-            *len = 0;
-            if kept > 0
-                && let Some(place) = memory.get_mut(end..end + kept)
-            {
-                place.copy_from_slice(&text[..kept]);
-                *len = kept as u16;
-                end += kept;
-            }
+            let kept = text.get(..max).unwrap_or(text);
+            *len = kept.len() as u16;
+            room = copy(room, kept);
         }
+        let end = size - room.len();
         self.facts = exchange.facts;
         self.cut = exchange.cut | exchange.long();
         end
