@@ -80,7 +80,7 @@ const KEYS: &[Key] = &[
         "max_keys",
         Kind::Integer(1, KEYS_MAX),
         "65536",
-        "How many keys are remembered at once, rounded up to a power of two; 16 bytes each. When there are more, those are forgotten that are furthest from their limit.",
+        "How many keys are remembered at once, rounded up to a power of two; 16 bytes each, taken from memory as keys come. When there are more, those are forgotten that are furthest from their limit.",
     ),
 ];
 

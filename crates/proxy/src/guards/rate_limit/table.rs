@@ -1,4 +1,7 @@
-//! Until when each key has spent what it may: a table of fixed size that all workers share.
+//! Until when each key has spent what it may: a table of bounded size that all workers share.
+//!
+//! Its memory comes a page at a time, when the first key belongs there: most limits of most sites never
+//! meet as many clients as they could remember.
 //!
 //! An entry is one word of 128 bits, the key's hash and a time, so that it is read and replaced as a
 //! whole, without a lock. A key may be in any of the eight places of one set; which set, and what
@@ -18,6 +21,7 @@
 //! only grow as long as a set has an entry whose time has come.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use portable_atomic::AtomicU128;
@@ -26,11 +30,15 @@ use super::rate::{Rate, Verdict};
 
 /// Places that a key may be at.
 const WAYS: usize = 8;
+/// Sets of a page, which has 4 KiB then.
+const PAGE_SETS: usize = 32;
 
 /// The table of one limit.
 #[derive(Debug)]
 pub struct Table {
-    sets: Box<[Set]>,
+    pages: Box<[OnceLock<Box<[Set]>>]>,
+    /// How many sets there are in all pages; a power of two.
+    sets: usize,
     secret: RandomState,
 }
 
@@ -62,12 +70,13 @@ impl Table {
     /// A table for at least so many keys.
     pub fn new(keys: usize) -> Self {
         let sets = keys.div_ceil(WAYS).next_power_of_two();
-        Self { sets: (0..sets).map(|_| Set::default()).collect(), secret: RandomState::new() }
+        let pages = (0..sets.div_ceil(PAGE_SETS)).map(|_| OnceLock::new()).collect();
+        Self { pages, sets, secret: RandomState::new() }
     }
 
     /// How many keys it has room for.
     pub fn capacity(&self) -> usize {
-        self.sets.len() * WAYS
+        self.sets * WAYS
     }
 
     /// What stands for a key.
@@ -83,14 +92,18 @@ impl Table {
     /// Whether a request of this key would be admitted at `now`, in nanoseconds since some beginning,
     /// if it may wait for `patience` more.
     pub fn look(&self, key: Key, rate: &Rate, now: u64, patience: u64) -> Verdict {
-        let place = self.find(key);
-        rate.verdict(place.time, now, patience)
+        let (page, set) = self.place(key);
+        let found = page.get().map_or(0, |page| find(&page[set], key).time);
+        rate.verdict(found, now, patience)
     }
 
     /// Admits a request of this key if the rate allows, and remembers it.
     pub fn take(&self, key: Key, rate: &Rate, now: u64, patience: u64) -> Verdict {
+        let (page, set) = self.place(key);
+        let page_sets = || (0..self.sets.min(PAGE_SETS)).map(|_| Set::default()).collect();
+        let set = &page.get_or_init(page_sets)[set];
         loop {
-            let place = self.find(key);
+            let place = find(set, key);
             let verdict = rate.verdict(place.time, now, patience);
             let Verdict::Admitted { until, .. } = verdict else { return verdict };
             let entry = Entry { key: key.0, time: until };
@@ -107,29 +120,34 @@ impl Table {
         }
     }
 
-    /// The key's place, or the one to put it at.
-    fn find(&self, key: Key) -> Place<'_> {
-        let index = (key.0 >> 32) as usize & (self.sets.len() - 1);
-        let [first, rest @ ..] = &self.sets[index].0;
-        let seen = first.load(Ordering::Relaxed);
-        let mut least = Place { word: first, seen, time: Entry::of(seen).time };
-        if Entry::of(seen).key == key.0 {
-            return least;
-        }
-        for word in rest {
-            let seen = word.load(Ordering::Relaxed);
-            let entry = Entry::of(seen);
-            let place = Place { word, seen, time: entry.time };
-            if entry.key == key.0 {
-                return place;
-            }
-            if entry.time < least.time {
-                least = place;
-            }
-        }
-        // What is there is another's.
-        Place { time: 0, ..least }
+    /// The page that the key's set is on, and which of its sets that is.
+    fn place(&self, key: Key) -> (&OnceLock<Box<[Set]>>, usize) {
+        let index = (key.0 >> 32) as usize & (self.sets - 1);
+        (&self.pages[index / PAGE_SETS], index % PAGE_SETS)
     }
+}
+
+/// The key's place in its set, or the one to put it at.
+fn find(set: &Set, key: Key) -> Place<'_> {
+    let [first, rest @ ..] = &set.0;
+    let seen = first.load(Ordering::Relaxed);
+    let mut least = Place { word: first, seen, time: Entry::of(seen).time };
+    if Entry::of(seen).key == key.0 {
+        return least;
+    }
+    for word in rest {
+        let seen = word.load(Ordering::Relaxed);
+        let entry = Entry::of(seen);
+        let place = Place { word, seen, time: entry.time };
+        if entry.key == key.0 {
+            return place;
+        }
+        if entry.time < least.time {
+            least = place;
+        }
+    }
+    // What is there is another's.
+    Place { time: 0, ..least }
 }
 
 /// A hash of a key.
@@ -178,6 +196,19 @@ mod tests {
         }
         assert!(admits(&table, b"x", &rate, 0));
         assert!(matches!(table.look(key, &rate, 0, 0), Verdict::Refused { .. }));
+    }
+
+    #[test]
+    fn memory_is_taken_for_keys_that_have_come() {
+        let table = Table::new(65_536);
+        let rate = Rate::new(1, Duration::from_secs(1), 1);
+        let taken = |table: &Table| table.pages.iter().filter(|page| page.get().is_some()).count();
+        assert!(matches!(table.look(table.key(b"x"), &rate, 0, 0), Verdict::Admitted { .. }));
+        assert_eq!(taken(&table), 0);
+        assert!(admits(&table, b"x", &rate, SECOND));
+        assert!(!admits(&table, b"x", &rate, SECOND));
+        assert_eq!(taken(&table), 1);
+        assert_eq!(table.pages.len() * PAGE_SETS * size_of::<Set>(), 1 << 20);
     }
 
     #[test]
