@@ -23,6 +23,7 @@ mod reply;
 mod sending;
 mod tunnel;
 mod wait;
+mod way;
 
 pub use kept::Kept;
 pub(crate) use mirror::mirror;

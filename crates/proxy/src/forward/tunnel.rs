@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 
 use config::model::Timeouts;
 use net::buffer::Buffer;
-use wire::head::Framing;
 
-use super::{Held, Patience, Pump, PumpError, Waiting};
+use super::way::Way;
+use super::{Held, Patience, PumpError, Waiting};
 use crate::carrier::Carrier;
 use crate::connections::Moved;
 use crate::exchange::{After, Done, Inbound, failed};
@@ -39,22 +39,21 @@ pub(super) fn tunnel<'r>(
     heads: &'r mut Heads,
     record: &'r mut Record<'_>,
 ) -> Pin<Box<dyn Future<Output = Done> + 'r>> {
-    let Taken { connection, mut buffer, mut lead } = taken;
+    let Taken { connection, mut buffer, lead } = taken;
     buffer.consume(heads.response.len);
-    // Its memory stays for as long as the tunnel does.
-    lead.shrink_to_fit();
     let context = &inbound.connection.worker.context;
     let mut patience = Patience::new(inbound.connection, &inbound.snapshot.limits, timeouts);
     patience.unbounded();
     let mut ways = Ways {
-        up: Pump::new(Framing::UntilClose, false, Vec::new(), inbound.early, context),
-        down: Pump::new(Framing::UntilClose, false, lead, &[], context).with_buffer(buffer),
+        up: Way::new(Vec::new(), inbound.early, context),
+        down: Way::new(lead, &buffer, context),
         up_over: false,
         down_over: false,
         deaf: None,
         patience,
         held,
     };
+    drop(buffer);
     Box::pin(async move {
         let (client, upstream) = (&inbound.connection.carrier, &connection.carrier);
         let ended = poll_fn(|cx| ways.poll(cx, client, upstream)).await;
@@ -63,7 +62,6 @@ pub(super) fn tunnel<'r>(
         }
         record.request_bytes = ways.up.payload();
         record.response_bytes = ways.down.payload();
-        heads.spare = ways.down.take_parts().0;
         let consumed = inbound.head.len + inbound.early.len();
         Done { after: ways.after(), consumed, excess: None }
     })
@@ -72,9 +70,9 @@ pub(super) fn tunnel<'r>(
 /// A tunnel's two directions.
 struct Ways<'a> {
     /// From the client to the upstream.
-    up: Pump<'a>,
+    up: Way<'a>,
     /// From the upstream to the client.
-    down: Pump<'a>,
+    down: Way<'a>,
     up_over: bool,
     down_over: bool,
     /// A side that takes nothing more, and why.
@@ -127,7 +125,7 @@ impl Ways<'_> {
         if *up_over && *down_over {
             return Poll::Ready(deaf.map_or(Ok(()), Err));
         }
-        let moved = |pump: &Pump<'_>| Moved { bytes: pump.payload(), messages: 0 };
+        let moved = |way: &Way<'_>| Moved { bytes: way.payload(), messages: 0 };
         held.seat.moved(moved(up), moved(down));
         if held.seat.asked_to_close().is_some() {
             return Poll::Ready(Err((Party::Proxy, Cause::Aborted)));

@@ -1,0 +1,221 @@
+//! One direction of a tunnel.
+//!
+//! Why it exists beside [`Pump`](super::Pump): a tunnel's bytes have no framing and no end that is known
+//! before, and what passes is often so short that to look for them costs a good part of passing it on.
+//!
+//! What always holds: bytes go out in the order in which they came; nothing is read as long as something is
+//! to be written; a direction in which nothing moves holds neither a buffer nor a pipe.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use net::buffer::{BUFFER_SIZE, Buffer};
+use net::splice::{PIPE_SIZE, SPLICE_AGAIN, Splice};
+use net::stream::Stream;
+use net::worker::WorkerContext;
+
+use super::PumpError;
+use crate::carrier::Carrier;
+use crate::log::Cause;
+
+/// Bytes go through a pipe after so many long reads in a row.
+const LONG_READS_TO_SPLICE: u32 = 2;
+
+/// Passes bytes on until their source ends.
+pub(super) struct Way<'a> {
+    /// Where buffers and pipes come from.
+    context: &'a WorkerContext,
+    /// What goes first.
+    lead: Vec<u8>,
+    /// What was read and not taken.
+    rest: Option<Buffer>,
+    /// The pipe, while bytes go through one.
+    splice: Option<Splice>,
+    read: u64,
+    written: u64,
+    /// Bytes of the lead that the source has not sent.
+    own: u64,
+    /// How many times in a row at least an ordinary buffer's worth came at once.
+    long_reads: u32,
+    /// No pipe is to be had, or the sockets do not support it.
+    no_splice: bool,
+    /// The source has sent all.
+    ended: bool,
+}
+
+impl<'a> Way<'a> {
+    /// One that begins with `lead` of our own, and what has come from the source already.
+    pub(super) fn new(mut lead: Vec<u8>, early: &[u8], context: &'a WorkerContext) -> Self {
+        let own = lead.len() as u64;
+        lead.extend_from_slice(early);
+        // Its memory may stay for as long as the tunnel does, where nothing is taken.
+        lead.shrink_to_fit();
+        Self {
+            context,
+            lead,
+            rest: None,
+            splice: None,
+            read: early.len() as u64,
+            written: 0,
+            own,
+            long_reads: 0,
+            no_splice: false,
+            ended: false,
+        }
+    }
+
+    /// Moves what can be moved. Ready when the source has sent all and it is written.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Carrier,
+        to: &Carrier,
+    ) -> Poll<Result<(), PumpError>> {
+        loop {
+            ready!(self.poll_write(cx, to)).map_err(sink)?;
+            if self.ended {
+                return to.poll_finish(cx, &[]).map_err(sink);
+            }
+            match (from.plain(), to.plain()) {
+                (Some(from), Some(_)) if self.wants_splice() => {
+                    ready!(self.poll_fill_pipe(cx, from))?;
+                }
+                _ => ready!(self.poll_pass(cx, from, to))?,
+            }
+        }
+    }
+
+    /// Bytes of the source that have been passed on.
+    pub(super) fn payload(&self) -> u64 {
+        self.written.saturating_sub(self.own)
+    }
+
+    /// Grows with every byte read or written.
+    pub(super) fn progress(&self) -> u64 {
+        self.read + self.written
+    }
+
+    fn wants_splice(&self) -> bool {
+        self.long_reads >= LONG_READS_TO_SPLICE && !self.no_splice
+    }
+
+    /// Writes what is in hand.
+    fn poll_write(&mut self, cx: &mut Context<'_>, to: &Carrier) -> Poll<io::Result<()>> {
+        while !self.lead.is_empty() {
+            let written = ready!(to.poll_write(cx, &self.lead))?;
+            self.has_written(written)?;
+            match self.lead.get(written..) {
+                Some(left @ [_, ..]) => self.lead = left.to_vec(),
+                _ => self.lead = Vec::new(),
+            }
+        }
+        while let Some(rest) = &self.rest {
+            let written = ready!(to.poll_write(cx, rest))?;
+            self.has_written(written)?;
+            self.rest = self.rest.take().and_then(|rest| left(rest, written));
+        }
+        if let Some(to) = to.plain() {
+            while let Some(splice) = self.splice.as_mut().filter(|splice| splice.in_pipe() > 0) {
+                self.written += ready!(splice.poll_drain(cx, to))? as u64;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn has_written(&mut self, count: usize) -> io::Result<()> {
+        self.written += count as u64;
+        match count {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads once, and writes at once what is taken of it.
+    fn poll_pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Carrier,
+        to: &Carrier,
+    ) -> Poll<Result<(), PumpError>> {
+        self.splice = None;
+        loop {
+            ready!(from.poll_read_ready(cx)).map_err(source)?;
+            let mut buffer = match self.long_reads {
+                0 => self.context.buffers.get(),
+                _ => self.context.buffers.get_bulk(),
+            };
+            let count = match from.try_read(buffer.spare_mut()) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Poll::Ready(Err(source(error))),
+            };
+            if count == 0 {
+                self.ended = true;
+                return Poll::Ready(Ok(()));
+            }
+            let long = count == buffer.capacity() || count >= BUFFER_SIZE;
+            self.long_reads = if long { self.long_reads.saturating_add(1) } else { 0 };
+            self.read += count as u64;
+            buffer.advance(count);
+            self.rest = match to.poll_write(cx, &buffer) {
+                Poll::Pending => Some(buffer),
+                Poll::Ready(written) => {
+                    let written = written.map_err(sink)?;
+                    self.has_written(written).map_err(sink)?;
+                    left(buffer, written)
+                }
+            };
+            return Poll::Ready(Ok(()));
+        }
+    }
+
+    fn poll_fill_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Stream,
+    ) -> Poll<Result<(), PumpError>> {
+        let splice = match &mut self.splice {
+            Some(splice) => splice,
+            None => match self.context.pipes.get() {
+                Ok(splice) => self.splice.insert(splice),
+                Err(_) => {
+                    self.no_splice = true;
+                    return Poll::Ready(Ok(()));
+                }
+            },
+        };
+        match splice.poll_fill(cx, from, PIPE_SIZE) {
+            Poll::Pending => {
+                // While nothing comes, the pipe may serve somebody else.
+                self.splice = None;
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(0)) => self.ended = true,
+            Poll::Ready(Ok(moved)) => {
+                self.read += moved as u64;
+                if moved < SPLICE_AGAIN {
+                    self.long_reads = 0;
+                }
+            }
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {
+                self.no_splice = true;
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(source(error))),
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The buffer without the bytes that were written, if some are left.
+fn left(mut buffer: Buffer, written: usize) -> Option<Buffer> {
+    buffer.consume(written);
+    (!buffer.is_empty()).then_some(buffer)
+}
+
+fn source(error: io::Error) -> PumpError {
+    PumpError::Source(Cause::of(&error))
+}
+
+fn sink(error: io::Error) -> PumpError {
+    PumpError::Sink(Cause::of(&error))
+}
