@@ -80,7 +80,9 @@ impl LogFile {
             keep => {
                 // File systems write a file out at once that takes the place of another one (ext4 by
                 // `auto_da_alloc`), and whoever writes the log would wait for that.
-                unless_missing(fs::remove_file(self.older(keep)))?;
+                if keep == 1 || self.older(keep - 1).try_exists()? {
+                    unless_missing(fs::remove_file(self.older(keep)))?;
+                }
                 for number in (1..keep).rev() {
                     unless_missing(fs::rename(self.older(number), self.older(number + 1)))?;
                 }
@@ -112,13 +114,6 @@ impl LogFile {
 
 /// Opens a file to append to, and says how long it is; it and the directories above it are made if they
 /// are not there.
-fn unless_missing(done: io::Result<()>) -> io::Result<()> {
-    done.or_else(|error| match error.kind() {
-        ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    })
-}
-
 fn open(path: &Path) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(FILE_MODE);
@@ -145,5 +140,12 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
         };
         let path = path.display();
         io::Error::new(error.kind(), format!("cannot open the log file {path}: {error}{hint}"))
+    })
+}
+
+fn unless_missing(done: io::Result<()>) -> io::Result<()> {
+    done.or_else(|error| match error.kind() {
+        ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
     })
 }

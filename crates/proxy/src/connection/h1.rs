@@ -12,6 +12,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use net::buffer::Buffer;
+use net::clock;
 use net::worker::Life;
 use wire::head::{HeadError, HeadLimits, Parse, RequestHead, Upgrade};
 
@@ -242,7 +243,7 @@ enum Head {
 async fn read_head(connection: &Connection, buffer: &mut Buffer, scratch: &mut Scratch) -> Head {
     let mut since = None;
     let read = read_head_since(connection, buffer, &mut scratch.request, &mut since).await;
-    scratch.head_micros = since.map_or(0, |at| at.elapsed().as_micros() as u64);
+    scratch.head_micros = since.map_or(0, |at| (clock::now() - at).as_micros() as u64);
     read
 }
 
@@ -276,7 +277,7 @@ async fn read_head_since(
                 if since.is_none() {
                     connection.seat.reads_head();
                     connection.deadline.set(snapshot.limits.head_timeout);
-                    *since = Some(Instant::now());
+                    *since = Some(clock::now());
                 }
                 if !wait_readable(connection).await {
                     return Head::TimedOut;

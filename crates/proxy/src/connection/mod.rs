@@ -19,6 +19,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use net::clock;
 use net::timer::Deadline;
 use net::tls::Facts;
 use net::worker::{Accepted, ConnectionGuard};
@@ -69,7 +70,7 @@ pub struct Connection {
 impl Opened {
     /// A connection that was accepted just now, if somebody wants to know.
     pub fn now(worker: &Worker) -> Option<Self> {
-        worker.observes().then(|| Self { at: Instant::now(), tls: None })
+        worker.observes().then(|| Self { at: clock::now(), tls: None })
     }
 }
 

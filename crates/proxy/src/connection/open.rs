@@ -14,9 +14,10 @@ use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use config::model::Level;
+use net::clock;
 use net::stream::{Peer, Stream};
 use net::timer::{Deadline, unix_millis};
 use net::tls::{Alpn, HandshakeError, Hello, PlainHttp, ServerConfig};
@@ -225,11 +226,11 @@ async fn handshake(
 ) -> Option<Result<(Stream, Option<Duration>), HandshakeError>> {
     // What is wrong with the connection shows in the handshake.
     let _ = poll_fn(|cx| stream.poll_read_ready(cx)).await;
-    let began = worker.observes().then(Instant::now);
+    let began = worker.observes().then(clock::now);
     let accepting =
         pin!(net::tls::accept(stream, |hello| choose(worker, snapshot, listener, hello)));
     let shaken = worker.handshakes.run(client, accepting).await?;
-    Some(shaken.map(|stream| (stream, began.map(|began| began.elapsed()))))
+    Some(shaken.map(|stream| (stream, began.map(|began| clock::now() - began))))
 }
 
 /// What the client has to agree to: that of the site with the name it asks for (exact, then wildcard,

@@ -101,6 +101,7 @@ impl Ways<'_> {
                 }
                 Poll::Ready(Err(PumpError::Sink(cause))) => {
                     *up_over = true;
+                    up.give_up();
                     *deaf = deaf.or(Some((Party::Upstream, cause)));
                 }
                 Poll::Pending => {}
@@ -117,6 +118,7 @@ impl Ways<'_> {
                 }
                 Poll::Ready(Err(PumpError::Sink(cause))) => {
                     *down_over = true;
+                    down.give_up();
                     *deaf = deaf.or(Some((Party::Client, cause)));
                 }
                 Poll::Pending => {}

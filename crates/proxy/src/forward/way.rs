@@ -25,8 +25,9 @@ const LONG_READS_TO_SPLICE: u32 = 2;
 pub(super) struct Way<'a> {
     /// Where buffers and pipes come from.
     context: &'a WorkerContext,
-    /// What goes first.
+    /// What goes first, and how much of it is written.
     lead: Vec<u8>,
+    lead_written: usize,
     /// What was read and not taken.
     rest: Option<Buffer>,
     /// The pipe, while bytes go through one.
@@ -53,6 +54,7 @@ impl<'a> Way<'a> {
         Self {
             context,
             lead,
+            lead_written: 0,
             rest: None,
             splice: None,
             read: early.len() as u64,
@@ -95,18 +97,30 @@ impl<'a> Way<'a> {
         self.read + self.written
     }
 
+    /// The sink takes nothing more: what was for it is dropped.
+    pub(super) fn give_up(&mut self) {
+        self.drop_lead();
+        self.rest = None;
+        self.splice = None;
+    }
+
+    fn drop_lead(&mut self) {
+        self.lead = Vec::new();
+        self.lead_written = 0;
+    }
+
     fn wants_splice(&self) -> bool {
         self.long_reads >= LONG_READS_TO_SPLICE && !self.no_splice
     }
 
     /// Writes what is in hand.
     fn poll_write(&mut self, cx: &mut Context<'_>, to: &Carrier) -> Poll<io::Result<()>> {
-        while !self.lead.is_empty() {
-            let written = ready!(to.poll_write(cx, &self.lead))?;
+        while let Some(lead @ [_, ..]) = self.lead.get(self.lead_written..) {
+            let written = ready!(to.poll_write(cx, lead))?;
             self.has_written(written)?;
-            match self.lead.get(written..) {
-                Some(left @ [_, ..]) => self.lead = left.to_vec(),
-                _ => self.lead = Vec::new(),
+            self.lead_written += written;
+            if self.lead_written >= self.lead.len() {
+                self.drop_lead();
             }
         }
         while let Some(rest) = &self.rest {
@@ -190,7 +204,10 @@ impl<'a> Way<'a> {
                 self.splice = None;
                 return Poll::Pending;
             }
-            Poll::Ready(Ok(0)) => self.ended = true,
+            Poll::Ready(Ok(0)) => {
+                self.splice = None;
+                self.ended = true;
+            }
             Poll::Ready(Ok(moved)) => {
                 self.read += moved as u64;
                 if moved < SPLICE_AGAIN {

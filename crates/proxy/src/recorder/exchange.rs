@@ -314,8 +314,9 @@ impl Stored {
         let mut room = memory;
         for (text, (len, max)) in exchange.texts.iter().zip(self.lens.iter_mut().zip(MAXES)) {
             let kept = text.get(..max).unwrap_or(text);
-            *len = kept.len() as u16;
+            let before = room.len();
             room = copy(room, kept);
+            *len = (before - room.len()) as u16;
         }
         let end = size - room.len();
         self.facts = exchange.facts;
