@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use super::{ask, get, socket};
-use crate::harness::{Client, Gate, Origin, Ravelin, Setup, ok, printed, site};
+use crate::harness::{Client, Gate, Json, Origin, Ravelin, Setup, ok, printed, site};
 
 fn mode(path: &Path) -> u32 {
     std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
@@ -163,8 +163,14 @@ fn after_an_upgrade_the_new_process_answers_and_the_old_one_again_if_that_dies()
     let killed = std::process::Command::new("kill").args(["-9", &next.to_string()]).status();
     assert!(killed.unwrap().success());
     crate::harness::until("the old process answers again", || {
-        std::os::unix::net::UnixStream::connect(&socket).is_ok()
-            && pid() == f64::from(ravelin.pid())
+        // For a moment nobody may listen there.
+        let asked = std::process::Command::new("curl")
+            .args(["-s", "--unix-socket", socket.to_str().unwrap(), "http://localhost/v1/status"])
+            .output();
+        let answer = asked.unwrap().stdout;
+        !answer.is_empty()
+            && Json::parse(std::str::from_utf8(&answer).unwrap()).get("pid").number()
+                == f64::from(ravelin.pid())
     });
     gate.open();
     assert_eq!(kept.response("GET").text(), "traffic");
