@@ -170,6 +170,20 @@ fn a_file_that_is_large_enough_begins_anew_and_no_line_is_lost_or_torn() {
 }
 
 #[test]
+fn the_oldest_file_stays_until_another_takes_its_place() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.0.join("access.log.2"), "oldest\n").unwrap();
+    let rotation = Rotation { size: Some(1_000), keep: 2 };
+    let mut file = file::LogFile::open(&scratch.0.join("access.log"), rotation).unwrap();
+    file.write(&[b'a'; 999]).0.unwrap();
+    file.write(&[b'b'; 999]).0.unwrap();
+    assert_eq!(scratch.read("access.log.2"), "oldest\n");
+    file.write(&[b'c'; 999]).0.unwrap();
+    assert_eq!(scratch.read("access.log.2"), "a".repeat(999));
+    assert_eq!(scratch.read("access.log.1"), "b".repeat(999));
+}
+
+#[test]
 fn a_file_that_somebody_else_has_renamed_is_not_renamed_again() {
     let scratch = Scratch::new();
     let rotation = Rotation { size: Some(1_000), keep: 3 };

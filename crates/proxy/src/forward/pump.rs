@@ -29,8 +29,9 @@ const SLICES_MAX: usize = 8;
 /// the second slice of a writev.
 const COALESCE_MAX: usize = 2048;
 
-/// A source of unknown length (a tunnel) goes through a pipe after so many long reads in a row.
-const LONG_READS_TO_SPLICE: u32 = 2;
+/// A source of unknown length (a tunnel, a response that ends with its connection) goes through a pipe after
+/// so many long reads in a row.
+pub(super) const LONG_READS_TO_SPLICE: u32 = 2;
 
 /// Moves one body.
 pub struct Pump<'a> {

@@ -15,11 +15,9 @@ use net::stream::Stream;
 use net::worker::WorkerContext;
 
 use super::PumpError;
+use super::pump::LONG_READS_TO_SPLICE;
 use crate::carrier::Carrier;
 use crate::log::Cause;
-
-/// Bytes go through a pipe after so many long reads in a row.
-const LONG_READS_TO_SPLICE: u32 = 2;
 
 /// Passes bytes on until their source ends.
 pub(super) struct Way<'a> {

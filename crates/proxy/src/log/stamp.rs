@@ -78,7 +78,7 @@ impl Stamp {
         millis(out, unix_us);
     }
 
-    /// The same as a text of a length that is known; of a year that has five digits the first four.
+    /// The same as a text of a length that is known, for years of four digits.
     pub(super) fn rfc3339_text(&mut self, unix_us: u64) -> [u8; 24] {
         self.render(unix_us / 1_000_000);
         let mut text = *b"0000-00-00T00:00:00.000Z";
