@@ -3,6 +3,7 @@
 //! What holds here: every child is in a process group of its own and in [`STARTED`] until it is
 //! reaped, so an error, a panic, SIGINT and SIGTERM all end it; and so with the directory.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -164,9 +165,17 @@ impl Drop for Process {
     }
 }
 
-/// An address on the loopback that nobody listens at.
+/// An address on the loopback that nobody listens at, and that was not given before: it may be some time
+/// before somebody does.
 pub(crate) fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        if given.insert(address) {
+            return Ok(address);
+        }
+    }
 }
 
 /// Finds a program on the path (or where Debian puts daemons).

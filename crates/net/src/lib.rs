@@ -16,6 +16,7 @@ pub mod descriptors;
 pub mod file;
 pub mod handover;
 pub mod listener;
+pub mod prefetch;
 pub mod sendfile;
 pub mod splice;
 pub mod stream;

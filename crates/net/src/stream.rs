@@ -158,6 +158,17 @@ impl Stream {
         }
     }
 
+    /// Whether a read may give something; costs no system call. As long as it may not, the task that
+    /// [`Stream::poll_read_ready`] left waiting is still going to be woken.
+    pub fn is_read_ready(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            // It may hold what it has read already.
+            Self::Tls(_) => true,
+        }
+    }
+
     /// Ready when a write may be taken.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use std::time::Instant;
 use config::model::Outcome;
 use net::buffer::Buffer;
 use net::clock;
+use net::prefetch::prefetch;
 use net::timer::unix_millis;
 use wire::field::FieldId;
 use wire::forwarded::client_address;
@@ -43,6 +44,9 @@ use crate::snapshot::{Site, Snapshot};
 use crate::traces::{SpanId, Traced};
 use crate::worker::{Heads, Scratch, Worker};
 use crate::{forward, guards, local, respond};
+
+/// Bytes of a head that [`Inbound::recall`] asks for: most texts that are told are there.
+const RECALLED_MAX: usize = 512;
 
 /// What an exchange leaves behind.
 #[derive(Debug)]
@@ -102,6 +106,16 @@ impl<'a> Inbound<'a> {
     /// The value of the first field of this id; empty if there is none.
     pub fn value(&self, id: FieldId) -> &'a [u8] {
         self.find(id).unwrap_or_default()
+    }
+
+    /// Has what will be told of the exchange come from memory while its response leaves: since it was
+    /// written, other requests have had the processor's cache.
+    pub fn recall(&self, record: &Record<'_>) {
+        if self.started.is_some() {
+            prefetch(record);
+            prefetch(record.client_text);
+            prefetch(self.bytes.get(..RECALLED_MAX).unwrap_or(self.bytes));
+        }
     }
 
     /// The host and port as the client named them.

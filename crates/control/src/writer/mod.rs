@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use config::model::{LogTarget, Logging, Rotation, SyslogLabel};
 use proxy::log::{
-    AccessSettings, ERROR_QUEUE_BLOCKS, ErrorLog, Losses, Order, QUEUE_BLOCKS, Sink, Source, Total,
-    sink, sink_of,
+    AccessSettings, BLOCK_BYTES, ERROR_QUEUE_BLOCKS, ErrorLog, Losses, Order, QUEUE_BLOCKS, Sink,
+    Source, Total, sink, sink_of,
 };
 
 use self::output::{Kind, Output};
@@ -28,6 +28,13 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often a writer looks up when nothing comes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// While lines come fast, a writer looks for more of them only so often: to wake it for each block costs a
+/// worker on the same core as much as dozens of lines.
+const PACE: Duration = Duration::from_millis(50);
+
+/// With so many blocks within that time the queue might be full before it looks again.
+const PACED_BLOCKS_MAX: usize = QUEUE_BLOCKS / 4;
 
 /// How long the end of the process waits for lines to be written to a target that is stuck.
 const FINISH_MAX: Duration = Duration::from_secs(2);
@@ -288,6 +295,8 @@ struct Writer {
     failing: bool,
     /// When it last looked up.
     looked: Instant,
+    /// How many blocks came full since there was nothing more to write.
+    full_blocks: usize,
     outputs: Receiver<Output>,
     others: Receiver<Losses>,
     /// Writers that this one reports on when they cannot do so themselves.
@@ -323,6 +332,7 @@ impl Writer {
             trouble: None,
             failing: false,
             looked: Instant::now(),
+            full_blocks: 0,
             outputs,
             others,
             watched: Vec::new(),
@@ -331,7 +341,7 @@ impl Writer {
 
     fn run(mut self) {
         loop {
-            let order = self.source.orders.recv_timeout(LOOK_INTERVAL);
+            let order = self.next();
             self.source.step();
             if self.source.takes_reopen() {
                 self.reopen();
@@ -371,7 +381,19 @@ impl Writer {
         self.report();
     }
 
+    /// The next order, if one comes soon.
+    fn next(&mut self) -> Result<Order, RecvTimeoutError> {
+        if let Ok(order) = self.source.orders.try_recv() {
+            return Ok(order);
+        }
+        if (1..=PACED_BLOCKS_MAX).contains(&std::mem::take(&mut self.full_blocks)) {
+            thread::sleep(PACE);
+        }
+        self.source.orders.recv_timeout(LOOK_INTERVAL)
+    }
+
     fn write(&mut self, block: Vec<u8>, lines: u64, total: &Total) {
+        self.full_blocks += usize::from(block.len() >= BLOCK_BYTES);
         let lost = self.output.write(&block, lines);
         self.failing = lost.lines > 0;
         self.count(lost, total);

@@ -423,6 +423,7 @@ async fn pass_on<'r, 'a>(
     let Call { inbound, matched, attempts, .. } = call;
     let Answered { mut underway, buffer, status } = answered;
     let member = underway.reached.member;
+    inbound.recall(work.record);
     attempts.end(inbound, Some(status), work.micros());
     attempts.stick(inbound, member, work.heads, &buffer);
     work.record.status = status;

@@ -12,7 +12,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
 use net::buffer::{BUFFER_SIZE, Buffer};
-use net::splice::{PIPE_SIZE, SPLICE_AGAIN, SPLICE_WORTH, Splice};
+use net::splice::{PIPE_SIZE, SPLICE_AGAIN, SPLICE_WORTH, Splice, Unfilled};
 use net::stream::Stream;
 use net::worker::WorkerContext;
 use wire::body::{BodyDecoder, chunk_prefix};
@@ -594,28 +594,13 @@ impl<'a> Pump<'a> {
         cx: &mut Context<'_>,
         from: &Stream,
     ) -> Poll<Result<(), PumpError>> {
-        let splice = match &mut self.splice {
-            Some(splice) => splice,
-            None => match self.context.pipes.get() {
-                Ok(splice) => self.splice.insert(splice),
-                Err(_) => {
-                    self.no_splice = true;
-                    return Poll::Ready(Ok(()));
-                }
-            },
-        };
         let most = self.decoder.remaining().unwrap_or(u64::MAX).min(PIPE_SIZE as u64) as usize;
-        match splice.poll_fill(cx, from, most) {
-            Poll::Pending => {
-                // While nothing comes, the pipe may serve somebody else.
-                self.splice = None;
-                Poll::Pending
-            }
-            Poll::Ready(Ok(0)) => {
+        match ready!(self.context.pipes.poll_fill(&mut self.splice, cx, from, most)) {
+            Ok(0) => {
                 let end = self.decoder.finish_eof();
                 Poll::Ready(end.map_err(|_| PumpError::Source(Cause::Closed)))
             }
-            Poll::Ready(Ok(moved)) => {
+            Ok(moved) => {
                 self.has_read = true;
                 self.decoder.skip(moved as u64);
                 self.payload += moved as u64;
@@ -625,11 +610,11 @@ impl<'a> Pump<'a> {
                 }
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {
+            Err(Unfilled::NoPipe | Unfilled::Unfit) => {
                 self.no_splice = true;
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(PumpError::Source(Cause::of(&error)))),
+            Err(Unfilled::Broken(error)) => Poll::Ready(Err(PumpError::Source(Cause::of(&error)))),
         }
     }
 

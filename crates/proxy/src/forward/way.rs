@@ -10,9 +10,10 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use net::buffer::{BUFFER_SIZE, Buffer};
-use net::splice::{PIPE_SIZE, SPLICE_AGAIN, Splice};
+use net::splice::{PIPE_SIZE, SPLICE_AGAIN, Splice, Unfilled};
 use net::stream::Stream;
 use net::worker::WorkerContext;
+use tokio::task::coop::has_budget_remaining;
 
 use super::PumpError;
 use super::pump::LONG_READS_TO_SPLICE;
@@ -40,6 +41,8 @@ pub(super) struct Way<'a> {
     no_splice: bool,
     /// The source has sent all.
     ended: bool,
+    /// Nothing is in hand, and the task is going to be woken when more comes.
+    rests: bool,
 }
 
 impl<'a> Way<'a> {
@@ -61,6 +64,7 @@ impl<'a> Way<'a> {
             long_reads: 0,
             no_splice: false,
             ended: false,
+            rests: false,
         }
     }
 
@@ -71,17 +75,22 @@ impl<'a> Way<'a> {
         from: &Carrier,
         to: &Carrier,
     ) -> Poll<Result<(), PumpError>> {
+        let sockets = from.plain().zip(to.plain());
+        if self.rests && sockets.is_some_and(|(from, _)| !from.is_read_ready()) {
+            return Poll::Pending;
+        }
         loop {
             ready!(self.poll_write(cx, to)).map_err(sink)?;
             if self.ended {
                 return to.poll_finish(cx, &[]).map_err(sink);
             }
-            match (from.plain(), to.plain()) {
-                (Some(from), Some(_)) if self.wants_splice() => {
-                    ready!(self.poll_fill_pipe(cx, from))?;
-                }
-                _ => ready!(self.poll_pass(cx, from, to))?,
-            }
+            let passed = match sockets {
+                Some((from, _)) if self.wants_splice() => self.poll_fill_pipe(cx, from),
+                _ => self.poll_pass(cx, from, to),
+            };
+            // Without budget it was not asked whether something is there.
+            self.rests = passed.is_pending() && has_budget_remaining();
+            ready!(passed)?;
         }
     }
 
@@ -186,36 +195,19 @@ impl<'a> Way<'a> {
         cx: &mut Context<'_>,
         from: &Stream,
     ) -> Poll<Result<(), PumpError>> {
-        let splice = match &mut self.splice {
-            Some(splice) => splice,
-            None => match self.context.pipes.get() {
-                Ok(splice) => self.splice.insert(splice),
-                Err(_) => {
-                    self.no_splice = true;
-                    return Poll::Ready(Ok(()));
-                }
-            },
-        };
-        match splice.poll_fill(cx, from, PIPE_SIZE) {
-            Poll::Pending => {
-                // While nothing comes, the pipe may serve somebody else.
-                self.splice = None;
-                return Poll::Pending;
-            }
-            Poll::Ready(Ok(0)) => {
+        match ready!(self.context.pipes.poll_fill(&mut self.splice, cx, from, PIPE_SIZE)) {
+            Ok(0) => {
                 self.splice = None;
                 self.ended = true;
             }
-            Poll::Ready(Ok(moved)) => {
+            Ok(moved) => {
                 self.read += moved as u64;
                 if moved < SPLICE_AGAIN {
                     self.long_reads = 0;
                 }
             }
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {
-                self.no_splice = true;
-            }
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(source(error))),
+            Err(Unfilled::NoPipe | Unfilled::Unfit) => self.no_splice = true,
+            Err(Unfilled::Broken(error)) => return Poll::Ready(Err(source(error))),
         }
         Poll::Ready(Ok(()))
     }

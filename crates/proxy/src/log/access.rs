@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use config::model::{LogFormat, Sampling};
+use net::prefetch::prefetch;
 
 use super::sampling::Chance;
 use super::stamp::Stamp;
@@ -17,6 +18,9 @@ use super::{Record, Sink, Total, format, json, own};
 /// write(2), cost nothing per line. With 64 KiB they cost as much as the lines, where a worker shares its
 /// core with the writer.
 pub const BLOCK_BYTES: usize = 256 * 1024;
+
+/// Bytes of most lines.
+const LINE_USUAL: usize = 512;
 
 /// What an access log is like.
 #[derive(Debug, Clone)]
@@ -170,6 +174,9 @@ impl Pending {
         if block.len() >= BLOCK_BYTES {
             self.hand_over(&settings.sink);
         }
+        // Where the next line goes, for which there is time until then.
+        let next = self.block.spare_capacity_mut();
+        prefetch(next.get(..LINE_USUAL).unwrap_or_default());
     }
 
     fn hand_over(&mut self, sink: &Sink) {

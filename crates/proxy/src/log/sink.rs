@@ -13,8 +13,9 @@ pub const QUEUE_BLOCKS: usize = 128;
 /// an access log with the same target.
 pub const ERROR_QUEUE_BLOCKS: usize = 256;
 
-/// Emptied blocks kept for reuse, so that a busy worker does not allocate memory for each block.
-const SPARES_MAX: usize = 8;
+/// Emptied blocks kept for reuse, so that a busy worker does not allocate memory for each block. The writer
+/// empties several at a time.
+const SPARES_MAX: usize = 16;
 
 /// Between two attempts to give an order while the queue is full.
 const ORDER_PAUSE: Duration = Duration::from_millis(5);

@@ -3,6 +3,8 @@
 //! What always holds: nothing is allocated after [`Ring::new`]; exchanges are in the order in which they
 //! ended, and it is the oldest that give way.
 
+use net::prefetch::prefetch;
+
 use super::exchange::{Exchange, Stored, TEXT_MAX};
 
 /// Bytes of text that an exchange usually has, for sharing the memory out: with more of it fewer
@@ -67,6 +69,19 @@ impl Ring {
         entry.start = start;
         self.head = start + entry.stored.fill(exchange, memory);
         self.count += 1;
+        self.fetch_next();
+    }
+
+    /// Has the memory of the next exchange come in the meantime.
+    fn fetch_next(&self) {
+        if let Some(oldest) = self.entries.get(self.first) {
+            prefetch(&oldest.start);
+        }
+        if let Some(next) = self.entries.get(self.place(self.count)) {
+            prefetch(next);
+        }
+        let text = self.text.get(self.head..).unwrap_or_default();
+        prefetch(text.get(..TEXT_USUAL).unwrap_or(text));
     }
 
     /// Forgets the oldest exchanges as long as their text begins at such a place.

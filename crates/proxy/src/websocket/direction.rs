@@ -11,7 +11,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use net::buffer::{BUFFER_SIZE, Buffer};
-use net::splice::{PIPE_SIZE, SPLICE_AGAIN, SPLICE_WORTH, Splice};
+use net::splice::{PIPE_SIZE, SPLICE_AGAIN, SPLICE_WORTH, Splice, Unfilled};
 use net::stream::Stream;
 use net::timer::Tick;
 use net::worker::WorkerContext;
@@ -565,25 +565,10 @@ impl<'a> Direction<'a> {
     /// Fills the pipe from the source, or takes note that nothing more comes.
     fn poll_fill_pipe(&mut self, cx: &mut Context<'_>, from: &Stream) -> Poll<()> {
         self.let_empty_buffer_go();
-        let pipe = match &mut self.pipe {
-            Some(pipe) => pipe,
-            None => match self.context.pipes.get() {
-                Ok(pipe) => self.pipe.insert(pipe),
-                Err(_) => {
-                    self.is_thin = true;
-                    return Poll::Ready(());
-                }
-            },
-        };
         let most = self.scanner.payload_left().min(PIPE_SIZE as u64) as usize;
-        match pipe.poll_fill(cx, from, most) {
-            Poll::Pending => {
-                // While nothing comes, the pipe may serve somebody else.
-                self.pipe = None;
-                return Poll::Pending;
-            }
-            Poll::Ready(Ok(0)) => return self.ends(None),
-            Poll::Ready(Ok(moved)) => {
+        match ready!(self.context.pipes.poll_fill(&mut self.pipe, cx, from, most)) {
+            Ok(0) => return self.ends(None),
+            Ok(moved) => {
                 self.scanner.skip(moved as u64);
                 self.read += moved as u64;
                 self.passed += moved as u64;
@@ -591,10 +576,9 @@ impl<'a> Direction<'a> {
                 self.is_thin = moved < SPLICE_AGAIN;
                 self.behind_pipe = !self.is_thin;
             }
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {
-                (self.pipe, self.no_pipe) = (None, true);
-            }
-            Poll::Ready(Err(error)) => return self.ends(Some(&error)),
+            Err(Unfilled::NoPipe) => self.is_thin = true,
+            Err(Unfilled::Unfit) => self.no_pipe = true,
+            Err(Unfilled::Broken(error)) => return self.ends(Some(&error)),
         }
         Poll::Ready(())
     }
