@@ -134,6 +134,32 @@ fn ten_mebibytes_pass_through_a_tunnel() {
 }
 
 #[test]
+fn a_side_that_was_silent_while_the_other_said_much_is_heard() {
+    const MUCH: usize = 2 << 20;
+    let origin = Origin::script(|conn| {
+        conn.request();
+        conn.send(switching());
+        while conn.wire.bytes(MUCH).is_ok() {
+            conn.send("heard");
+            assert_eq!(conn.wire.bytes(2).unwrap(), b"go");
+            conn.send(pattern(MUCH, 7));
+        }
+    });
+    let ravelin = Ravelin::before_with(&origin, WS);
+    let mut client = ravelin.client();
+    client.ask(upgrade("/")).expect(101);
+    for _ in 0..20 {
+        // In small pieces, so that it takes more steps than a task may take at a time.
+        for piece in pattern(MUCH, 3).chunks(4096) {
+            client.send(piece);
+        }
+        assert_eq!(client.wire.bytes(5).unwrap(), b"heard");
+        client.send("go");
+        assert_same_bytes(&client.wire.bytes(MUCH).unwrap(), &pattern(MUCH, 7));
+    }
+}
+
+#[test]
 fn bytes_the_origin_sends_right_behind_the_101_arrive() {
     let origin = Origin::script(|conn| {
         conn.request();

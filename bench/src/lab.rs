@@ -165,8 +165,8 @@ impl Drop for Process {
     }
 }
 
-/// An address on the loopback that nobody listens at, and that was not given before: it may be some time
-/// before somebody does.
+/// An address on the loopback that nobody listens at, and that was not given before: whom it was for may not
+/// listen yet.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);

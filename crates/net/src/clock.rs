@@ -10,8 +10,8 @@
 use std::cell::Cell;
 use std::time::Instant;
 
-/// Reads and writes after which the clock is read anew: some ten microseconds if they are short, and as many
-/// milliseconds if each of them moves a megabyte.
+/// Reads and writes after which the clock is read anew: some ten microseconds if they are short, and some
+/// milliseconds if each of them moves as much as it may.
 const STEPS_MAX: u32 = 16;
 
 thread_local! {

@@ -6,7 +6,6 @@
 //!
 //! What always holds: nothing changes but how long things take.
 
-use std::mem::size_of_val;
 use std::ptr;
 
 /// Bytes that come together; with longer lines some are asked for twice.
@@ -20,7 +19,9 @@ pub fn prefetch<T: ?Sized>(value: &T) {
     for at in (0..len).step_by(LINE) {
         line(start.wrapping_add(at));
     }
-    line(start.wrapping_add(len.saturating_sub(1)));
+    if let Some(last) = len.checked_sub(1) {
+        line(start.wrapping_add(last));
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -34,4 +35,5 @@ fn line(at: *const i8) {
 
 /// Elsewhere the compiler has no such hint yet.
 #[cfg(not(target_arch = "x86_64"))]
+#[inline]
 fn line(_at: *const i8) {}

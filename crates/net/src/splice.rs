@@ -76,7 +76,8 @@ pub struct Splice {
 pub enum Unfilled {
     /// No pipe is to be had now; a buffer does it too.
     NoPipe,
-    /// The system does not move this socket's bytes into a pipe, now or later.
+    /// The system does not move this socket's bytes into a pipe, now or later; or the pipe was not empty, or
+    /// nothing was asked for.
     Unfit,
     /// What the kernel says about the connection.
     Broken(io::Error),
@@ -88,9 +89,9 @@ impl PipePool {
         Self::default()
     }
 
-    /// Fills the pipe in `slot`, which must be empty, with at most `max` bytes from `from`. A pipe is put
-    /// there if there is none, and given back while nothing comes: then it may serve somebody else. 0 means
-    /// that the peer sends nothing more.
+    /// Moves at most `max` bytes from `from` into the pipe in `slot`: an empty one, or one that is put there. It
+    /// is given back if nothing came: then it may serve somebody else. 0 means that the peer sends nothing
+    /// more.
     ///
     /// # Errors
     /// Why nothing was filled.
@@ -108,17 +109,12 @@ impl PipePool {
                 Err(_) => return Poll::Ready(Err(Unfilled::NoPipe)),
             },
         };
-        match splice.poll_fill(cx, from, max) {
-            Poll::Pending => {
-                *slot = None;
-                Poll::Pending
-            }
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {
-                slot.take_if(|splice| splice.in_pipe == 0);
-                Poll::Ready(Err(Unfilled::Unfit))
-            }
-            Poll::Ready(filled) => Poll::Ready(filled.map_err(Unfilled::Broken)),
-        }
+        let filled = splice.poll_fill(cx, from, max);
+        slot.take_if(|splice| splice.in_pipe == 0);
+        filled.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => Unfilled::Unfit,
+            _ => Unfilled::Broken(error),
+        })
     }
 
     /// An empty pipe for one direction.

@@ -159,7 +159,7 @@ impl Stream {
     }
 
     /// Whether a read may give something; costs no system call. As long as it may not, the task that
-    /// [`Stream::poll_read_ready`] left waiting is still going to be woken.
+    /// [`Stream::poll_read_ready`] left waiting is still going to be woken, if nobody has tried to read since.
     pub fn is_read_ready(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),

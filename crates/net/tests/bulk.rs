@@ -8,11 +8,12 @@ use std::future::poll_fn;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::task::Poll;
 use std::thread;
 
 use common::{on_worker, pattern, tcp_pair};
 use net::sendfile::poll_sendfile;
-use net::splice::{LENT_PIPES_MAX, PipePool, Splice};
+use net::splice::{LENT_PIPES_MAX, PipePool, Splice, Unfilled};
 use net::stream::Stream;
 
 /// Moves everything from one stream to the other; the number of bytes.
@@ -112,6 +113,37 @@ fn no_more_pipes_are_lent_at_once_than_allowed() {
         assert!(pool.get().is_err());
         lent.pop();
         assert!(pool.get().is_ok());
+    });
+}
+
+#[test]
+fn a_pipe_is_given_back_while_nothing_comes_and_kept_while_bytes_are_in_it() {
+    on_worker(async {
+        let pool = PipePool::new();
+        let mut others: Vec<_> = (1..LENT_PIPES_MAX).map(|_| pool.get().unwrap()).collect();
+        let (from, mut producer) = tcp_pair().await;
+        let mut slot = None;
+        let nothing = poll_fn(|cx| Poll::Ready(pool.poll_fill(&mut slot, cx, &from, 100))).await;
+        assert!(nothing.is_pending() && slot.is_none());
+        others.push(pool.get().unwrap());
+
+        producer.write_all(b"12345678").unwrap();
+        let filled = poll_fn(|cx| pool.poll_fill(&mut slot, cx, &from, 4)).await;
+        assert!(matches!(filled, Err(Unfilled::NoPipe)), "{filled:?}");
+        others.pop();
+        let filled = poll_fn(|cx| pool.poll_fill(&mut slot, cx, &from, 4)).await;
+        assert_eq!(filled.unwrap(), 4);
+        let again = poll_fn(|cx| pool.poll_fill(&mut slot, cx, &from, 4)).await;
+        assert!(matches!(again, Err(Unfilled::Unfit)), "{again:?}");
+        assert_eq!(slot.as_ref().map(Splice::in_pipe), Some(4));
+
+        slot = None;
+        drop(producer);
+        let rest = poll_fn(|cx| pool.poll_fill(&mut slot, cx, &from, 4)).await;
+        assert_eq!(rest.unwrap(), 4);
+        slot = None;
+        let end = poll_fn(|cx| pool.poll_fill(&mut slot, cx, &from, 4)).await;
+        assert!(matches!(end, Ok(0)) && slot.is_none());
     });
 }
 

@@ -47,6 +47,25 @@ fn a_reader_that_gets_less_than_it_asked_still_sees_the_next_bytes_and_the_end()
 }
 
 #[test]
+fn a_read_may_give_something_from_when_bytes_have_come_until_they_are_taken_and_at_the_end() {
+    on_worker(async {
+        let (stream, mut peer) = tcp_pair().await;
+        let pending = poll_fn(|cx| Poll::Ready(stream.poll_read_ready(cx))).await.is_pending();
+        assert!(pending && !stream.is_read_ready());
+        peer.write_all(b"a").unwrap();
+        poll_fn(|cx| stream.poll_read_ready(cx)).await.unwrap();
+        assert!(stream.is_read_ready());
+        let mut buf = [0; 16];
+        assert_eq!(stream.try_read(&mut buf).unwrap(), 1);
+        assert!(!stream.is_read_ready());
+        drop(peer);
+        poll_fn(|cx| stream.poll_read_ready(cx)).await.unwrap();
+        assert_eq!(stream.try_read(&mut buf).unwrap(), 0);
+        assert!(stream.is_read_ready());
+    });
+}
+
+#[test]
 fn a_writer_that_fills_the_socket_goes_on_when_there_is_room() {
     on_worker(async {
         let (stream, mut peer) = tcp_pair().await;

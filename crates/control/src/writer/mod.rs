@@ -29,12 +29,14 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// How often a writer looks up when nothing comes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// While lines come fast, a writer looks for more of them only so often: to wake it for each block costs a
-/// worker on the same core as much as dozens of lines.
-const PACE: Duration = Duration::from_millis(50);
-
-/// With so many blocks within that time the queue might be full before it looks again.
-const PACED_BLOCKS_MAX: usize = QUEUE_BLOCKS / 4;
+/// While lines come fast, a writer looks for more of them only after a pause of up to so long: to wake it for
+/// each block costs a worker on the same core as much as dozens of lines.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+/// The first pause; the next are longer or shorter, by how much comes in them.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// So many full blocks may come in a pause that is to be longer next time: a sixteenth of what the queue
+/// takes, because lines may come much faster all at once.
+const PAUSE_BLOCKS: usize = QUEUE_BLOCKS / 16;
 
 /// How long the end of the process waits for lines to be written to a target that is stuck.
 const FINISH_MAX: Duration = Duration::from_secs(2);
@@ -295,8 +297,10 @@ struct Writer {
     failing: bool,
     /// When it last looked up.
     looked: Instant,
-    /// How many blocks came full since there was nothing more to write.
+    /// How many blocks came full since the queue was last empty.
     full_blocks: usize,
+    /// The last pause; zero if none was made when the queue was last empty.
+    pause: Duration,
     outputs: Receiver<Output>,
     others: Receiver<Losses>,
     /// Writers that this one reports on when they cannot do so themselves.
@@ -333,6 +337,7 @@ impl Writer {
             failing: false,
             looked: Instant::now(),
             full_blocks: 0,
+            pause: Duration::ZERO,
             outputs,
             others,
             watched: Vec::new(),
@@ -341,7 +346,7 @@ impl Writer {
 
     fn run(mut self) {
         loop {
-            let order = self.next();
+            let order = self.next_order();
             self.source.step();
             if self.source.takes_reopen() {
                 self.reopen();
@@ -382,12 +387,15 @@ impl Writer {
     }
 
     /// The next order, if one comes soon.
-    fn next(&mut self) -> Result<Order, RecvTimeoutError> {
+    fn next_order(&mut self) -> Result<Order, RecvTimeoutError> {
         if let Ok(order) = self.source.orders.try_recv() {
             return Ok(order);
         }
-        if (1..=PACED_BLOCKS_MAX).contains(&std::mem::take(&mut self.full_blocks)) {
-            thread::sleep(PACE);
+        let came = std::mem::take(&mut self.full_blocks);
+        // The error log's queue has an order for each line, so it fills up too soon.
+        self.pause = if self.is_error_log { Duration::ZERO } else { next_pause(self.pause, came) };
+        if !self.pause.is_zero() {
+            thread::sleep(self.pause);
         }
         self.source.orders.recv_timeout(LOOK_INTERVAL)
     }
@@ -471,6 +479,16 @@ impl Writer {
                 ));
             }
         }
+    }
+}
+
+/// How long to leave the queue alone, when so many full blocks came in and since the last pause.
+fn next_pause(last: Duration, came: usize) -> Duration {
+    match came {
+        0 => Duration::ZERO,
+        _ if came <= PAUSE_BLOCKS => (last * 2).clamp(PAUSE_MIN, PAUSE_MAX),
+        _ if came <= PAUSE_BLOCKS * 2 => last,
+        _ => last / 2,
     }
 }
 

@@ -142,6 +142,38 @@ fn a_target_that_is_stuck_does_not_hold_up_the_end() {
 }
 
 #[test]
+fn full_blocks_and_what_comes_behind_them_are_written_in_order() {
+    let scratch = Scratch::new();
+    let writers = LogWriters::start(&scratch.logging()).unwrap();
+    let sink = writers.access().unwrap().sink;
+    let block = |letter: u8| [vec![letter; BLOCK_BYTES - 1], b"\n".to_vec()].concat();
+    let mut expected = Vec::new();
+    for letter in b'a'..=b'z' {
+        let (block, total) = (block(letter), sink.total());
+        expected.extend_from_slice(&block);
+        assert!(sink.order_within(Order::Write { block, lines: 1, total }, FINISH_MAX * 15));
+    }
+    // Of more than is taken there are some still to come when this is renamed.
+    std::fs::rename(scratch.0.join("access.log"), scratch.0.join("access.log.1")).unwrap();
+    writers.reopen();
+    sink.write(b"new\n".to_vec(), 1);
+    writers.finish();
+    assert!(scratch.read("access.log.1").into_bytes() == expected);
+    assert_eq!(scratch.read("access.log"), "new\n");
+}
+
+#[test]
+fn a_writer_pauses_longer_only_while_little_comes_in_a_pause() {
+    assert_eq!(next_pause(Duration::ZERO, 0), Duration::ZERO);
+    assert_eq!(next_pause(Duration::ZERO, 1), PAUSE_MIN);
+    let longest = (0..10).fold(Duration::ZERO, |pause, _| next_pause(pause, PAUSE_BLOCKS));
+    assert_eq!(longest, PAUSE_MAX);
+    assert_eq!(next_pause(longest, PAUSE_BLOCKS * 2), longest);
+    assert_eq!(next_pause(longest, PAUSE_BLOCKS * 2 + 1), longest / 2);
+    assert_eq!(next_pause(longest, 0), Duration::ZERO);
+}
+
+#[test]
 fn a_file_that_is_large_enough_begins_anew_and_no_line_is_lost_or_torn() {
     let scratch = Scratch::new();
     let rotation = Rotation { size: Some(10_000), keep: 3 };

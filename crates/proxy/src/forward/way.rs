@@ -37,11 +37,11 @@ pub(super) struct Way<'a> {
     own: u64,
     /// How many times in a row at least an ordinary buffer's worth came at once.
     long_reads: u32,
-    /// No pipe is to be had, or the sockets do not support it.
+    /// The sockets do not support it.
     no_splice: bool,
     /// The source has sent all.
     ended: bool,
-    /// Nothing is in hand, and the task is going to be woken when more comes.
+    /// Nothing is in hand, and the task is going to be woken when more comes: nobody else reads the source.
     rests: bool,
 }
 
@@ -196,17 +196,16 @@ impl<'a> Way<'a> {
         from: &Stream,
     ) -> Poll<Result<(), PumpError>> {
         match ready!(self.context.pipes.poll_fill(&mut self.splice, cx, from, PIPE_SIZE)) {
-            Ok(0) => {
-                self.splice = None;
-                self.ended = true;
-            }
+            Ok(0) => self.ended = true,
             Ok(moved) => {
                 self.read += moved as u64;
                 if moved < SPLICE_AGAIN {
                     self.long_reads = 0;
                 }
             }
-            Err(Unfilled::NoPipe | Unfilled::Unfit) => self.no_splice = true,
+            // Perhaps there is one when some more has passed; a tunnel may last for days.
+            Err(Unfilled::NoPipe) => self.long_reads = 0,
+            Err(Unfilled::Unfit) => self.no_splice = true,
             Err(Unfilled::Broken(error)) => return Poll::Ready(Err(source(error))),
         }
         Poll::Ready(Ok(()))

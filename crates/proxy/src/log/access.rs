@@ -14,9 +14,9 @@ use super::sampling::Chance;
 use super::stamp::Stamp;
 use super::{Record, Sink, Total, format, json, own};
 
-/// A worker's buffer is handed over when it holds this much: big enough that to wake the writer, and its
-/// write(2), cost nothing per line. With 64 KiB they cost as much as the lines, where a worker shares its
-/// core with the writer.
+/// A worker's buffer is handed over when it holds this much: big enough that what there is to do for each
+/// costs little per line, also for the writer, which takes several at a time where lines come fast. With
+/// 64 KiB that costs as much as the lines, where a worker shares its core with the writer.
 pub const BLOCK_BYTES: usize = 256 * 1024;
 
 /// Bytes of most lines.
@@ -175,8 +175,8 @@ impl Pending {
             self.hand_over(&settings.sink);
         }
         // Where the next line goes, for which there is time until then.
-        let next = self.block.spare_capacity_mut();
-        prefetch(next.get(..LINE_USUAL).unwrap_or_default());
+        let next = &*self.block.spare_capacity_mut();
+        prefetch(next.get(..LINE_USUAL).unwrap_or(next));
     }
 
     fn hand_over(&mut self, sink: &Sink) {
