@@ -34,6 +34,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// The first pause; the next are longer or shorter, by how much comes in them.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// Lines come fast where a full block follows another within so long.
+const FAST: Duration = Duration::from_millis(100);
 /// So many full blocks may come in a pause that is to be longer next time: a sixteenth of what the queue
 /// takes, because lines may come much faster all at once.
 const PAUSE_BLOCKS: usize = QUEUE_BLOCKS / 16;
@@ -299,6 +301,8 @@ struct Writer {
     looked: Instant,
     /// How many blocks came full since the queue was last empty.
     full_blocks: usize,
+    /// When there were full blocks last.
+    full_at: Instant,
     /// The last pause; zero if none was made when the queue was last empty.
     pause: Duration,
     outputs: Receiver<Output>,
@@ -337,6 +341,7 @@ impl Writer {
             failing: false,
             looked: Instant::now(),
             full_blocks: 0,
+            full_at: Instant::now(),
             pause: Duration::ZERO,
             outputs,
             others,
@@ -391,7 +396,10 @@ impl Writer {
         if let Ok(order) = self.source.orders.try_recv() {
             return Ok(order);
         }
-        let came = std::mem::take(&mut self.full_blocks);
+        let mut came = std::mem::take(&mut self.full_blocks);
+        if came > 0 && std::mem::replace(&mut self.full_at, Instant::now()).elapsed() > FAST {
+            came = 0;
+        }
         // The error log's queue has an order for each line, so it fills up too soon.
         self.pause = if self.is_error_log { Duration::ZERO } else { next_pause(self.pause, came) };
         if !self.pause.is_zero() {

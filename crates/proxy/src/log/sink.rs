@@ -17,6 +17,9 @@ pub const ERROR_QUEUE_BLOCKS: usize = 256;
 /// empties several at a time.
 const SPARES_MAX: usize = 16;
 
+/// The last line of a block may go so far beyond what it is to hold.
+const LINE_ROOM: usize = 4 * 1024;
+
 /// Between two attempts to give an order while the queue is full.
 const ORDER_PAUSE: Duration = Duration::from_millis(5);
 
@@ -147,8 +150,8 @@ impl Sink {
     pub fn block(&self) -> Vec<u8> {
         // try_lock: a worker never waits for another, it rather allocates.
         match self.shared.spares.try_lock() {
-            Ok(mut spares) => spares.pop().unwrap_or_default(),
-            Err(_) => Vec::new(),
+            Ok(mut spares) => spares.pop().unwrap_or_else(new_block),
+            Err(_) => new_block(),
         }
     }
 
@@ -241,6 +244,11 @@ impl Source {
     pub fn step(&self) {
         self.shared.steps.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// One that takes all lines of a block without growing, which would double it; memory is taken as it fills.
+fn new_block() -> Vec<u8> {
+    Vec::with_capacity(super::BLOCK_BYTES + LINE_ROOM)
 }
 
 impl Shared {
