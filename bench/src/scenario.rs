@@ -341,7 +341,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "observed-connection-per-request",
-        about: "connection-per-request: Ravelin with metrics, JSON log and recorder against itself without",
+        about: "connection-per-request: Ravelin with metrics, JSON log and recorder against itself \
+                without",
         load: CONNECTION_PER_REQUEST,
         backend: Backend::Nginx,
         bulk: false,
