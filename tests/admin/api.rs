@@ -264,6 +264,18 @@ fn certificates_are_listed_with_their_end() {
 }
 
 #[test]
+fn of_the_cache_it_is_said_that_there_is_none() {
+    let origin = Origin::saying("traffic");
+    let (ravelin, _client) = full(&origin);
+    let socket = socket(&ravelin);
+    let cache = get(&socket, "/v1/cache");
+    assert_eq!(*cache.get("in_effect"), Json::Bool(false));
+    assert_eq!((cache.get("responses").number(), cache.get("bytes").number()), (0.0, 0.0));
+    let cleared = ask(&socket, "DELETE", "/v1/cache", "");
+    assert_eq!((cleared.status, cleared.text().trim()), (200, "{\"removed\":0}"));
+}
+
+#[test]
 fn the_level_of_the_log_changes_at_once() {
     let origin = Origin::saying("traffic");
     let upstreams = [(origin.url(), "")];

@@ -291,6 +291,16 @@ impl Stream {
         self.poll_send(cx, bytes.len(), || rustix::net::send(self, bytes, SendFlags::NOSIGNAL))
     }
 
+    /// Writes some of `bytes` now, without spending the task's budget. No system call when tokio has seen no
+    /// room.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when there is no room; [`io::ErrorKind::InvalidInput`] on TLS; else what
+    /// the kernel says about the connection.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_send(bytes.len(), || rustix::net::send(self, bytes, SendFlags::NOSIGNAL))
+    }
+
     /// Writes some of `slices` in order, as one segment where the kernel can.
     ///
     /// # Errors
@@ -432,20 +442,29 @@ impl Stream {
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.poll_write_ready(cx))?;
-            let mut short = None;
-            let result = self.try_io(Interest::WRITABLE, || {
-                let sent = send()?;
-                if 0 < sent && sent < total {
-                    short = Some(sent);
-                    return Err(io::ErrorKind::WouldBlock.into()); // the socket's buffer is full
-                }
-                Ok(sent)
-            });
-            match short.map_or(result, Ok) {
+            match self.try_send(total, &send) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }
         }
+    }
+
+    /// Sends once, if tokio has seen that there is room.
+    fn try_send(
+        &self,
+        total: usize,
+        send: impl FnOnce() -> rustix::io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut short = None;
+        let result = self.try_io(Interest::WRITABLE, || {
+            let sent = send()?;
+            if 0 < sent && sent < total {
+                short = Some(sent);
+                return Err(io::ErrorKind::WouldBlock.into()); // the socket's buffer is full
+            }
+            Ok(sent)
+        });
+        short.map_or(result, Ok)
     }
 }
 

@@ -76,8 +76,12 @@ impl<'a> Way<'a> {
         to: &Carrier,
     ) -> Poll<Result<(), PumpError>> {
         let sockets = from.plain().zip(to.plain());
-        if self.rests && sockets.is_some_and(|(from, _)| !from.is_read_ready()) {
-            return Poll::Pending;
+        let mut came = false;
+        if let (true, Some((from, _))) = (self.rests, sockets) {
+            came = from.is_read_ready();
+            if !came {
+                return Poll::Pending;
+            }
         }
         loop {
             ready!(self.poll_write(cx, to)).map_err(sink)?;
@@ -86,7 +90,7 @@ impl<'a> Way<'a> {
             }
             let passed = match sockets {
                 Some((from, _)) if self.wants_splice() => self.poll_fill_pipe(cx, from),
-                _ => self.poll_pass(cx, from, to),
+                _ => self.poll_pass(cx, (from, to), sockets, std::mem::take(&mut came)),
             };
             // Without budget it was not asked whether something is there.
             self.rests = passed.is_pending() && has_budget_remaining();
@@ -151,16 +155,19 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// Reads once, and writes at once what is taken of it.
+    /// Reads once, and writes at once what is taken of it. Where something `came` it need not ask whether.
     fn poll_pass(
         &mut self,
         cx: &mut Context<'_>,
-        from: &Carrier,
-        to: &Carrier,
+        (from, to): (&Carrier, &Carrier),
+        sockets: Option<(&Stream, &Stream)>,
+        mut came: bool,
     ) -> Poll<Result<(), PumpError>> {
         self.splice = None;
         loop {
-            ready!(from.poll_read_ready(cx)).map_err(source)?;
+            if !std::mem::take(&mut came) {
+                ready!(from.poll_read_ready(cx)).map_err(source)?;
+            }
             let mut buffer = match self.long_reads {
                 0 => self.context.buffers.get(),
                 _ => self.context.buffers.get_bulk(),
@@ -178,7 +185,15 @@ impl<'a> Way<'a> {
             self.long_reads = if long { self.long_reads.saturating_add(1) } else { 0 };
             self.read += count as u64;
             buffer.advance(count);
-            self.rest = match to.poll_write(cx, &buffer) {
+            // Each read but the first spends of the task's budget; what finds no room waits for it after this.
+            let written = match sockets {
+                Some((_, to)) => match to.try_write(&buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                    written => Poll::Ready(written),
+                },
+                None => to.poll_write(cx, &buffer),
+            };
+            self.rest = match written {
                 Poll::Pending => Some(buffer),
                 Poll::Ready(written) => {
                     let written = written.map_err(sink)?;

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::routes::Route;
 
+mod cache;
 mod certificates;
 mod config;
 mod connections;
@@ -26,6 +27,7 @@ pub(super) static ROUTES: &[&[Route]] = &[
     config::ROUTES,
     orders::ROUTES,
     endpoints::ROUTES,
+    cache::ROUTES,
     certificates::ROUTES,
     connections::ROUTES,
     exchanges::ROUTES,
