@@ -32,6 +32,24 @@ fn an_address_is_listened_at_as_soon_as_the_configuration_says_so() {
 }
 
 #[test]
+fn an_address_that_ravelin_itself_is_in_the_way_of_is_refused_and_told_so() {
+    let port = free_port();
+    let (every, one) = (format!("\"0.0.0.0:{port}\""), format!("\"127.0.0.1:{port}\""));
+    let ravelin = Ravelin::start(&at(&every, "every"));
+    for toml in [at(&one, "one"), at(&format!("{every}, {one}"), "both")] {
+        write(&ravelin, &toml);
+        let said = reload(&ravelin);
+        assert!(said.contains(&format!("cannot listen on 127.0.0.1:{port}")), "{said}");
+        let why = format!("Ravelin itself listens at 0.0.0.0:{port}");
+        ravelin.stderr.line_with(&[&why, "leave both out of one reload"]);
+        assert_eq!(Client::connect(local(port)).get("/").expect(200).text(), "every");
+    }
+    // The same within one configuration.
+    let output = run(ravelin.dir(), &["run", "-c", "ravelin.toml"]);
+    assert!(!output.status.success());
+}
+
+#[test]
 fn connections_of_an_address_that_goes_end_politely() {
     let (first, second) = (free_port(), free_port());
     let gate = Gate::new();

@@ -34,6 +34,18 @@ pub struct BindError {
     pub listen: Listen,
     /// What the system says.
     pub error: io::Error,
+    /// Where Ravelin itself takes some of its connections, if that is why.
+    pub own: Option<Local>,
+}
+
+impl BindError {
+    /// Names the address of `known` that is in the way, if one is.
+    fn beside<'k>(self, known: impl IntoIterator<Item = &'k Known>) -> Self {
+        let listen = as_bound(&self.listen);
+        let in_use = self.error.kind() == io::ErrorKind::AddrInUse;
+        let mut known = known.into_iter().filter(|known| in_use && known.local.overlaps(&listen));
+        Self { own: known.next().map(|known| known.local.clone()), ..self }
+    }
 }
 
 impl fmt::Display for BindError {
@@ -109,7 +121,9 @@ impl Addresses {
                     warnings.extend(known.fixed(&listener));
                     known.clone()
                 }
-                None => match bind_one(&listener, workers, bind) {
+                None => match bind_one(&listener, workers, bind)
+                    .map_err(|error| error.beside(self.known.iter().chain(&addresses.known)))
+                {
                     Ok(bound) => {
                         let known = Known {
                             number: addresses.next,
@@ -166,10 +180,7 @@ impl Known {
     /// What `listener` wants that its sockets cannot be given any more.
     fn fixed(&self, listener: &Listener) -> Vec<String> {
         let (is, wants) = (&self.connections, &listener.connections);
-        let at = match &self.local {
-            Local::Ip(address) => address.to_string(),
-            Local::Unix(path) => format!("unix:{}", path.display()),
-        };
+        let at = &self.local;
         let say = |what: &str| format!("{what} of {at} stays as it is until Ravelin is restarted");
         let mut fixed = Vec::new();
         if is.max != wants.max {
@@ -187,7 +198,7 @@ fn bind_one(listener: &Listener, workers: usize, bind: &mut Bind<'_>) -> Result<
     let connections = &listener.connections;
     bind(&listen, workers, connections.backlog.unwrap_or(BACKLOG))
         .map(|bound| bound.with_max_connections(connections.max))
-        .map_err(|error| BindError { listen: listener.listen.clone(), error })
+        .map_err(|error| BindError { listen: listener.listen.clone(), error, own: None })
 }
 
 fn as_bound(listen: &Listen) -> net::listener::Listen {

@@ -27,7 +27,7 @@ pub(crate) fn start(
     };
     let version = env!("CARGO_PKG_VERSION");
     let mut lines = vec![format!("ravelin {version}: {}, {connections}", count(workers, "worker"))];
-    lines.extend(addresses.iter().map(|address| format!("listening on {}", shown(address))));
+    lines.extend(addresses.iter().map(|address| format!("listening on {address}")));
     let served = || model.sites.iter();
     lines.extend(served().take(SITES_SHOWN).map(about_site));
     let more = served().count().saturating_sub(SITES_SHOWN);
@@ -48,14 +48,6 @@ pub(crate) fn end<S>(workers: &Workers<S>, after: Duration) -> String {
         line.push_str(&format!(", {refused} refused for their number"));
     }
     line
-}
-
-/// An address as one word.
-pub(crate) fn shown(address: &Local) -> String {
-    match address {
-        Local::Ip(address) => address.to_string(),
-        Local::Unix(path) => format!("unix:{}", path.display()),
-    }
 }
 
 /// `site "main" (example.com): /api/ -> upstream "backend" (http://10.0.0.1:80); files in static`.

@@ -27,7 +27,6 @@ use tokio::task::spawn_blocking;
 use super::changes::changes;
 use super::trial::Trial;
 use super::{Service, start};
-use crate::announce;
 use crate::configuration::{Source, count};
 use crate::expectations;
 use crate::health;
@@ -302,12 +301,12 @@ impl Service {
         }
         let before_addresses = std::mem::replace(&mut self.addresses, change.addresses);
         for local in open.iter().filter_map(|number| self.addresses.local(*number)) {
-            self.log.info(format_args!("listening on {}", announce::shown(local)));
+            self.log.info(format_args!("listening on {local}"));
         }
         let closed = change.closed.iter().filter_map(|number| before_addresses.local(*number));
         let closed: Vec<Local> = closed.cloned().collect();
         for local in &closed {
-            self.log.info(format_args!("no longer listening on {}", announce::shown(local)));
+            self.log.info(format_args!("no longer listening on {local}"));
         }
         self.say_gone(&closed).await;
         self.set_logs(logs).await;

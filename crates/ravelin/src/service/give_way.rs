@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Ending, Service, answer};
-use crate::announce;
 use crate::configuration::count;
 use crate::systemd::Manager;
 use crate::upgrade::{Inheritance, Predecessor, Program, Progress, Upgrade};
@@ -62,14 +61,13 @@ impl Service {
         self.succession.upgrade = Upgrade::new(program);
         let left: Vec<Local> = inheritance.stock.left().cloned().collect();
         for local in &left {
-            let shown = announce::shown(local);
             let who = if inheritance.activated.contains(local) {
                 "service manager"
             } else {
                 "process before"
             };
             log.warn(format_args!(
-                "the {who} listens on {shown}, and the configuration does not: it is closed"
+                "the {who} listens on {local}, and the configuration does not: it is closed"
             ));
         }
         let stock = std::mem::take(&mut inheritance.stock);
@@ -111,9 +109,8 @@ impl Service {
         let untold = before.gone(left).await;
         for local in untold {
             self.log.warn(format_args!(
-                "the process before this one does not hear that {} is closed: clients that come there may wait for \
-                 nobody until it has ended",
-                announce::shown(local)
+                "the process before this one does not hear that {local} is closed: clients that come there may wait for \
+                 nobody until it has ended"
             ));
         }
         untold.is_empty()
@@ -179,8 +176,7 @@ impl Service {
                 if self.workers.let_socket_go(&local) {
                     self.addresses.forget(&local);
                     self.log.info(format_args!(
-                        "process {pid} does not listen on {}: closed here too",
-                        announce::shown(&local)
+                        "process {pid} does not listen on {local}: closed here too"
                     ));
                 }
             }

@@ -258,10 +258,16 @@ pub(super) fn cannot_bind(error: &BindError) -> Failure {
                 binary.display()
             )
         }
-        (ErrorKind::AddrInUse, Some(port)) => format!(
-            "another process listens there, `ss -ltnp 'sport = :{port}'` shows which; stop it or \
-             choose another port"
-        ),
+        (ErrorKind::AddrInUse, Some(port)) => match &error.own {
+            Some(own) => format!(
+                "Ravelin itself listens at {own}, which takes the same connections: keep one of the \
+                 two; to go from one to the other, leave both out of one reload, or restart"
+            ),
+            None => format!(
+                "another process listens there, `ss -ltnp 'sport = :{port}'` shows which; stop it or \
+                 choose another port"
+            ),
+        },
         (ErrorKind::AddrNotAvailable, _) => {
             "this machine does not have that address, `ip address` shows those it has".to_owned()
         }

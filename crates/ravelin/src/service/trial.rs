@@ -101,7 +101,7 @@ impl Service {
             })
         };
         let other = candidate.snapshot.listeners.iter().find(|new| !is_same(new))?;
-        let at = self.addresses.local(other.number).map(crate::announce::shown);
+        let at = self.addresses.local(other.number).map(ToString::to_string);
         Some(format!("the new configuration speaks another protocol at {}", at.unwrap_or_default()))
     }
 
