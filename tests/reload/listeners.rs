@@ -44,9 +44,29 @@ fn an_address_that_ravelin_itself_is_in_the_way_of_is_refused_and_told_so() {
         ravelin.stderr.line_with(&[&why, "leave both out of one reload"]);
         assert_eq!(Client::connect(local(port)).get("/").expect(200).text(), "every");
     }
-    // The same within one configuration.
-    let output = run(ravelin.dir(), &["run", "-c", "ravelin.toml"]);
+}
+
+#[test]
+fn two_addresses_of_one_configuration_that_overlap_are_refused_and_told_so() {
+    let port = free_port();
+    let both = at(&format!("\"0.0.0.0:{port}\", \"127.0.0.1:{port}\""), "both");
+    let output = Setup::new(&both).run(&["run", "-c", "ravelin.toml"]);
     assert!(!output.status.success());
+    let said = printed(&output);
+    assert!(said.contains(&format!("Ravelin itself listens at 0.0.0.0:{port}")), "{said}");
+}
+
+#[test]
+fn another_process_in_the_way_is_not_taken_for_ravelin_itself() {
+    let other = std::net::TcpListener::bind("[::1]:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    // Of IPv4 alone, so it is not in the way.
+    let four = format!("\"0.0.0.0:{port}\"");
+    let ravelin = Ravelin::start(&at(&four, "four"));
+    write(&ravelin, &at(&format!("{four}, \"[::1]:{port}\""), "both"));
+    let said = reload(&ravelin);
+    assert!(said.contains(&format!("cannot listen on [::1]:{port}")), "{said}");
+    ravelin.stderr.line_with(&["another process listens there"]);
 }
 
 #[test]

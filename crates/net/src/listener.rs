@@ -61,21 +61,6 @@ pub enum Local {
     Unix(PathBuf),
 }
 
-impl Local {
-    /// Connections to `listen` may come here too.
-    pub fn overlaps(&self, listen: &Listen) -> bool {
-        match (self, listen) {
-            (Self::Ip(local), Listen::Port(port)) => local.port() == *port,
-            (Self::Ip(local), Listen::Address(address)) => {
-                let (ip, other) = (local.ip(), address.ip());
-                let same = ip == other || ip.is_unspecified() || other.is_unspecified();
-                same && local.port() == address.port()
-            }
-            (Self::Unix(_), _) | (_, Listen::Unix(_)) => false,
-        }
-    }
-}
-
 impl fmt::Display for Local {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

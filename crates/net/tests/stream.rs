@@ -91,6 +91,27 @@ fn a_writer_that_fills_the_socket_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn a_writer_that_does_not_wait_is_told_that_there_is_no_room_and_goes_on_when_there_is() {
+    on_worker(async {
+        let (stream, mut peer) = tcp_pair().await;
+        let bytes = pattern(64 * 1024);
+        poll_fn(|cx| stream.poll_write_ready(cx)).await.unwrap();
+        let mut sent = 0;
+        let full = loop {
+            match stream.try_write(&bytes) {
+                Ok(count) => sent += count,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::WouldBlock);
+        let mut got = vec![0; sent];
+        peer.read_exact(&mut got).unwrap();
+        poll_fn(|cx| stream.poll_write_ready(cx)).await.unwrap();
+        assert_eq!(stream.try_write(b"more").unwrap(), 4);
+    });
+}
+
+#[test]
 fn connecting_where_nobody_listens_is_refused() {
     on_worker(async {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

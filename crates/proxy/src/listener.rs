@@ -41,10 +41,10 @@ pub struct BindError {
 impl BindError {
     /// Names the address of `known` that is in the way, if one is.
     fn beside<'k>(self, known: impl IntoIterator<Item = &'k Known>) -> Self {
-        let listen = as_bound(&self.listen);
         let in_use = self.error.kind() == io::ErrorKind::AddrInUse;
-        let mut known = known.into_iter().filter(|known| in_use && known.local.overlaps(&listen));
-        Self { own: known.next().map(|known| known.local.clone()), ..self }
+        let mut own = known.into_iter().filter(|known| in_use && known.overlaps(&self.listen));
+        let own = own.next().map(|known| known.local.clone());
+        Self { own, ..self }
     }
 }
 
@@ -174,6 +174,22 @@ impl Known {
         match &self.local {
             Local::Ip(address) => address.port(),
             Local::Unix(_) => 0,
+        }
+    }
+
+    /// Some connections to `wanted` come here: an address is of IPv4 or of IPv6, a port of both.
+    fn overlaps(&self, wanted: &Listen) -> bool {
+        let Local::Ip(local) = &self.local else { return false };
+        match wanted {
+            Listen::Unix(_) => false,
+            Listen::Port(port) => local.port() == *port,
+            Listen::Address(address) => {
+                let (ip, other) = (local.ip(), address.ip());
+                let of_one_family =
+                    matches!(self.listen, Listen::Port(_)) || ip.is_ipv4() == other.is_ipv4();
+                let one_is_all = ip.is_unspecified() || other.is_unspecified();
+                local.port() == address.port() && (ip == other || of_one_family && one_is_all)
+            }
         }
     }
 
