@@ -83,6 +83,8 @@ fn one_that_somebody_else_has_is_left_alone() {
     let said = printed(&refused);
     assert_eq!(refused.status.code(), Some(1), "{said}");
     assert!(said.contains("own.sock: process") && said.contains("listens there"), "{said}");
+    // Nothing is announced that never comes to be.
+    assert!(!said.contains("listening on"), "{said}");
     assert!(path.exists());
 
     // What nobody asked for is no reason not to serve.

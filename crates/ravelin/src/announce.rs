@@ -14,20 +14,20 @@ const SITES_SHOWN: usize = 20;
 /// Routes, hosts and upstreams shown of one site.
 const PARTS_SHOWN: usize = 8;
 
-/// The lines about a start: each address on its own line, last in it, then each site.
-pub(crate) fn start(
-    model: &Model,
-    addresses: &[Local],
-    workers: usize,
-    connections: Option<usize>,
-) -> Vec<String> {
+/// The first line.
+pub(crate) fn start(workers: usize, connections: Option<usize>) -> String {
     let connections = match connections {
         Some(number) => format!("up to {number} connections"),
         None => "connections as many as may be".to_owned(),
     };
     let version = env!("CARGO_PKG_VERSION");
-    let mut lines = vec![format!("ravelin {version}: {}, {connections}", count(workers, "worker"))];
-    lines.extend(addresses.iter().map(|address| format!("listening on {address}")));
+    format!("ravelin {version}: {}, {connections}", count(workers, "worker"))
+}
+
+/// The lines that say that it serves: each address on its own line, last in it, then each site.
+pub(crate) fn serving(model: &Model, addresses: &[Local]) -> Vec<String> {
+    let mut lines: Vec<String> =
+        addresses.iter().map(|address| format!("listening on {address}")).collect();
     let served = || model.sites.iter();
     lines.extend(served().take(SITES_SHOWN).map(about_site));
     let more = served().count().saturating_sub(SITES_SHOWN);

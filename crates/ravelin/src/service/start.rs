@@ -133,15 +133,7 @@ impl Service {
         let reports = Rc::new(RefCell::new(certificates.reports(&model)));
         let certificates = certificates.start(&challenges);
 
-        let lines =
-            announce::start(&model, &addresses.locals(), count, performance.max_connections);
-        for line in &lines {
-            log.info(format_args!("{line}"));
-            if logs_to_file(&model) {
-                // Whoever starts it by hand should see that it serves.
-                terminal::print(io::stderr(), &format!("{line}\n"));
-            }
-        }
+        announce(&model, log, &[announce::start(count, performance.max_connections)]);
         let mut history = History::default();
         history.applied(Entry::new(Cause::Start, Author::new("start"), texts));
         let (orders, inbox) = Orders::channel();
@@ -169,6 +161,8 @@ impl Service {
             let opened = running.workers.open(number, bound).await;
             opened.map_err(|error| no_resources("listen", &error))?;
         }
+        let model = Arc::clone(&running.model.borrow());
+        announce(&model, log, &announce::serving(&model, &addresses.locals()));
         let Running { workers, snapshot, model, history, log, .. } = running.clone();
         Ok(move |writers| Self {
             writers,
@@ -222,6 +216,16 @@ pub(super) fn tell_missing(missing: &[BindError], certificates: &mut Certificate
 /// Whether messages go where nobody who starts Ravelin by hand would see them.
 fn logs_to_file(model: &Model) -> bool {
     matches!(model.logging.error_log, LogTarget::File(_))
+}
+
+fn announce(model: &Model, log: &ErrorLog, lines: &[String]) {
+    for line in lines {
+        log.info(format_args!("{line}"));
+        if logs_to_file(model) {
+            // Whoever starts it by hand should see that it serves.
+            terminal::print(io::stderr(), &format!("{line}\n"));
+        }
+    }
 }
 
 /// How many client connections the descriptors suffice for.
