@@ -135,6 +135,24 @@ fn a_route_may_answer_itself() {
 }
 
 #[test]
+fn a_directory_below_a_route_is_found_by_the_path_that_was_asked_for() {
+    let routes = route("path = \"/files/\"\nstrip_prefix = true\nroot = \"pages\"")
+        + &route(
+            "path = '^/[a-z]*/deep'\nmatch = \"regex\"\nroot = \"pages\"\n\
+             rewrite = [{ regex = '^.*$', with = '/docs' }]",
+        );
+    let site = Routed::new(&["a"], "", &routes);
+    let location = |path: &str| {
+        let moved = site.ask(&format!("GET {path}"), "").expect(301);
+        moved.get("location").unwrap().to_owned()
+    };
+    assert_eq!(location("/files/docs?q=1"), "/files/docs/?q=1");
+    assert_eq!(location("/any/deep"), "/any/deep/");
+    // With one more slash it would lead here again.
+    assert_eq!(location("/any/deep/"), "/docs/");
+}
+
+#[test]
 fn the_upstream_gets_what_the_route_makes_of_a_request() {
     let routes = route(
         "path = \"/a\"\nupstream = \"a\"\nset_method = \"POST\"\nset_host = \"inner.test\"\n\

@@ -70,6 +70,7 @@ impl<'a> Question<'a> {
         FileRequest {
             head_only: self.head.method.of(self.bytes) == b"HEAD",
             path: &self.target.path,
+            asked: None,
             query: self.target.query,
             if_match: self.find(FieldId::IfMatch),
             if_none_match: self.find(FieldId::IfNoneMatch),
@@ -137,7 +138,8 @@ fn local(question: &Question<'_>, route: &Route, action: &LocalAction) -> Answer
         LocalAction::Files(files) => {
             let mut path = Vec::new();
             route.rewrite.write(&question.target.path, &mut path);
-            let request = FileRequest { path: &path, ..question.file_request() };
+            let asked = Some(&question.target.path[..]);
+            let request = FileRequest { path: &path, asked, ..question.file_request() };
             files.answer(&mut question.files.borrow_mut(), question.now, &request)
         }
         LocalAction::Redirect { to, status } => {

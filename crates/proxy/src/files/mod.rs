@@ -55,6 +55,8 @@ pub struct FileRequest<'a> {
     pub head_only: bool,
     /// The canonical path: percent-encoded, beginning with a slash.
     pub path: &'a [u8],
+    /// The canonical path that the client asked for, where `path` is what a route has made of it.
+    pub asked: Option<&'a [u8]>,
     /// The query without its question mark.
     pub query: Option<&'a [u8]>,
     /// `If-Match`.
@@ -219,13 +221,16 @@ impl FileServer {
         resolution
     }
 
-    /// To the path with a slash at its end. A path that could be resolved begins with exactly one
-    /// slash, so the reference cannot name another host.
+    /// To the path with a slash at its end. A canonical path begins with exactly one slash, so the
+    /// reference cannot name another host.
     fn redirect(&self, cache: &mut FileCache, now: ClockMs, request: &FileRequest<'_>) -> Answer {
-        if !is_printable(request.path) {
+        // One with a slash at its end already would lead here again.
+        let asked = request.asked.filter(|asked| !asked.ends_with(b"/"));
+        let path = asked.unwrap_or(request.path);
+        if !is_printable(path) {
             return self.not_found(cache, now, request);
         }
-        let mut location = [request.path, b"/"].concat();
+        let mut location = [path, b"/"].concat();
         if let Some(query) = request.query.filter(|query| is_printable(query)) {
             location.push(b'?');
             location.extend_from_slice(query);

@@ -46,6 +46,11 @@ fn may_open(patterns: &[String], origin: &[u8], asked: &Asked<'_>) -> bool {
     let Some((scheme, place)) = origin.split_once("://") else {
         return patterns.contains(&origin);
     };
+    // An origin is a scheme, a host and perhaps a port (RFC 6454 §6.1). A pattern for the end of a host is
+    // not for the end of a path.
+    if place.contains(['/', '\\', '?', '#', '@']) {
+        return false;
+    }
     let Ok(authority) = str::from_utf8(asked.authority) else { return false };
     let default = match scheme {
         "http" | "ws" => "80",
@@ -193,6 +198,11 @@ mod tests {
             ("https://example.com", false),
             ("https://aexample.com", false),
             ("https://a.example.com.evil.example", false),
+            ("https://evil.example/a.example.com", false),
+            ("https://evil.example?a.example.com", false),
+            ("https://evil.example#a.example.com", false),
+            ("https://evil.example\\a.example.com", false),
+            ("https://user@a.example.com", false),
             ("https://app.example.org:8443", true),
             ("https://app.example.org", false),
             ("http://dev-1.test:3000", true),
