@@ -775,6 +775,39 @@ fn the_page_of_an_application_answers_what_nothing_else_takes() {
 }
 
 #[test]
+fn what_the_page_of_an_application_is_not_for_is_still_served() {
+    let api = telling();
+    let yaml = |locations: &str| {
+        "version: 2\nextensions:\n- type: routing\n  config:\n    regex_locations:\n".to_owned()
+            + &locations.replace("3000", &api.port().to_string())
+    };
+    // Elsewhere the backend has everything, also what the page would not be for.
+    let app = yaml(
+        "      /app: { root: ./dist, spa_fallback: true }\n      __default__: { proxy_pass: \"http://127.0.0.1:3000\" }\n",
+    );
+    let ravelin = pyserve(&app).file("dist/index.html", "page").start();
+    assert_eq!(ravelin.get("/app/any").expect(200).text(), "page");
+    for target in ["/api/users", "/admin/x"] {
+        assert!(ravelin.get(target).expect(200).text().starts_with(&format!("GET {target}\n")));
+    }
+    // Files are served there as anywhere, those of `root` and no others.
+    let all = yaml("      __default__: { root: ./dist, spa_fallback: true }\n");
+    let setup = pyserve(&all).file("dist/index.html", "page").file("dist/api/a.txt", "a file");
+    let ravelin = setup.file("static/api/b.txt", "another").start();
+    assert_eq!(ravelin.get("/api/a.txt").expect(200).text(), "a file");
+    for target in ["/api/b.txt", "/api/b"] {
+        ravelin.get(target).expect(404);
+    }
+    // A regular expression has its own.
+    let regex = yaml(
+        "      \"~^/app\": { root: ./dist, spa_fallback: true, exclude_patterns: [/app/no/] }\n",
+    );
+    let ravelin = pyserve(&regex).file("dist/index.html", "page").start();
+    assert_eq!(ravelin.get("/app/yes/x").expect(200).text(), "page");
+    ravelin.get("/app/no/x").expect(404);
+}
+
+#[test]
 fn the_environment_wins_over_the_file() {
     let port = free_port();
     let yaml = "server:\n  host: 192.0.2.1\n  port: 1\nlogging:\n  level: DEBUG\n";

@@ -111,7 +111,8 @@ fn a_route_may_answer_itself() {
         "path = \"/files\"\nstrip_prefix = true\nroot = \"pages\"\ncache_control = \"max-age=7\"",
     ) + &route("path = \"/docs\"\nroot = \"pages\"")
         + &route(
-            "path = \"/app\"\nstrip_prefix = true\nroot = \"pages\"\nspa_fallback = \"app.html\"",
+            "path = \"/app\"\nstrip_prefix = true\nroot = \"pages\"\nspa_fallback = \"app.html\"\n\
+             spa_exclude = [\"/app/api/\"]",
         )
         + &route(
             "path = '^/old/(\\w+)'\nmatch = \"regex\"\nredirect = \"https://$host/new/$1\"\nstatus = 301",
@@ -125,6 +126,7 @@ fn a_route_may_answer_itself() {
     assert_eq!((index.text().as_str(), index.get("cache-control")), ("index", Some("max-age=7")));
     assert_eq!(site.who("GET /docs/a.txt", ""), "a");
     assert_eq!(site.who("GET /app/any/page", ""), "app");
+    site.ask("GET /app/api/page", "").expect(404);
     site.ask("POST /docs/a.txt", "Content-Length: 0\r\n").expect(405);
     let moved = site.ask("GET /old/x?y=1", "").expect(301);
     assert_eq!(moved.get("location"), Some("https://example.com/new/x?y=1"));

@@ -409,7 +409,9 @@ fn error_pages_keep_the_status() {
 
 #[test]
 fn spa_fallback_answers_pages_but_not_files() {
-    let ravelin = files("static_dir = \"www\"\nspa_fallback = \"index.html\"\n").start();
+    let keys =
+        "static_dir = \"www\"\nspa_fallback = \"index.html\"\nspa_exclude = [\"/users/x\"]\n";
+    let ravelin = files(keys).start();
     let page = |target: &str| {
         let request = with_field(target, "Accept: text/html,*/*;q=0.8");
         ravelin.ask(request)
@@ -417,6 +419,7 @@ fn spa_fallback_answers_pages_but_not_files() {
     assert_eq!(page("/users/42").expect(200).text(), "<h1>home</h1>");
     assert_eq!(page("/a.txt").text(), "0123456789");
     page("/missing.js").expect(404);
+    page("/users/x4").expect(404);
     let post = "POST /users HTTP/1.1\r\nHost: example.com\r\nContent-Length: 0\r\n\r\n";
     assert_ne!(ravelin.ask(post).status, 200);
 }

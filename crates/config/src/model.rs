@@ -402,6 +402,8 @@ pub struct Files {
     pub error_pages: BTreeMap<u16, String>,
     /// File below the root that answers, with 200, a GET for a page that does not exist.
     pub spa_fallback: Option<String>,
+    /// Beginnings of paths, as clients ask for them, that it does not answer for.
+    pub spa_exclude: Vec<String>,
     /// Serve what a symbolic link outside of the root points to. Default false.
     pub follow_symlinks: bool,
     /// `Cache-Control` value for files, if any.

@@ -85,7 +85,8 @@ fn write_section(text: &mut String, section: &Section) {
 
 /// Whether a key stands in the place of one that is written.
 fn is_instead_of_another(section: &Section, key: &str) -> bool {
-    const OF_FILES: &[&str] = &["root", "index_files", "spa_fallback", "cache_control"];
+    const OF_FILES: &[&str] =
+        &["root", "index_files", "spa_fallback", "spa_exclude", "cache_control"];
     const OF_ANSWERS: &[&str] = &["redirect", "status", "body", "content_type"];
     const REWRITES: &[&str] = &["trim_prefix", "add_prefix", "replace_prefix", "replace"];
     const PEM_TEXTS: &[&str] = &["cert", "key", "certificates", "client_ca_pem", "ca"];

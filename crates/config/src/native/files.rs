@@ -38,6 +38,7 @@ pub(super) fn decode(site: &Table<'_>) -> Option<Files> {
         index.into_iter().filter_map(|text| below(context, "index_files", text)).collect();
     let spa = site.text("spa_fallback");
     let spa_fallback = spa.and_then(|text| below(context, "spa_fallback", text));
+    let spa_exclude = excluded(site, spa.is_some());
     let error_pages = error_pages(site);
     let follow_symlinks = site.boolean("follow_symlinks").unwrap_or(false);
     let mut files = Files {
@@ -48,6 +49,7 @@ pub(super) fn decode(site: &Table<'_>) -> Option<Files> {
             .map(|(status, (page, _))| (*status, page.clone()))
             .collect(),
         spa_fallback,
+        spa_exclude,
         follow_symlinks,
         cache_control: None,
         etag: true,
@@ -76,6 +78,7 @@ pub(super) fn of_a_route(route: &Table<'_>, site: Option<&Files>) -> Option<File
         index.into_iter().filter_map(|text| below(context, "index_files", text)).collect();
     let spa = route.text("spa_fallback");
     let spa_fallback = spa.and_then(|text| below(context, "spa_fallback", text));
+    let spa_exclude = excluded(route, spa.is_some());
     let cache_control = route.text("cache_control").and_then(|text| said(context, text));
     if root.is_none() {
         for key in ["index_files", "spa_fallback", "cache_control"] {
@@ -102,6 +105,7 @@ pub(super) fn of_a_route(route: &Table<'_>, site: Option<&Files>) -> Option<File
         },
         error_pages: BTreeMap::new(),
         spa_fallback,
+        spa_exclude,
         follow_symlinks: site.is_some_and(|site| site.follow_symlinks),
         cache_control: cache_control.or_else(|| site.and_then(|site| site.cache_control.clone())),
         etag: site.is_none_or(|site| site.etag),
@@ -188,6 +192,34 @@ fn missing_pages(context: &Context<'_>, root: &Path, pages: &[(&str, Span)]) {
             );
         }
     }
+}
+
+/// Beginnings of paths that the page of `spa_fallback` is not for.
+fn excluded(table: &Table<'_>, has_fallback: bool) -> Vec<String> {
+    let context = table.context();
+    let written = table.texts("spa_exclude");
+    if let (Some(entry), false) = (table.peek("spa_exclude"), has_fallback) {
+        context.push(
+            Diagnostic::warning(
+                Code::Unused,
+                entry.key_span,
+                "`spa_exclude` does nothing without `spa_fallback`",
+            )
+            .label("there is no page that it could be for"),
+        );
+    }
+    let path = |text: Spanned<&str>| {
+        let is_path = text.value.starts_with('/');
+        if !is_path {
+            context.push(context.bad(
+                "spa_exclude",
+                text.span,
+                "expected the beginning of a path: \"/api/\"",
+            ));
+        }
+        is_path.then(|| text.value.to_owned())
+    };
+    written.unwrap_or_default().into_iter().filter_map(path).collect()
 }
 
 fn cache(site: &Table<'_>, files: &mut Files) {

@@ -89,6 +89,12 @@ const KEYS: &[crate::schema::Key] = &[
         "none",
         "File below `root` that answers, with 200, a GET for a page that does not exist.",
     ),
+    now(
+        "spa_exclude",
+        Kind::Texts,
+        "none",
+        "Beginnings of paths that `spa_fallback` does not answer for: `[\"/api/\"]`.",
+    ),
     now("cache_control", Kind::Text, "none", "`Cache-Control` of files below `root`."),
     now(
         "redirect",

@@ -72,6 +72,12 @@ pub(super) static SITES: Section = Section {
             "File below `static_dir` that answers, with 200, a GET for a page that does not exist.",
         ),
         now(
+            "spa_exclude",
+            Kind::Texts,
+            "none",
+            "Beginnings of paths that `spa_fallback` does not answer for: `[\"/api/\"]`.",
+        ),
+        now(
             "follow_symlinks",
             Kind::Bool,
             "false",

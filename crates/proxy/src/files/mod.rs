@@ -96,6 +96,7 @@ pub struct FileServer {
     index: Vec<CString>,
     error_pages: BTreeMap<u16, CString>,
     spa_fallback: Option<CString>,
+    spa_exclude: Vec<String>,
     sayings: Sayings,
 }
 
@@ -145,7 +146,8 @@ impl FileServer {
         let sayings =
             Sayings { etag: files.etag, last_modified: files.last_modified, cache_control };
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let server = Self { id, root, index, error_pages, spa_fallback, sayings };
+        let spa_exclude = files.spa_exclude.clone();
+        let server = Self { id, root, index, error_pages, spa_fallback, spa_exclude, sayings };
         (server, (!warnings.is_empty()).then(|| Warning(warnings.join("; "))))
     }
 
@@ -247,6 +249,7 @@ impl FileServer {
         let mut fields = Vec::new();
         if let Some(fallback) = &self.spa_fallback
             && is_page(request.path)
+            && !self.is_excluded(request.asked.unwrap_or(request.path))
             && let Resolution::File(resource) = self.resolve_page(cache, now, fallback)
         {
             push_line(&mut fields, "Vary", b"Accept");
@@ -261,6 +264,11 @@ impl FileServer {
             }
         }
         self.with_page(cache, now, request, Answer::empty(404, fields))
+    }
+
+    /// The fallback does not answer for this path.
+    fn is_excluded(&self, asked: &[u8]) -> bool {
+        self.spa_exclude.iter().any(|begin| asked.starts_with(begin.as_bytes()))
     }
 
     /// Gives an error the site's own page, if there is one.

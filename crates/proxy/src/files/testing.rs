@@ -54,6 +54,7 @@ impl Site {
             index: vec!["index.html".to_owned(), "index.htm".to_owned()],
             error_pages: BTreeMap::new(),
             spa_fallback: None,
+            spa_exclude: Vec::new(),
             follow_symlinks: false,
             cache_control: None,
             etag: true,

@@ -108,7 +108,7 @@ fn files_and_welcome(server: &Table<'_>, start: Span, plan: &mut Plan) {
     });
     if !covered {
         let does =
-            Does::Files { root: plan.files.clone(), index: None, spa: false, path: Path::Stripped };
+            Does::Files { root: plan.files.clone(), index: None, spa: None, path: Path::Stripped };
         plan.routes.push(Planned::new(Takes::Prefix(STATIC.to_owned()), does, start));
     }
     let wanted = server.boolean("default_root").unwrap_or(true);

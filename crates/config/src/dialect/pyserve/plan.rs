@@ -17,8 +17,6 @@ pub(super) enum Takes {
     Exact(String),
     /// What begins with these whole segments.
     Prefix(String),
-    /// What begins with these characters.
-    StartsWith(String),
     /// What a regular expression is found in.
     Regex { pattern: String, ignore_case: bool, compiled: Regex },
 }
@@ -29,11 +27,18 @@ pub(super) enum Does {
     /// They go to a backend, an index into [`Plan::backends`].
     Proxy { backend: usize, path: Path },
     /// They are answered from files.
-    Files { root: String, index: Option<String>, spa: bool, path: Path },
+    Files { root: String, index: Option<String>, spa: Option<Fallback>, path: Path },
     /// They are sent elsewhere.
     Redirect { to: String, status: u16 },
     /// They are answered with this.
     Respond { status: u16, body: String, content_type: Option<String> },
+}
+
+/// The page of a directory answers for what does not exist there.
+#[derive(Clone, Default)]
+pub(super) struct Fallback {
+    /// But not for paths that begin so.
+    pub(super) exclude: Vec<String>,
 }
 
 /// What a backend gets of a path, or is looked up.
@@ -117,7 +122,6 @@ impl Takes {
         match self {
             Takes::Exact(own) => own == path,
             Takes::Prefix(prefix) => covers(prefix, path),
-            Takes::StartsWith(start) => path.starts_with(start.as_str()),
             Takes::Regex { compiled, .. } => compiled.is_match(path),
         }
     }
@@ -179,7 +183,7 @@ impl Plan {
         let exact = taking().find(|route| matches!(route.takes, Takes::Exact(_)));
         let regex = || taking().find(|route| matches!(route.takes, Takes::Regex { .. }));
         let length = |route: &&Planned| match &route.takes {
-            Takes::Prefix(text) | Takes::StartsWith(text) => text.len(),
+            Takes::Prefix(text) => text.len(),
             Takes::Exact(_) | Takes::Regex { .. } => 0,
         };
         exact.or_else(regex).or_else(|| taking().max_by_key(length))
@@ -206,7 +210,7 @@ impl Plan {
 
     /// What becomes of a path that no route takes.
     pub(super) fn does_without_route(&self) -> Does {
-        Does::Files { root: self.files.clone(), index: None, spa: false, path: Path::Kept }
+        Does::Files { root: self.files.clone(), index: None, spa: None, path: Path::Kept }
     }
 
     /// The fields that a backend gets of one path, as the route that takes it says.
@@ -239,7 +243,6 @@ impl Plan {
         let (path, kind) = match &route.takes {
             Takes::Exact(path) => (path, Some("exact")),
             Takes::Prefix(path) => (path, None),
-            Takes::StartsWith(path) => (path, Some("starts_with")),
             Takes::Regex { pattern, ignore_case: false, .. } => (pattern, Some("regex")),
             Takes::Regex { pattern, ignore_case: true, .. } => (pattern, Some("regex_ignore_case")),
         };
@@ -269,8 +272,12 @@ impl Plan {
                 node.put("root", build::text(root.as_str(), span));
                 let index = index.as_deref();
                 node.put_some("index_files", index.map(|name| build::texts([name], span)));
-                if *spa {
+                if let Some(fallback) = spa {
                     node.put("spa_fallback", build::text(index.unwrap_or("index.html"), span));
+                    let exclude = fallback.exclude.iter().map(String::as_str);
+                    if !fallback.exclude.is_empty() {
+                        node.put("spa_exclude", build::texts(exclude, span));
+                    }
                 }
                 path.put(span, node);
                 let field = route.cache_control.as_ref();

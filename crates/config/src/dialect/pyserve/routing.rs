@@ -13,7 +13,7 @@ use crate::source::Span;
 use crate::syntax;
 use crate::tree::{Entry, Node, Value};
 
-use super::plan::{Does, Field, Path, Plan, Planned, Takes, covers};
+use super::plan::{Does, Fallback, Field, Path, Plan, Planned, Takes};
 use super::sections::{PATTERN, PATTERNS, ROUTING};
 use super::server::{checked_path, destination, path_behind};
 
@@ -97,33 +97,31 @@ fn locations(routing: &Table<'_>, plan: &mut Plan) {
         context.wrong_type::<()>("regex_locations", &entry.node, &Kind::Table(&PATTERNS));
         return;
     };
-    let mut drafts: Vec<Draft> = Vec::new();
+    let mut drafts: Vec<Planned> = Vec::new();
     for entry in entries {
         let table = Table::open(context, &entry.key, &entry.node, &PATTERN);
         drafts.extend(table.and_then(|table| draft(context, entry, table, plan)));
     }
     // Regular expressions without regard to case come after the others, what takes the rest at last.
-    drafts.sort_by_key(|draft| match draft.route.takes {
+    drafts.sort_by_key(|route| match route.takes {
         Takes::Regex { ignore_case, .. } => u8::from(ignore_case),
-        _ if draft.route.takes_the_rest => 2,
+        _ if route.takes_the_rest => 2,
         _ => 0,
     });
-    for draft in drafts {
-        add(context, draft, plan);
+    for route in drafts {
+        add(context, route, plan);
     }
 }
 
-/// A route, and where its fallback is not for.
-struct Draft {
-    route: Planned,
-    excluded: Vec<(String, Span)>,
-}
-
-fn draft(context: &Context<'_>, entry: &Entry, table: Table<'_>, plan: &mut Plan) -> Option<Draft> {
+fn draft(
+    context: &Context<'_>,
+    entry: &Entry,
+    table: Table<'_>,
+    plan: &mut Plan,
+) -> Option<Planned> {
     let takes = takes(context, entry);
-    let action = action(context, &table, takes.as_ref(), plan);
-    let spa = matches!(action, Some(Does::Files { spa: true, .. }));
-    let excluded = excluded(context, &table, spa);
+    let mut action = action(context, &table, takes.as_ref(), plan);
+    fallback(context, &table, action.as_mut());
     let set = fields(context, &table);
     let cache_control = cache_control(context, &table);
     does_nothing(context, entry, &table, action.as_ref());
@@ -139,7 +137,7 @@ fn draft(context: &Context<'_>, entry: &Entry, table: Table<'_>, plan: &mut Plan
         (_, Some(field)) => route.response.push(field),
         (_, None) => {}
     }
-    Some(Draft { route, excluded })
+    Some(route)
 }
 
 /// Says what has no effect.
@@ -242,6 +240,7 @@ fn action(
     }
     if let Some(root) = root {
         let root = Some(root.value).filter(|root| !root.is_empty() && !root.contains('\0'));
+        let spa = spa.then(Fallback::default);
         return Some(Does::Files { root: root?.to_owned(), index, spa, path: Path::Kept });
     }
     says.and_then(|entry| answer(context, &entry.node, content_type))
@@ -315,10 +314,12 @@ fn answer(context: &Context<'_>, node: &Node, content_type: Option<String>) -> O
     Some(Does::Respond { status, body: rest.to_owned(), content_type })
 }
 
-fn excluded(context: &Context<'_>, table: &Table<'_>, spa: bool) -> Vec<(String, Span)> {
+/// Settles for what paths the page of `spa_fallback` is not, and which page it is.
+fn fallback(context: &Context<'_>, table: &Table<'_>, action: Option<&mut Does>) {
     let written = table.texts("exclude_patterns");
-    if let (Some(entry), false) = (table.peek("exclude_patterns"), spa) {
-        context.push(
+    let Some(Does::Files { index, spa: Some(fallback), .. }) = action else {
+        let Some(entry) = table.peek("exclude_patterns") else { return };
+        return context.push(
             Diagnostic::warning(
                 Code::Unused,
                 entry.key_span,
@@ -326,15 +327,15 @@ fn excluded(context: &Context<'_>, table: &Table<'_>, spa: bool) -> Vec<(String,
             )
             .label("does nothing here"),
         );
-    }
-    let paths: Vec<(String, Span)> = match written {
+    };
+    index.get_or_insert_with(|| "index.html".to_owned());
+    fallback.exclude = match written {
         Some(texts) => texts
             .into_iter()
-            .filter_map(|text| Some((checked_path(context, "exclude_patterns", text)?, text.span)))
+            .filter_map(|text| checked_path(context, "exclude_patterns", text))
             .collect(),
-        None => EXCLUDED.iter().map(|path| ((*path).to_owned(), table.span)).collect(),
+        None => EXCLUDED.iter().map(|path| (*path).to_owned()).collect(),
     };
-    if spa { paths } else { Vec::new() }
 }
 
 /// `headers`: a list of `Name: value`, or a table.
@@ -482,15 +483,14 @@ fn file_name(context: &Context<'_>, text: Spanned<&str>) -> Option<String> {
     Some(name.to_owned())
 }
 
-fn add(context: &Context<'_>, draft: Draft, plan: &mut Plan) {
-    let Draft { mut route, excluded } = draft;
+fn add(context: &Context<'_>, route: Planned, plan: &mut Plan) {
     let other = match &route.takes {
         Takes::Exact(path) => {
             let path = path.clone();
             plan.exact(&path).map(|other| (path, other.span))
         }
         Takes::Prefix(path) => plan.prefix(path).map(|other| (path.clone(), other.span)),
-        Takes::StartsWith(_) | Takes::Regex { .. } => None,
+        Takes::Regex { .. } => None,
     };
     if let Some((path, first)) = other {
         let message = format!("something else takes `{path}`");
@@ -500,21 +500,6 @@ fn add(context: &Context<'_>, draft: Draft, plan: &mut Plan) {
                 .also(first, "takes every request"),
         );
         return;
-    }
-    if let Does::Files { index, spa: true, .. } = &mut route.does {
-        index.get_or_insert_with(|| "index.html".to_owned());
-        let plain =
-            Does::Files { root: plan.files.clone(), index: None, spa: false, path: Path::Kept };
-        for (path, span) in excluded {
-            // A longer prefix must not take what a route for all of it would get.
-            let taken = plan.routes.iter().any(|other| match &other.takes {
-                Takes::Prefix(prefix) => prefix != "/" && covers(prefix, &path),
-                _ => false,
-            });
-            if !taken {
-                plan.routes.push(Planned::new(Takes::StartsWith(path), plain.clone(), span));
-            }
-        }
     }
     plan.routes.push(route);
 }

@@ -36,7 +36,7 @@ pub(super) fn of(path: &str, plan: &Plan) -> BTreeSet<String> {
 pub(super) fn is_page_of_all(path: &str, plan: &Plan) -> bool {
     let answers = answers(plan, path);
     plan.routes.iter().any(|route| match &route.does {
-        Does::Files { root, index, spa: true, .. } => {
+        Does::Files { root, index, spa: Some(_), .. } => {
             let page = index.as_deref().unwrap_or("index.html");
             answers.contains(&format!("{}{page}", directory(root)))
         }
@@ -99,7 +99,7 @@ fn leading(plan: &Plan, route: &Planned, answer: &str) -> Vec<String> {
             }
             paths
         }
-        Takes::Prefix(_) | Takes::StartsWith(_) | Takes::Regex { .. } => rests,
+        Takes::Prefix(_) | Takes::Regex { .. } => rests,
     }
 }
 
