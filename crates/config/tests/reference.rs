@@ -146,6 +146,7 @@ fn sample(section: &Section, key: &Key) -> Option<String> {
         (_, "trusted_proxies" | "servers") => Some("[\"::1\"]"),
         (_, "fill") => Some("{ \"X-B\" = \"$host\" }"),
         (_, "methods") => Some("[\"GET\"]"),
+        (_, "spa_exclude") => Some("[\"/x/\"]"),
         (_, "set_method") => Some("\"POST\""),
         (_, "set_host") => Some("\"a.example\""),
         (_, "on_result") => Some("{ timeout = \"end\" }"),

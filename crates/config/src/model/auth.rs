@@ -53,8 +53,8 @@ pub struct JwtAuth {
     pub leeway: Duration,
     /// A token without the time it expires is taken. Default false.
     pub expiry_optional: bool,
-    /// Where the token is.
-    pub from: TokenSource,
+    /// Where the token is: in the first of these where there is any.
+    pub from: Vec<TokenSource>,
     /// Claims that must have one of these values.
     pub required_claims: Vec<(String, Vec<ClaimValue>)>,
     /// Claims, and the fields that tell them the upstream.

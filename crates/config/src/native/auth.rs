@@ -186,9 +186,9 @@ const KEYS: &[Key] = &[
     ),
     now(
         "from",
-        Kind::Text,
+        Kind::TextOrTexts,
         "\"header:Authorization\"",
-        "JWT: where the token is: `header:NAME` (in `Authorization` behind `Bearer`), `cookie:NAME` or `query:NAME`.",
+        "JWT: where the token is: `header:NAME` (in `Authorization` behind `Bearer`), `cookie:NAME` or `query:NAME`; of several the first where there is one.",
     ),
     now(
         "required_claims",
@@ -411,7 +411,7 @@ fn jwt(table: &Table<'_>, realm: String, strip: bool) -> Option<JwtAuth> {
         audience,
         leeway: leeway(table),
         expiry_optional: table.choice("expiry") == Some("optional"),
-        from: source(table),
+        from: sources(table),
         required_claims: required.unwrap_or_default(),
         claims_to_headers: claims_to_headers(table),
         strip,
@@ -460,14 +460,7 @@ fn is_none_algorithm(item: &Node) -> bool {
 fn strings(table: &Table<'_>, name: &'static str) -> Vec<String> {
     let context = table.context();
     let Some(entry) = table.take(name) else { return Vec::new() };
-    let texts = match &entry.node.value {
-        Value::String(_) => context.text(name, &entry.node).into_iter().collect(),
-        Value::Array(items) => items.iter().filter_map(|item| context.text(name, item)).collect(),
-        _ => {
-            context.wrong_type::<()>(name, &entry.node, &Kind::TextOrTexts);
-            Vec::new()
-        }
-    };
+    let texts = texts(context, name, entry);
     let empty = texts.iter().find(|text| text.value.is_empty()).map(|text| text.span);
     let nothing = matches!(&entry.node.value, Value::Array(items) if items.is_empty());
     if let Some(span) = empty.or(nothing.then_some(entry.node.span)) {
@@ -498,10 +491,32 @@ fn leeway(table: &Table<'_>) -> Duration {
     leeway
 }
 
-fn source(table: &Table<'_>) -> TokenSource {
-    let default = TokenSource::Header("Authorization".to_owned());
-    let Some(text) = table.text("from") else { return default };
+/// A string that stands for a list, or the list.
+fn texts<'n>(context: &Context<'_>, name: &'static str, entry: &'n Entry) -> Vec<Spanned<&'n str>> {
+    match &entry.node.value {
+        Value::String(_) => context.text(name, &entry.node).into_iter().collect(),
+        Value::Array(items) => items.iter().filter_map(|item| context.text(name, item)).collect(),
+        _ => {
+            context.wrong_type::<()>(name, &entry.node, &Kind::TextOrTexts);
+            Vec::new()
+        }
+    }
+}
+
+fn sources(table: &Table<'_>) -> Vec<TokenSource> {
     let context = table.context();
+    let Some(entry) = table.take("from") else {
+        return vec![TokenSource::Header("Authorization".to_owned())];
+    };
+    if matches!(&entry.node.value, Value::Array(items) if items.is_empty()) {
+        let reason = "must not be empty; leave the key out to take tokens from `Authorization`";
+        context.push(context.bad("from", entry.node.span, reason));
+    }
+    let written = texts(context, "from", entry);
+    written.into_iter().filter_map(|text| source(context, text)).collect()
+}
+
+fn source(context: &Context<'_>, text: Spanned<&str>) -> Option<TokenSource> {
     let (kind, name) = text.value.split_once(':').unwrap_or((text.value, ""));
     let checked = match kind {
         "header" => field_name(name).map(|()| TokenSource::Header(name.to_owned())),
@@ -521,7 +536,7 @@ fn source(table: &Table<'_>) -> TokenSource {
                         .help("take it from a field or from a cookie if clients can send one"),
                 );
             }
-            source
+            Some(source)
         }
         Err(reason) => {
             let error = context.bad("from", text.span, &reason);
@@ -533,7 +548,7 @@ fn source(table: &Table<'_>) -> TokenSource {
                 }
                 None => error,
             });
-            default
+            None
         }
     }
 }

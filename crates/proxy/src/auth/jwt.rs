@@ -52,7 +52,8 @@ pub(super) struct Jwt {
     /// In milliseconds.
     leeway: u64,
     expiry_optional: bool,
-    from: From,
+    /// A token is in the first of these that has any.
+    from: Vec<From>,
     required: Vec<(String, Vec<ClaimValue>)>,
     told: Vec<(String, String)>,
 }
@@ -98,17 +99,7 @@ impl Jwt {
             any_audience: jwt.any_audience,
             leeway: u64::try_from(jwt.leeway.as_millis()).unwrap_or(u64::MAX),
             expiry_optional: jwt.expiry_optional,
-            from: match &jwt.from {
-                TokenSource::Header(name) => {
-                    let name = FieldName::new(name);
-                    match name.id {
-                        FieldId::Authorization => From::Bearer(name),
-                        _ => From::Field(name),
-                    }
-                }
-                TokenSource::Cookie(name) => From::Cookie(name.clone()),
-                TokenSource::Query(name) => From::Parameter(name.clone()),
-            },
+            from: jwt.from.iter().map(From::of).collect(),
             required: jwt.required_claims.clone(),
             told: jwt.claims_to_headers.clone(),
         })
@@ -116,7 +107,7 @@ impl Jwt {
 
     /// The token stands in the query.
     pub(super) fn reads_query(&self) -> bool {
-        matches!(self.from, From::Parameter(_))
+        self.from.iter().any(|from| matches!(from, From::Parameter(_)))
     }
 
     /// Checks the token of a request.
@@ -130,40 +121,11 @@ impl Jwt {
             .map_err(|fault| self.denied(fault))
     }
 
-    /// The only token of a request.
+    /// The token of a request.
     fn token<'a>(&self, request: &Presented<'a>) -> Result<&'a [u8], Fault> {
-        let token = match &self.from {
-            From::Bearer(name) => match request.one(name) {
-                One::This(value) => match credentials(b"Bearer", value) {
-                    Some(token) => One::This(token),
-                    // Another scheme, or none.
-                    None if value.eq_ignore_ascii_case(b"Bearer") => {
-                        return Err(Fault::Malformed("there is no token behind Bearer"));
-                    }
-                    None => One::Nothing,
-                },
-                other => other,
-            },
-            From::Field(name) => match request.one(name) {
-                One::This(value) => One::This(credentials(b"Bearer", value).unwrap_or(value)),
-                other => other,
-            },
-            From::Cookie(name) => {
-                let cookies = request.head.fields.iter().filter(|one| one.id == FieldId::Cookie);
-                let bytes = request.bytes;
-                let cookies = cookies.map(move |one| one.value.of(bytes));
-                One::of(cookie_values(cookies, name.as_bytes()))
-            }
-            From::Parameter(name) => One::of(parameters(request.query, name.as_bytes())),
-        };
-        match token {
-            One::This(b"") | One::Nothing => Err(Fault::Missing),
-            One::Several => Err(Fault::Malformed("there is more than one token")),
-            One::This(token) if token.len() > TOKEN_MAX => {
-                Err(Fault::Invalid("the token is too long"))
-            }
-            One::This(token) => Ok(token),
-        }
+        let found = self.from.iter().map(|from| from.token(request));
+        let mut there = found.filter(|found| !matches!(found, Err(Fault::Missing)));
+        there.next().unwrap_or(Err(Fault::Missing))
     }
 
     /// What a token proves at `now`, in milliseconds since 1970.
@@ -296,6 +258,58 @@ impl Jwt {
         let realm = &self.realm;
         let fields = format!("WWW-Authenticate: Bearer realm={realm}{described}\r\n").into_bytes();
         Denied { status, fields, why }
+    }
+}
+
+impl From {
+    fn of(source: &TokenSource) -> Self {
+        match source {
+            TokenSource::Header(name) => {
+                let name = FieldName::new(name);
+                match name.id {
+                    FieldId::Authorization => From::Bearer(name),
+                    _ => From::Field(name),
+                }
+            }
+            TokenSource::Cookie(name) => From::Cookie(name.clone()),
+            TokenSource::Query(name) => From::Parameter(name.clone()),
+        }
+    }
+
+    /// The only token there.
+    fn token<'a>(&self, request: &Presented<'a>) -> Result<&'a [u8], Fault> {
+        let token = match self {
+            From::Bearer(name) => match request.one(name) {
+                One::This(value) => match credentials(b"Bearer", value) {
+                    Some(token) => One::This(token),
+                    // Another scheme, or none.
+                    None if value.eq_ignore_ascii_case(b"Bearer") => {
+                        return Err(Fault::Malformed("there is no token behind Bearer"));
+                    }
+                    None => One::Nothing,
+                },
+                other => other,
+            },
+            From::Field(name) => match request.one(name) {
+                One::This(value) => One::This(credentials(b"Bearer", value).unwrap_or(value)),
+                other => other,
+            },
+            From::Cookie(name) => {
+                let cookies = request.head.fields.iter().filter(|one| one.id == FieldId::Cookie);
+                let bytes = request.bytes;
+                let cookies = cookies.map(move |one| one.value.of(bytes));
+                One::of(cookie_values(cookies, name.as_bytes()))
+            }
+            From::Parameter(name) => One::of(parameters(request.query, name.as_bytes())),
+        };
+        match token {
+            One::This(b"") | One::Nothing => Err(Fault::Missing),
+            One::Several => Err(Fault::Malformed("there is more than one token")),
+            One::This(token) if token.len() > TOKEN_MAX => {
+                Err(Fault::Invalid("the token is too long"))
+            }
+            One::This(token) => Ok(token),
+        }
     }
 }
 

@@ -139,8 +139,8 @@ impl Auth {
                     Step::Basic(Basic::compile(basic, sources)?)
                 }
                 model::Auth::Jwt(jwt) => {
-                    if jwt.strip {
-                        match &jwt.from {
+                    for place in jwt.from.iter().filter(|_| jwt.strip) {
+                        match place {
                             model::TokenSource::Header(name) => stripped.fields.push(name.clone()),
                             model::TokenSource::Cookie(name) => stripped.cookies.push(name.clone()),
                             model::TokenSource::Query(name) => {

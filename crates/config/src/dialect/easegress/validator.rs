@@ -3,7 +3,7 @@
 
 use crate::decode::{Context, Table};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::dialect::build::{TableNode, boolean, list, text};
+use crate::dialect::build::{TableNode, boolean, list, text, texts};
 use crate::dialect::never_open;
 use crate::model::{JwtAlgorithm, SecretEncoding};
 use crate::schema::{Kind, Section, now};
@@ -182,7 +182,9 @@ fn jwt(table: &Table<'_>) -> Option<TableNode> {
         );
     }
     if let Some(name) = jwt.text("cookieName").filter(|name| !name.value.is_empty()) {
-        auth.put("from", text(format!("cookie:{}", name.value), name.span));
+        // Who has no such cookie may show a token as anybody.
+        let places = [format!("cookie:{}", name.value), "header:Authorization".to_owned()];
+        auth.put("from", texts(places.iter().map(String::as_str), name.span));
     }
     // As in Easegress: tokens that do not expire are good, and so are those for others.
     auth.put("expiry", text("optional", place));

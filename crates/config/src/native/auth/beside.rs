@@ -126,8 +126,14 @@ impl<'n> One<'n> {
                 (Some(Scheme::Basic), get("user_header").and_then(text).into_iter().collect())
             }
             "jwt" => {
-                let from = get("from").and_then(text).map(|(from, _)| from.to_ascii_lowercase());
-                let bearer = from.is_none_or(|from| from == "header:authorization");
+                // Where there are several places, a token need not be in this one.
+                let bearer = match get("from") {
+                    None => true,
+                    Some(Node { value: Value::Array(places), .. }) => {
+                        matches!(&places[..], [only] if text(only).is_some_and(is_bearer))
+                    }
+                    Some(place) => text(place).is_some_and(is_bearer),
+                };
                 let told = get("claims_to_headers").map_or(&[][..], self::entries);
                 let told = told.iter().filter_map(|claim| text(&claim.node)).collect();
                 (bearer.then_some(Scheme::Bearer), told)
@@ -136,6 +142,11 @@ impl<'n> One<'n> {
         };
         Some(One { place: node.span, reads, told })
     }
+}
+
+/// A token is in `Authorization`.
+fn is_bearer((from, _): (&str, Span)) -> bool {
+    from.eq_ignore_ascii_case("header:authorization")
 }
 
 fn entries(node: &Node) -> &[Entry] {

@@ -661,6 +661,12 @@ fn a_token_may_stand_in_a_field_a_cookie_or_the_query() {
     assert_eq!(status(&cookie, "/", &format!("Cookie: a=b\r\nCookie: session={token}\r\n")), 200);
     assert_eq!(status(&cookie, "/", &format!("Cookie: Session={token}\r\n")), 401);
     assert_eq!(status(&cookie, "/", &format!("Cookie: session=a; session={token}\r\n")), 400);
+    let several = hs256("from = [\"cookie:session\", \"header:Authorization\"]");
+    let (bearer, other) = (format!("Authorization: Bearer {token}\r\n"), "Cookie: session=a\r\n");
+    assert_eq!(status(&several, "/", &bearer), 200);
+    assert_eq!(status(&several, "/", &format!("Cookie: session={token}\r\n")), 200);
+    assert_eq!(status(&several, "/", &format!("{bearer}{other}")), 401, "the first is what counts");
+    assert_eq!(status(&several, "/", ""), 401);
     let query = hs256("from = \"query:token\"");
     assert!(query.reads_query() && !cookie.reads_query());
     assert_eq!(status(&query, &format!("/x?a=b&token={token}"), ""), 200);
