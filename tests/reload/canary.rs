@@ -108,6 +108,14 @@ fn a_watch_of_the_files_does_not_make_it_for_all() {
     write(&ravelin, &watching("newer"));
     command(&ravelin, &["reload", "--canary", "50%", "--for", "1h"]);
     command(&ravelin, &["rollback"]);
+    // Written once more as it was it is no other. Meanwhile another canary ends, which again is more than the
+    // watch needs.
+    write(&ravelin, &watching("newer"));
+    let clock = Ravelin::start(&answering("old"));
+    write(&clock, &answering("new"));
+    command(&clock, &["reload", "--canary", "50%", "--for", "2s"]);
+    clock.stderr.line_with(&["canary withdrawn", "too few"]);
+    assert_eq!(ravelin.get("/").text(), "old");
     // What is not yet read is taken, and before it nothing was.
     write(&ravelin, &watching("newest"));
     ravelin.stderr.line_with(&["configuration reloaded by file watch, generation 4"]);

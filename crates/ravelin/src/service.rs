@@ -107,6 +107,8 @@ pub(crate) struct Service {
     trial: Option<Trial>,
     /// How many there were.
     trials: u32,
+    /// The last generation that was made of the files, whether it is in force or was taken back.
+    from_files: Option<u64>,
     /// Snapshots that were in force and may have requests under way. Kept here, so that none of them is
     /// taken apart on a worker.
     past: Vec<Arc<Snapshot>>,

@@ -25,8 +25,12 @@ use crate::{stats_page, text_commands};
 /// Between two attempts to listen at an address that somebody else has.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// The same of a process that takes over: the one before it gives its address up when this one serves, and
+/// until it is had here nobody is there.
+const AGAIN_SOON: Duration = Duration::from_millis(10);
+
 /// Attempts that fail before an operator is told, of a process that takes over.
-const OVERLAP: u32 = 20;
+const OVERLAP: u32 = 1000;
 
 /// After a failure to accept, which is for want of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -330,8 +334,8 @@ async fn bind(address: SocketAddr, what: &str, state: &State) -> TcpListener {
             )),
             Err(_) => {}
         }
+        sleep(if failures < patience { AGAIN_SOON } else { AGAIN }).await;
         failures = failures.saturating_add(1);
-        sleep(AGAIN).await;
     }
 }
 

@@ -143,8 +143,11 @@ impl Service {
         files: Vec<(PathBuf, Vec<u8>)>,
         wanted: Wanted,
     ) -> Result<Applied, Refused> {
-        if wanted.author.who == watch_config::AUTHOR && self.serves(&files) {
-            // Somebody was faster.
+        if wanted.author.who == watch_config::AUTHOR
+            && let Some(generation) = self.made_of(&files)
+        {
+            // Somebody was faster, or it was taken back and is written once more.
+            self.from_files = Some(generation);
             return Ok(self.nothing_to_do());
         }
         let (source, live) = (self.source.clone(), Arc::clone(&self.live));
@@ -160,7 +163,12 @@ impl Service {
             Err(refused) => Err(refused),
         };
         match done {
-            Ok(applied) => Ok(applied),
+            Ok(applied) => {
+                if matches!(wanted.cause, Cause::Reload) {
+                    self.from_files = Some(applied.generation);
+                }
+                Ok(applied)
+            }
             Err(refused) => {
                 self.tell_refused(&wanted, entry, &refused);
                 // What was made for it alone is of no use.
@@ -171,13 +179,15 @@ impl Service {
         }
     }
 
-    /// What is in force, or tried out, is made of these files as they are, and is served as they say.
-    fn serves(&self, files: &[(PathBuf, Vec<u8>)]) -> bool {
+    /// What is in force, tried out, or was last made of the files is made of these as they are, and what is
+    /// in force is served as it says.
+    fn made_of(&self, files: &[(PathBuf, Vec<u8>)]) -> Option<u64> {
         let history = self.history.borrow();
-        let in_force = self.listens_everywhere().then(|| history.in_force());
+        let served = self.listens_everywhere().then(|| [Some(history.in_force()), self.from_files]);
         let tried = self.trial.as_ref().map(Trial::generation);
-        let mut served = [in_force, tried].into_iter().flatten();
-        served.any(|number| history.get(number).is_some_and(|entry| entry.texts.are(files)))
+        let mut known = served.into_iter().flatten().chain([tried]).flatten();
+        let is_it = |number: &u64| history.get(*number).is_some_and(|it| it.texts.are(files));
+        known.find(is_it)
     }
 
     /// No address of the snapshot in force was given up for a process that has died since.

@@ -187,6 +187,7 @@ impl Service {
             spans,
             trial: None,
             trials: 0,
+            from_files: None,
             past: Vec::new(),
             gone: Vec::new(),
             sweep_due: false,
@@ -268,8 +269,8 @@ pub(super) fn cannot_bind(error: &BindError) -> Failure {
                  two; to go from one to the other, leave both out of one reload, or restart"
             ),
             None => format!(
-                "another process listens there, `ss -ltnp 'sport = :{port}'` shows which; stop it or \
-                 choose another port"
+                "another process listens there, or has a connection from that port: \
+                 `ss -tanp 'sport = :{port}'` shows which; stop it or choose another port"
             ),
         },
         (ErrorKind::AddrNotAvailable, _) => {
