@@ -127,7 +127,9 @@ fn loops(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
             "$uri" | "$path" | "$request_uri" | "$scheme://$host$uri" | "$scheme://$host$path" => {
                 true
             }
-            to => meets_itself(site, index, route, to, &patterns),
+            to => {
+                at_home(site, to).is_some_and(|to| meets_itself(site, index, route, to, &patterns))
+            }
         };
         if same {
             let message =
@@ -137,6 +139,33 @@ fn loops(of: &Of<'_>, found: &mut Vec<Diagnostic>) {
         }
     }
     into_itself(of, found);
+}
+
+/// What is behind the host, if the site is at home there: of a URL that names one of its hosts and ports,
+/// or none.
+fn at_home<'t>(site: &Site, to: &'t str) -> Option<&'t str> {
+    if to.starts_with('/') {
+        return Some(to);
+    }
+    let (rest, default, is_secure) = match to.strip_prefix("https://") {
+        Some(rest) => (rest, 443, true),
+        None => (to.strip_prefix("http://")?, 80, false),
+    };
+    let (authority, path) = rest.split_at_checked(rest.find('/')?)?;
+    let (name, port) = match authority.rsplit_once(':') {
+        Some((name, port)) => (name, port.parse().ok()?),
+        None => (authority, default),
+    };
+    let is_host = |host: &HostPattern| matches!(host, HostPattern::Exact(own) if own.eq_ignore_ascii_case(name));
+    let is_port = |listen: &Listen| match listen {
+        Listen::Port(own) => *own == port,
+        Listen::Address(own) => own.port() == port,
+        Listen::Unix(_) => false,
+    };
+    let is_here = is_secure == site.tls.is_some()
+        && (authority == "$host"
+            || site.hosts.iter().any(is_host) && site.listen.iter().any(is_port));
+    is_here.then_some(path)
 }
 
 /// A redirect to a path that the route takes again, and no other route takes before it.

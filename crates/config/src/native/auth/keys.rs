@@ -83,13 +83,18 @@ fn secret(
     algorithms: Option<&[JwtAlgorithm]>,
     short: bool,
 ) -> Option<SecretBytes> {
-    let wrong =
-        |label: String| {
-            let message = "`secret` cannot be used";
-            context.push(Diagnostic::error(Code::BadValue, text.span, message).label(label).help(
-                "`openssl rand -base64 64` makes one; say `secret_encoding = \"base64\"` then",
-            ));
+    let wrong = |label: String| {
+        let message = "`secret` cannot be used";
+        let help = match encoding {
+            SecretEncoding::Hex => "`openssl rand -hex 64` makes one",
+            SecretEncoding::Base64 => "`openssl rand -base64 64` makes one",
+            SecretEncoding::Text => {
+                "`openssl rand -base64 64` makes one; say `secret_encoding = \"base64\"` then"
+            }
         };
+        let error = Diagnostic::error(Code::BadValue, text.span, message);
+        context.push(error.label(label).help(help));
+    };
     let secret = match encoding.decode(text.value.as_bytes()) {
         Ok(secret) => secret,
         Err(reason) => {
