@@ -59,11 +59,15 @@ fn ketama_moves_no_key_but_those_of_the_endpoint_that_is_gone() {
 
 #[test]
 fn maglev_moves_next_to_no_key_but_those_of_the_endpoint_that_is_gone() {
-    let (others, went) = moved("method = \"uri_hash\"\nconsistent = \"maglev\"");
-    // One or two as a rule, but for one choice of ports in thousands a fifth; going round
-    // would move four in five.
-    assert!(others <= KEYS / 4, "{others}");
-    assert!(went.len() >= 3 && !went.contains_key("c"), "to several: {went:?}");
+    // Endpoints are told apart by their ports, and for a few choices of ports in a thousand more keys move: it is
+    // the middle one of three that counts.
+    let mut moved = [(); 3].map(|()| {
+        let (others, went) = moved("method = \"uri_hash\"\nconsistent = \"maglev\"");
+        assert!(went.len() >= 3 && !went.contains_key("c"), "to several: {went:?}");
+        others
+    });
+    moved.sort_unstable();
+    assert!(moved[1] <= KEYS / 25, "{moved:?}");
 }
 
 #[test]

@@ -108,7 +108,7 @@ pub(crate) struct Service {
     /// How many there were.
     trials: u32,
     /// The last generation that was made of the files, whether it is in force or was taken back.
-    from_files: Option<u64>,
+    from_files: u64,
     /// Snapshots that were in force and may have requests under way. Kept here, so that none of them is
     /// taken apart on a worker.
     past: Vec<Arc<Snapshot>>,

@@ -46,7 +46,7 @@ fn may_open(patterns: &[String], origin: &[u8], asked: &Asked<'_>) -> bool {
     let Some((scheme, place)) = origin.split_once("://") else {
         return patterns.contains(&origin);
     };
-    // An origin is a scheme, a host and perhaps a port (RFC 6454 §6.1). A pattern for the end of a host is
+    // An origin is a scheme, a host and perhaps a port (RFC 6454 §7.1). A pattern for the end of a host is
     // not for the end of a path.
     if place.contains(['/', '\\', '?', '#', '@']) {
         return false;

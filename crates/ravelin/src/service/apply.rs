@@ -147,7 +147,7 @@ impl Service {
             && let Some(generation) = self.made_of(&files)
         {
             // Somebody was faster, or it was taken back and is written once more.
-            self.from_files = Some(generation);
+            self.from_files = generation;
             return Ok(self.nothing_to_do());
         }
         let (source, live) = (self.source.clone(), Arc::clone(&self.live));
@@ -165,7 +165,7 @@ impl Service {
         match done {
             Ok(applied) => {
                 if matches!(wanted.cause, Cause::Reload) {
-                    self.from_files = Some(applied.generation);
+                    self.from_files = applied.generation;
                 }
                 Ok(applied)
             }
@@ -183,9 +183,9 @@ impl Service {
     /// in force is served as it says.
     fn made_of(&self, files: &[(PathBuf, Vec<u8>)]) -> Option<u64> {
         let history = self.history.borrow();
-        let served = self.listens_everywhere().then(|| [Some(history.in_force()), self.from_files]);
+        let served = self.listens_everywhere().then(|| [history.in_force(), self.from_files]);
         let tried = self.trial.as_ref().map(Trial::generation);
-        let mut known = served.into_iter().flatten().chain([tried]).flatten();
+        let mut known = served.into_iter().flatten().chain(tried);
         let is_it = |number: &u64| history.get(*number).is_some_and(|it| it.texts.are(files));
         known.find(is_it)
     }

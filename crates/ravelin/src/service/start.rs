@@ -135,7 +135,7 @@ impl Service {
 
         announce(&model, log, &[announce::start(count, performance.max_connections)]);
         let mut history = History::default();
-        history.applied(Entry::new(Cause::Start, Author::new("start"), texts));
+        let from_files = history.applied(Entry::new(Cause::Start, Author::new("start"), texts));
         let (orders, inbox) = Orders::channel();
         let watch = source.watch(&model, &orders);
         let started = Instant::now();
@@ -187,7 +187,7 @@ impl Service {
             spans,
             trial: None,
             trials: 0,
-            from_files: None,
+            from_files,
             past: Vec::new(),
             gone: Vec::new(),
             sweep_due: false,

@@ -26,19 +26,13 @@ pub(super) enum Takes {
 pub(super) enum Does {
     /// They go to a backend, an index into [`Plan::backends`].
     Proxy { backend: usize, path: Path },
-    /// They are answered from files.
-    Files { root: String, index: Option<String>, spa: Option<Fallback>, path: Path },
+    /// They are answered from files. With `spa` the page of the directory answers for what does not exist, but
+    /// not for paths that begin as one of these.
+    Files { root: String, index: Option<String>, spa: Option<Vec<String>>, path: Path },
     /// They are sent elsewhere.
     Redirect { to: String, status: u16 },
     /// They are answered with this.
     Respond { status: u16, body: String, content_type: Option<String> },
-}
-
-/// The page of a directory answers for what does not exist there.
-#[derive(Clone, Default)]
-pub(super) struct Fallback {
-    /// But not for paths that begin so.
-    pub(super) exclude: Vec<String>,
 }
 
 /// What a backend gets of a path, or is looked up.
@@ -272,10 +266,10 @@ impl Plan {
                 node.put("root", build::text(root.as_str(), span));
                 let index = index.as_deref();
                 node.put_some("index_files", index.map(|name| build::texts([name], span)));
-                if let Some(fallback) = spa {
+                if let Some(exclude) = spa {
                     node.put("spa_fallback", build::text(index.unwrap_or("index.html"), span));
-                    let exclude = fallback.exclude.iter().map(String::as_str);
-                    if !fallback.exclude.is_empty() {
+                    if !exclude.is_empty() {
+                        let exclude = exclude.iter().map(String::as_str);
                         node.put("spa_exclude", build::texts(exclude, span));
                     }
                 }

@@ -13,7 +13,7 @@ use crate::source::Span;
 use crate::syntax;
 use crate::tree::{Entry, Node, Value};
 
-use super::plan::{Does, Fallback, Field, Path, Plan, Planned, Takes};
+use super::plan::{Does, Field, Path, Plan, Planned, Takes};
 use super::sections::{PATTERN, PATTERNS, ROUTING};
 use super::server::{checked_path, destination, path_behind};
 
@@ -97,23 +97,23 @@ fn locations(routing: &Table<'_>, plan: &mut Plan) {
         context.wrong_type::<()>("regex_locations", &entry.node, &Kind::Table(&PATTERNS));
         return;
     };
-    let mut drafts: Vec<Planned> = Vec::new();
+    let mut routes: Vec<Planned> = Vec::new();
     for entry in entries {
         let table = Table::open(context, &entry.key, &entry.node, &PATTERN);
-        drafts.extend(table.and_then(|table| draft(context, entry, table, plan)));
+        routes.extend(table.and_then(|table| route(context, entry, table, plan)));
     }
     // Regular expressions without regard to case come after the others, what takes the rest at last.
-    drafts.sort_by_key(|route| match route.takes {
+    routes.sort_by_key(|route| match route.takes {
         Takes::Regex { ignore_case, .. } => u8::from(ignore_case),
         _ if route.takes_the_rest => 2,
         _ => 0,
     });
-    for route in drafts {
+    for route in routes {
         add(context, route, plan);
     }
 }
 
-fn draft(
+fn route(
     context: &Context<'_>,
     entry: &Entry,
     table: Table<'_>,
@@ -240,7 +240,7 @@ fn action(
     }
     if let Some(root) = root {
         let root = Some(root.value).filter(|root| !root.is_empty() && !root.contains('\0'));
-        let spa = spa.then(Fallback::default);
+        let spa = spa.then(Vec::new);
         return Some(Does::Files { root: root?.to_owned(), index, spa, path: Path::Kept });
     }
     says.and_then(|entry| answer(context, &entry.node, content_type))
@@ -317,7 +317,7 @@ fn answer(context: &Context<'_>, node: &Node, content_type: Option<String>) -> O
 /// Settles for what paths the page of `spa_fallback` is not, and which page it is.
 fn fallback(context: &Context<'_>, table: &Table<'_>, action: Option<&mut Does>) {
     let written = table.texts("exclude_patterns");
-    let Some(Does::Files { index, spa: Some(fallback), .. }) = action else {
+    let Some(Does::Files { index, spa: Some(exclude), .. }) = action else {
         let Some(entry) = table.peek("exclude_patterns") else { return };
         return context.push(
             Diagnostic::warning(
@@ -329,7 +329,7 @@ fn fallback(context: &Context<'_>, table: &Table<'_>, action: Option<&mut Does>)
         );
     };
     index.get_or_insert_with(|| "index.html".to_owned());
-    fallback.exclude = match written {
+    *exclude = match written {
         Some(texts) => texts
             .into_iter()
             .filter_map(|text| checked_path(context, "exclude_patterns", text))
