@@ -93,22 +93,31 @@ fn a_response_that_says_it_is_too_long_is_502() {
 
 #[test]
 fn a_response_that_turns_out_too_long_breaks_off() {
+    // In chunks, and until the connection is closed, to a client that gets it as it is.
+    let chunks = ["Transfer-Encoding: chunked\r\n\r\n32\r\n", "\r\n", "3c\r\n", "\r\n0\r\n\r\n"];
+    turns_out_too_long("1.1", chunks);
+    turns_out_too_long("1.0", ["\r\n", "", "", ""]);
+}
+
+/// Has an upstream send 50 bytes and, when the client has seen the head, 60 more, each between what its
+/// coding `has`.
+fn turns_out_too_long(version: &str, has: [&'static str; 4]) {
     let (go, goes) = channel::<()>();
     let goes = std::sync::Mutex::new(goes);
     let origin = Origin::script(move |conn| {
         conn.request();
-        conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n32\r\n");
+        conn.send(format!("HTTP/1.1 200 OK\r\n{}", has[0]));
         conn.send([b'x'; 50]);
-        conn.send("\r\n");
+        conn.send(has[1]);
         let _ = goes.lock().unwrap().recv_timeout(PATIENCE);
-        let _ = conn.try_send("3c\r\n");
+        let _ = conn.try_send(has[2]);
         let _ = conn.try_send([b'y'; 60]);
-        let _ = conn.try_send("\r\n0\r\n\r\n");
+        let _ = conn.try_send(has[3]);
         conn.wait_closed();
     });
     let ravelin = bounded(&origin);
     let mut client = ravelin.client();
-    client.send("GET /short HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    client.send(format!("GET /short HTTP/{version}\r\nHost: example.com\r\n\r\n"));
     let head = client.wire.head().unwrap();
     assert!(head.start.contains(" 200 "), "{head:?}");
     go.send(()).unwrap();

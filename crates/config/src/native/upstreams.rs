@@ -69,7 +69,7 @@ pub(super) static UPSTREAMS: Section = Section {
             "max_conns",
             Kind::Integer(1, CONNECTIONS_MAX),
             "no limit",
-            "Most requests in flight to it at once; more go to others, or wait in the pool's queue.",
+            "Most requests in flight to it at once, each until its response has come whole; more go to others, or wait in the pool's queue.",
         )
         .or(&["maxconn", "max_connections"]),
         now(

@@ -42,7 +42,7 @@ pub(crate) use self::attempts::wait_out;
 use self::attempts::{Attempts, Flight, Reason};
 use self::buffered::relay_buffered;
 use self::hedge::{hedged, hedges_after};
-use self::reply::{Leads, Relayed, relay, release, response_lead};
+use self::reply::{Leads, Relayed, relay, response_lead};
 use self::sending::Sending;
 use crate::balance::Member;
 use crate::boxed::boxed;
@@ -453,18 +453,11 @@ async fn pass_on<'r, 'a>(
         let broken = Broken::new(Party::Upstream, Phase::Transfer, Cause::Limit);
         return Err(GivenUp::for_good(broken, underway.sending.rest(inbound, work.heads)));
     }
+    let (reached, sending) = (underway.reached, &mut underway.sending);
     let relayed = match buffering::wants_response(matched, &work.heads.response, &buffer) {
-        false => {
-            let (relayed, reusable) = relay(call, &mut underway, buffer, work).await;
-            release(call, underway.reached, reusable);
-            relayed
-        }
-        true => {
-            let sending = &mut underway.sending;
-            Box::pin(relay_buffered(call, underway.reached, sending, buffer, work)).await
-        }
+        false => relay(call, reached, sending, buffer, work).await,
+        true => Box::pin(relay_buffered(call, reached, sending, buffer, work)).await,
     };
-    let sending = &mut underway.sending;
     let Some((by @ (Party::Upstream | Party::Proxy), cause)) = relayed.error else {
         return Ok(Some(Forwarded::Done(finish(call, member, sending, relayed, work))));
     };

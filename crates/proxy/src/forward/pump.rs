@@ -195,43 +195,57 @@ impl<'a> Pump<'a> {
         from: &Carrier,
         to: &Carrier,
     ) -> Poll<Result<(), PumpError>> {
+        ready!(self.poll_source(cx, from, to))?;
+        self.poll_rest(cx, to)
+    }
+
+    /// Moves what can be moved until the whole message has been taken from the source. What of it came last
+    /// is not written then: that is for [`Pump::poll_rest`], which needs the source no more.
+    pub fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Carrier,
+        to: &Carrier,
+    ) -> Poll<Result<(), PumpError>> {
         loop {
-            if !self.has_output() {
-                ready!(self.poll_drain(cx, to)).map_err(|e| PumpError::Sink(Cause::of(&e)))?;
-            }
-            if self.trailers.is_none() && from.delimits() && self.decoder.is_done() {
-                let trailers = from.trailers();
-                let trailers = match self.kept {
-                    Some(kept) => kept.trailers(trailers),
-                    None => trailers,
-                };
-                self.trailers = Some(match self.edits {
-                    Some(edits) => sifted(edits, &trailers),
-                    None => trailers,
-                });
-            }
+            self.take_trailers(from);
             self.prepare().map_err(|_| PumpError::Source(Cause::Malformed))?;
             if self.payload > self.payload_max {
                 return Poll::Ready(Err(PumpError::Source(Cause::Limit)));
             }
+            if self.ended {
+                self.take_trailers(from);
+                return Poll::Ready(Ok(()));
+            }
             if self.has_output() {
                 self.fill_ahead(cx, from, to)?;
                 ready!(self.poll_flush(cx, to)).map_err(|e| PumpError::Sink(Cause::of(&e)))?;
-            } else if self.ended {
-                self.finishing = true;
-                let trailers = self.trailers.as_deref().unwrap_or(self.decoder.trailers());
-                return to.poll_finish(cx, trailers).map_err(|e| PumpError::Sink(Cause::of(&e)));
-            } else if self.may_splice()
+                continue;
+            }
+            ready!(self.poll_drain(cx, to)).map_err(|e| PumpError::Sink(Cause::of(&e)))?;
+            if self.may_splice()
                 && let (Some(from), Some(_)) = (from.plain(), to.plain())
             {
                 ready!(self.poll_splice(cx, from))?;
-            } else {
-                ready!(self.poll_fill(cx, from))?;
-                if self.raw {
-                    self.write_through(cx, to)?;
-                }
+                continue;
+            }
+            ready!(self.poll_fill(cx, from))?;
+            if self.raw && !self.holds_rest() {
+                self.write_through(cx, to)?;
             }
         }
+    }
+
+    /// Writes what is left of a message that has been taken whole. Ready when all of it has been written.
+    pub fn poll_rest(&mut self, cx: &mut Context<'_>, to: &Carrier) -> Poll<Result<(), PumpError>> {
+        let lost = |error: io::Error| PumpError::Sink(Cause::of(&error));
+        if self.has_output() {
+            ready!(self.poll_flush(cx, to)).map_err(lost)?;
+        }
+        ready!(self.poll_drain(cx, to)).map_err(lost)?;
+        self.finishing = true;
+        let trailers = self.trailers.as_deref().unwrap_or(self.decoder.trailers());
+        to.poll_finish(cx, trailers).map_err(lost)
     }
 
     /// Body bytes decoded so far.
@@ -277,6 +291,12 @@ impl<'a> Pump<'a> {
         self.early.len()
     }
 
+    /// There are bytes behind the message. Only when all of the message has been taken.
+    pub fn has_excess(&self) -> bool {
+        let held = self.buffer.as_ref().map_or(0, |buffer| buffer.len());
+        held > self.segment.consumed
+    }
+
     /// Drops what was taken from the source and not written: the sink takes no more. Otherwise bytes
     /// of this message would be left to be read as the next one.
     pub fn abandon(&mut self) {
@@ -305,6 +325,28 @@ impl<'a> Pump<'a> {
         self.buffer = Some(all);
     }
 
+    /// The trailers that came otherwise than in the body's coding, if its end has come.
+    fn take_trailers(&mut self, from: &Carrier) {
+        if self.trailers.is_some() || !from.delimits() || !self.decoder.is_done() {
+            return;
+        }
+        let trailers = from.trailers();
+        let trailers = match self.kept {
+            Some(kept) => kept.trailers(trailers),
+            None => trailers,
+        };
+        self.trailers = Some(match self.edits {
+            Some(edits) => sifted(edits, &trailers),
+            None => trailers,
+        });
+    }
+
+    /// What was read is all that was left of the message.
+    fn holds_rest(&self) -> bool {
+        let held = self.buffer.as_ref().map_or(0, |buffer| buffer.len() as u64);
+        self.decoder.remaining().is_some_and(|remaining| remaining <= held)
+    }
+
     /// Writes what was just read as it is. What the sink does not take at once is left in the buffer
     /// for [`Pump::prepare`].
     fn write_through(&mut self, cx: &mut Context<'_>, to: &Carrier) -> Result<(), PumpError> {
@@ -312,7 +354,7 @@ impl<'a> Pump<'a> {
         let remaining = self.decoder.remaining().unwrap_or(u64::MAX);
         let len = usize::try_from(remaining).unwrap_or(usize::MAX).min(buffer.len());
         let body = buffer.filled().get(..len).unwrap_or_default();
-        if body.is_empty() {
+        if body.is_empty() || self.payload + body.len() as u64 > self.payload_max {
             return Ok(());
         }
         match to.poll_write(cx, body) {
@@ -722,6 +764,32 @@ mod tests {
             assert_eq!(pump.payload(), LENGTH as u64);
             let arrived = client.await.unwrap();
             assert!(arrived == [b"head\n", &body()[..]].concat());
+        });
+    }
+
+    #[test]
+    fn a_source_is_done_with_before_the_sink_can_have_seen_all() {
+        with_ends(async |ends| {
+            for (length, has_more) in [(0, false), (7, false), (7, true), (9_000, false)] {
+                let more: &[u8] = if has_more { b"x" } else { b"" };
+                write(&ends.source, &[&body()[..length], more].concat()).await;
+                let framing = Framing::Length(length as u64);
+                let lead = b"head\n".to_vec();
+                let mut pump = Pump::new(framing, false, lead, &[], &ends.context);
+                poll_fn(|cx| pump.poll_source(cx, &ends.from, &ends.to)).await.unwrap();
+                assert_eq!((pump.payload(), pump.has_excess()), (length as u64, has_more));
+                // Nobody else writes to it.
+                let mut none = [0; 16 * 1024];
+                let seen = match ends.sink.try_read(&mut none) {
+                    Ok(count) => count,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                    Err(error) => panic!("{error}"),
+                };
+                assert!(seen < 5 + length, "{seen} of {length}");
+                poll_fn(|cx| pump.poll_rest(cx, &ends.to)).await.unwrap();
+                let rest = read(&ends.sink, 5 + length - seen).await;
+                assert!([&none[..seen], &rest].concat() == [b"head\n", &body()[..length]].concat());
+            }
         });
     }
 

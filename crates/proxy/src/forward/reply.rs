@@ -11,7 +11,7 @@ use config::model::UpstreamAddress;
 use net::buffer::Buffer;
 use wire::head::{Framing, ResponseHead, Version};
 
-use super::attempt::{Call, Underway, Work};
+use super::attempt::{Call, Work};
 use super::reach::Reached;
 use super::sending::Sending;
 use super::wait::ClientWatch;
@@ -25,16 +25,15 @@ use crate::log::{Cause, Party};
 use crate::upstream::FirstRead;
 use crate::worker::Heads;
 
-/// Passes a final response on; `buffer` begins with its head. True if the upstream connection is fit for
-/// another exchange then.
-pub(super) async fn relay(
-    call: Call<'_, '_>,
-    underway: &mut Underway<'_, '_>,
+/// Passes a final response on; `buffer` begins with its head.
+pub(super) async fn relay<'r>(
+    call: Call<'r, '_>,
+    reached: Reached<'r>,
+    sending: &mut Sending<'r>,
     mut buffer: Buffer,
     work: &mut Work<'_, '_, '_>,
-) -> (Relayed, bool) {
+) -> Relayed {
     let inbound = call.inbound;
-    let Underway { reached, sending } = underway;
     let framing = work.heads.response.framing;
     let (outlet, lead) = begin_reply(call, reached.member, sending, work.heads, &mut buffer);
     let context = &inbound.connection.worker.context;
@@ -43,12 +42,30 @@ pub(super) async fn relay(
         .with_head_and_body_at_once()
         .with_payload_max(call.matched.route.max_response_size);
     let client = &inbound.connection.carrier;
-    let upstream = &reached.connection.carrier;
-    let patience = &mut *work.patience;
+    let Work { heads, patience, record, .. } = work;
+    let mut source = Some(reached);
     let mut watch = ClientWatch::new();
     let result = poll_fn(|cx| {
-        sending.drive(cx, inbound, upstream);
-        match reply.poll(cx, upstream, client) {
+        let moved = match &source {
+            Some(reached) => {
+                let upstream = &reached.connection.carrier;
+                sending.drive(cx, inbound, upstream);
+                reply.poll_source(cx, upstream, client)
+            }
+            None => Poll::Ready(Ok(())),
+        };
+        // The upstream is let go before the client can have seen all, and however slow that one is.
+        if sending.over
+            && matches!(moved, Poll::Ready(Ok(())))
+            && let Some(reached) = source.take()
+        {
+            let_go(call, reached, sending, &reply, heads);
+        }
+        let moved = match moved {
+            Poll::Ready(Ok(())) => reply.poll_rest(cx, client),
+            moved => moved,
+        };
+        match moved {
             Poll::Ready(result) => return Poll::Ready(result),
             Poll::Pending if sending.over && watch.is_gone(cx, client) => {
                 return Poll::Ready(Err(PumpError::Sink(Cause::Closed)));
@@ -66,26 +83,39 @@ pub(super) async fn relay(
         }
     })
     .await;
-    work.record.response_bytes = reply.payload();
-    let length = work.heads.response.len as u64 + reply.payload();
-    let may_splice = matches!(framing, Framing::Length(_))
-        && client.plain().is_some()
-        && upstream.plain().is_some();
-    reached.connection.first_read.set(FirstRead::of(length, may_splice));
+    record.response_bytes = reply.payload();
     let unsent = reply.is_unsent();
-    let (spare, excess) = reply.take_parts();
-    work.heads.spare = spare;
-    let whole = result.is_ok() && sending.is_whole() && excess.is_none();
+    heads.spare = reply.take_parts().0;
     let after = outlet.after(result.is_ok());
-    let reusable = whole
-        && work.heads.response.keep_alive
-        && !work.heads.interim_at_fault
-        && !reached.connection.carrier.delimits();
     let error = result.err().map(|error| match error {
         PumpError::Source(cause) => (Party::Upstream, cause),
         PumpError::Sink(cause) => (Party::Client, cause),
     });
-    (Relayed { after, error, unsent }, reusable)
+    Relayed { after, error, unsent }
+}
+
+/// Lets go of an upstream whose whole response has been taken, and that gets no more of the request: its
+/// connection may have another exchange, and its place is another request's.
+fn let_go(
+    call: Call<'_, '_>,
+    reached: Reached<'_>,
+    sending: &Sending<'_>,
+    reply: &Pump<'_>,
+    heads: &Heads,
+) {
+    let head = &heads.response;
+    let (client, upstream) = (&call.inbound.connection.carrier, &reached.connection.carrier);
+    let may_splice = matches!(head.framing, Framing::Length(_))
+        && client.plain().is_some()
+        && upstream.plain().is_some();
+    let length = head.len as u64 + reply.payload();
+    reached.connection.first_read.set(FirstRead::of(length, may_splice));
+    let reusable = sending.is_whole()
+        && !reply.has_excess()
+        && head.keep_alive
+        && !heads.interim_at_fault
+        && !upstream.delimits();
+    release(call, reached, reusable);
 }
 
 /// How a response was passed on.
