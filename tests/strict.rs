@@ -49,8 +49,7 @@ fn notes_of_rules_come_with_strict_only_and_fail_it() {
 #[test]
 fn what_is_allowed_is_not_said() {
     let dir = TempDir::new();
-    let allow =
-        "[lint]\nallow = [\"L003\", \"missing-timeout\", \"no-body-limit\", \"unused\"]\n\n";
+    let allow = "[lint]\nallow = [\"L003\", \"missing-timeout\", \"no-body-limit\"]\n\n";
     let (code, text) = strict(&dir, &format!("{allow}{BARE}"));
     assert_eq!(code, Some(0), "{text}");
     assert!(text.starts_with("ok:"), "{text}");

@@ -15,8 +15,9 @@ pub(crate) fn add(loaded: &mut Loaded) -> usize {
     let Some(model) = loaded.model.take() else { return 0 };
     let mut said = lint(&model);
     said.extend(certificates(&model));
-    said.retain(|finding| !is_allowed(&model, finding));
+    // A rule that is allowed allows the warning about the same, too.
     loaded.diagnostics.retain(|found| !is_allowed(&model, found) && !is_repeated(found, &said));
+    said.retain(|finding| !is_allowed(&model, finding));
     loaded.diagnostics.extend(said);
     loaded.diagnostics.sort_by_key(|found| (found.span.is_none(), found.span, found.severity));
     loaded.model = Some(model);
