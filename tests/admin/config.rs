@@ -92,6 +92,30 @@ fn a_text_is_tried_applied_and_taken_back() {
 }
 
 #[test]
+fn a_file_that_is_written_once_more_as_it_was_does_not_undo_what_was_applied() {
+    let (origin, other) = (Origin::saying("before"), Origin::saying("after"));
+    let watching = |comment: &str, origin: &Origin| {
+        format!("# {comment}\n{}\n[reload]\nwatch = true\n", site(&[&origin.url()], ""))
+    };
+    let write = |ravelin: &Ravelin, toml: &str| {
+        std::fs::write(ravelin.dir().join("ravelin.toml"), toml).unwrap();
+    };
+    let ravelin = Ravelin::start(&watching("one", &origin));
+    ask(&socket(&ravelin), "PUT", "/v1/config", &watching("one", &other)).expect(200);
+    write(&ravelin, &watching("one", &origin));
+    // From a change on that another watch has taken until it has taken the next, each watch has looked.
+    let clock = Ravelin::start(&watching("one", &origin));
+    for (comment, taken) in [("two", "generation 2"), ("three", "generation 3")] {
+        write(&clock, &watching(comment, &origin));
+        clock.stderr.line_with(&["configuration reloaded by file watch", taken]);
+    }
+    assert_eq!(ravelin.get("/").text(), "after");
+    write(&ravelin, &watching("two", &origin));
+    ravelin.stderr.line_with(&["configuration reloaded by file watch, generation 3"]);
+    assert_eq!(ravelin.get("/").text(), "before");
+}
+
+#[test]
 fn a_mistake_is_told_with_its_place_and_changes_nothing() {
     let origin = Origin::saying("before");
     let ravelin = Ravelin::before(&origin);
