@@ -172,6 +172,13 @@ impl Context<'_> {
                     _ => return error,
                 }
             }
+            (Kind::Tables(_), Value::Table(_)) if self.is_yaml() => {
+                return error.help("each of them begins with `- `, also if there is only one");
+            }
+            (Kind::Table(_), Value::Array(_)) if self.is_yaml() => {
+                return error
+                    .help("a table here: its keys stand without `- ` and without brackets");
+            }
             (Kind::Tables(section), Value::Table(_)) if written.starts_with('[') => {
                 (section.header(), "each of them starts with a header in double brackets")
             }
