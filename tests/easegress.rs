@@ -710,6 +710,21 @@ fn rate_limiters_count_the_requests_of_their_urls() {
 }
 
 #[test]
+fn a_rate_limiter_is_one_for_all_paths_that_lead_to_its_pipeline() {
+    let server = Origin::saying("here");
+    let pipeline = format!(
+        "flow: [{{filter: few}}, {{filter: proxy}}]\nfilters:\n- name: few\n  kind: RateLimiter\n\
+         \x20 policies: [{{name: p, limitForPeriod: 2, limitRefreshPeriod: 1h, timeoutDuration: 0s}}]\n\
+         \x20 defaultPolicyRef: p\n  urls: [{{url: {{prefix: /}}}}, {{methods: [PUT], url: {{prefix: /b}}}}]\n{}",
+        proxy("proxy", &[&server], "")
+    );
+    let paths = "  - {pathPrefix: /a, backend: main}\n  - {pathPrefix: /b, backend: main}\n";
+    let ravelin = start("", paths, &pipeline);
+    let statuses = ["/a", "/b", "/a", "/b"].map(|path| ravelin.get(path).status);
+    assert_eq!(statuses, [200, 200, 429, 429]);
+}
+
+#[test]
 fn validators_ask_for_passwords_and_tell_servers_the_name() {
     let server = Origin::serve(|request| ok(request.head.get("x-auth-user").unwrap_or("-")));
     let pipeline = format!(

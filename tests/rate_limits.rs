@@ -36,6 +36,23 @@ fn parameter(response: &Response, field: &str, name: &str) -> u64 {
 }
 
 #[test]
+fn limits_of_one_zone_count_together_and_others_apart() {
+    let origin = Origin::saying("in");
+    let route = |path: &str, zone: &str| {
+        format!(
+            "[[sites.routes]]\npath = \"{path}\"\nupstream = \"backend\"\n\
+             rate_limit = [{{ requests = 3, per = \"1h\", key = \"route\", zone = \"{zone}\" }}]\n"
+        )
+    };
+    let routes = [route("/a", "x"), route("/b", "x"), route("/c", "y")].concat();
+    let ravelin = Ravelin::start(&site_with("", &[&origin.url()], &routes));
+    let ask = |path: &str| ravelin.get(path).status;
+    assert_eq!([ask("/a"), ask("/b"), ask("/a")], [200; 3]);
+    assert_eq!([ask("/a"), ask("/b")], [429; 2]);
+    assert_eq!([ask("/c"), ask("/c"), ask("/c"), ask("/c")], [200, 200, 200, 429]);
+}
+
+#[test]
 fn a_burst_passes_and_what_follows_is_told_when_to_come_again() {
     let origin = Origin::saying("in");
     let ravelin = limited(&origin, "[[sites.rate_limit]]\nrequests = 3\nper = \"1h\"\n");

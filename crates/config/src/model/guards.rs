@@ -111,6 +111,8 @@ pub struct RateLimit {
     pub burst: u32,
     /// What is counted together.
     pub key: RateKey,
+    /// Limits with the same one count together, wherever they are; they have the same rate and key.
+    pub zone: Option<String>,
     /// Clients that are not counted.
     pub whitelist: Vec<IpNet>,
     /// A request that comes too early is held until its time if that is no longer away than this.

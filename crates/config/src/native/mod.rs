@@ -129,6 +129,7 @@ pub(crate) fn decode<'n>(context: &'n Context<'n>, roots: &'n [Node]) -> Option<
     };
     cors::inherited(&tables, &model.security);
     security::around_guards(&tables, &model);
+    rate_limit::zones(context, &model);
     tables.into_iter().for_each(Table::finish);
     if let Some(place) = announced.filter(|_| model.security.trusted_proxies.is_empty()) {
         context.push(

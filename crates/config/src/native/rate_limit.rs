@@ -1,10 +1,12 @@
 //! `rate_limit`: how many requests are taken in a time.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::decode::{Spanned, Table};
+use crate::decode::{Context, Spanned, Table};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{PathMatch, RateKey, RateLimit};
+use crate::model::{Model, PathMatch, RateKey, RateLimit};
+use crate::places::Place;
 use crate::schema::{Key, Kind, Section, now};
 use crate::source::Span;
 use crate::syntax::{field_name, quoted};
@@ -58,6 +60,12 @@ const KEYS: &[Key] = &[
         Kind::Text,
         "\"address\"",
         "What is counted together: `address` (of IPv6 its first 64 bits), `header:X-Api-Key` or `cookie:name` (the address where there is none), or `route`: all requests. Values that clients choose freely limit nobody who changes them: give such a limit another by address beside it.",
+    ),
+    now(
+        "zone",
+        Kind::Text,
+        "each limit by itself",
+        "Limits with the same one count together, at whichever routes and sites they stand; `requests`, `per`, `burst`, `key` and `max_keys` are the same in all of them.",
     ),
     now("whitelist", Kind::Texts, "[]", "Addresses and networks that are not counted."),
     now(
@@ -136,6 +144,7 @@ fn one(table: Table<'_>) -> RateLimit {
         per: table.duration("per").unwrap_or(Duration::from_mins(1)),
         burst,
         key: key(&table).unwrap_or(RateKey::Address),
+        zone: zone(&table),
         whitelist: networks(&table, "whitelist").into_iter().map(|(net, _)| net).collect(),
         wait: table.duration("wait").unwrap_or_default(),
         methods: methods(&table),
@@ -167,6 +176,7 @@ pub(super) fn of_security(parent: &Table<'_>) -> Option<RateLimit> {
         per: Duration::from_mins(1),
         burst: count(table.integer("burst_size")).unwrap_or(requests),
         key: RateKey::Address,
+        zone: None,
         whitelist: networks(&table, "whitelist").into_iter().map(|(net, _)| net).collect(),
         wait: Duration::ZERO,
         methods: Vec::new(),
@@ -199,6 +209,48 @@ fn name(table: &Table<'_>) -> Option<String> {
     };
     table.context().push(table.context().bad("name", text.span, &reason));
     None
+}
+
+fn zone(table: &Table<'_>) -> Option<String> {
+    let text = table.text("zone")?;
+    if text.value.is_empty() {
+        table.context().push(table.context().bad("zone", text.span, "must not be empty"));
+        return None;
+    }
+    Some(text.value.to_owned())
+}
+
+/// Reports limits of one zone that could not count together.
+pub(super) fn zones(context: &Context<'_>, model: &Model) {
+    let mut first: HashMap<&str, (&RateLimit, Option<Place>)> = HashMap::new();
+    for (limit, place) in everywhere(model) {
+        let Some(zone) = &limit.zone else { continue };
+        let (other, there) = first.entry(zone).or_insert_with(|| (limit, place.clone()));
+        let counts = |limit: &RateLimit| {
+            (limit.requests, limit.per, limit.burst, limit.key.clone(), limit.keys)
+        };
+        let Some(place) = place.filter(|_| counts(limit) != counts(other)) else { continue };
+        let message = format!("two limits of the zone \"{}\" differ", zone.escape_debug());
+        let error = Diagnostic::error(Code::Conflict, place.span, message)
+            .label("`requests`, `per`, `burst`, `key` and `max_keys` have to be the same");
+        context.push(match there {
+            Some(there) => error.also(there.span, "the other"),
+            None => error,
+        });
+    }
+}
+
+/// The limits of all sites and routes, and where they are written.
+fn everywhere(model: &Model) -> impl Iterator<Item = (&RateLimit, Option<Place>)> {
+    let places = &model.places;
+    model.sites.iter().enumerate().flat_map(move |(index, site)| {
+        let of_site = (places.site(index, &["rate_limit"]), &site.guards.rate_limits);
+        let of_routes = site.routes.iter().enumerate().map(move |(number, route)| {
+            (places.route(index, number, &["rate_limit"]), &route.guards.rate_limits)
+        });
+        let all = std::iter::once(of_site).chain(of_routes);
+        all.flat_map(|(place, limits)| limits.iter().map(move |limit| (limit, place.clone())))
+    })
 }
 
 fn key(table: &Table<'_>) -> Option<RateKey> {

@@ -213,7 +213,7 @@ impl<'a> Pump<'a> {
             if self.payload > self.payload_max {
                 return Poll::Ready(Err(PumpError::Source(Cause::Limit)));
             }
-            if self.ended {
+            if self.decoder.is_done() {
                 self.take_trailers(from);
                 return Poll::Ready(Ok(()));
             }
@@ -239,8 +239,15 @@ impl<'a> Pump<'a> {
     /// Writes what is left of a message that has been taken whole. Ready when all of it has been written.
     pub fn poll_rest(&mut self, cx: &mut Context<'_>, to: &Carrier) -> Poll<Result<(), PumpError>> {
         let lost = |error: io::Error| PumpError::Sink(Cause::of(&error));
-        if self.has_output() {
-            ready!(self.poll_flush(cx, to)).map_err(lost)?;
+        loop {
+            if self.has_output() {
+                ready!(self.poll_flush(cx, to)).map_err(lost)?;
+            }
+            if self.ended {
+                break;
+            }
+            // What is left are the trailers, behind the chunks that were before them.
+            self.prepare().map_err(|_| PumpError::Source(Cause::Malformed))?;
         }
         ready!(self.poll_drain(cx, to)).map_err(lost)?;
         self.finishing = true;
@@ -790,6 +797,22 @@ mod tests {
                 let rest = read(&ends.sink, 5 + length - seen).await;
                 assert!([&none[..seen], &rest].concat() == [b"head\n", &body()[..length]].concat());
             }
+        });
+    }
+
+    #[test]
+    fn trailers_are_no_reason_to_keep_a_source() {
+        with_ends(async |ends| {
+            let coded = b"3\r\nabc\r\n0\r\nT: 1\r\n\r\n";
+            write(&ends.source, coded).await;
+            let mut pump =
+                Pump::new(Framing::Chunked, true, b"head\n".to_vec(), &[], &ends.context);
+            poll_fn(|cx| pump.poll_source(cx, &ends.from, &ends.to)).await.unwrap();
+            assert_eq!(read(&ends.sink, 5).await, b"head\n");
+            let more = ends.sink.try_read(&mut [0; 100]);
+            assert_eq!(more.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            poll_fn(|cx| pump.poll_rest(cx, &ends.to)).await.unwrap();
+            assert_eq!(read(&ends.sink, coded.len()).await, coded);
         });
     }
 

@@ -47,7 +47,7 @@ static URLS: Section = Section {
 };
 
 /// What the filter is in a native route.
-pub(super) fn decode(table: &Table<'_>, _: &Site<'_>) -> Part {
+pub(super) fn decode(table: &Table<'_>, site: &Site<'_>) -> Part {
     let context = table.context();
     let place = table.span;
     table.require("policies", "[{name: limit, limitForPeriod: 50}]");
@@ -71,7 +71,7 @@ pub(super) fn decode(table: &Table<'_>, _: &Site<'_>) -> Part {
     }
     let default = table.text("defaultPolicyRef").filter(|name| !name.value.is_empty());
     let mut route = TableNode::at(place);
-    for url in table.tables("urls") {
+    for (number, url) in table.tables("urls").into_iter().enumerate() {
         let requests = matcher::methods_and_url(&url);
         let own = url.text("policyRef").filter(|name| !name.value.is_empty());
         let span = url.span;
@@ -80,6 +80,9 @@ pub(super) fn decode(table: &Table<'_>, _: &Site<'_>) -> Part {
         for entry in requests.entries() {
             limit.put(entry.key.as_str(), entry.node.clone());
         }
+        // The filter is one, however many paths lead to its Pipeline.
+        let zone = format!("{}/{}/{number}", site.pipeline, site.name);
+        limit.put("zone", text(&zone, place));
         route.push("rate_limit", limit);
     }
     Part::new(Role::Guard, route)

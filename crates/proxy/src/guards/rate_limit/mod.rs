@@ -63,6 +63,13 @@ pub struct CountsId {
     pub keys: usize,
 }
 
+impl CountsId {
+    /// Of limits that count together wherever they are: a route without a site, which none has otherwise.
+    fn of_zone(zone: &str, key: RateKey, keys: usize) -> Self {
+        Self { site: String::new(), route: "zone".to_owned(), name: zone.to_owned(), key, keys }
+    }
+}
+
 /// The limits of a site or of a route.
 #[derive(Debug, Default)]
 pub struct RateLimits {
@@ -163,7 +170,14 @@ pub fn admit<'a>(
     }));
     let mut places = Vec::new();
     let mut wait = 0;
-    if !asked.iter().any(|(.., verdict)| matches!(verdict, Verdict::Refused { .. })) {
+    if asked.iter().any(|(.., verdict)| matches!(verdict, Verdict::Refused { .. })) {
+        // It costs the others nothing, and that is what the client is told.
+        for (limit, _, verdict) in &mut asked {
+            if let Verdict::Admitted { until, .. } = verdict {
+                *until = limit.rate.without(*until);
+            }
+        }
+    } else {
         for (limit, key, verdict) in &mut asked {
             *verdict = limit.take(*key, now, &mut places);
             match verdict {
@@ -209,12 +223,15 @@ impl Limit {
             patience: nanos(limit.wait),
             status: limit.status,
             policy: limit.fields.then(|| fields::Policy::new(&name, limit)),
-            counts: counts(CountsId {
-                site: scope.site.to_owned(),
-                route: scope.route.to_owned(),
-                name,
-                key: limit.key.clone(),
-                keys,
+            counts: counts(match &limit.zone {
+                Some(zone) => CountsId::of_zone(zone, limit.key.clone(), keys),
+                None => CountsId {
+                    site: scope.site.to_owned(),
+                    route: scope.route.to_owned(),
+                    name,
+                    key: limit.key.clone(),
+                    keys,
+                },
             }),
         }
     }

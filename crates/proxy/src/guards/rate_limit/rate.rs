@@ -57,6 +57,11 @@ impl Rate {
         until.saturating_sub(now).saturating_add(self.each).saturating_sub(self.burst)
     }
 
+    /// Until when a key that has spent until `until` had spent without the last request.
+    pub fn without(&self, until: u64) -> u64 {
+        until.saturating_sub(self.each)
+    }
+
     /// How many more requests would be admitted at `now` by a key that has spent until `until`.
     pub fn left(&self, until: u64, now: u64) -> u64 {
         self.burst.saturating_sub(until.saturating_sub(now)) / self.each

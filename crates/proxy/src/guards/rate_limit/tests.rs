@@ -13,6 +13,7 @@ fn limit(requests: u32, per: u64, key: RateKey) -> RateLimit {
         per: Duration::from_secs(per),
         burst: requests,
         key,
+        zone: None,
         whitelist: Vec::new(),
         wait: Duration::ZERO,
         methods: Vec::new(),
@@ -186,6 +187,15 @@ fn what_one_limit_refuses_the_others_do_not_count() {
     assert_eq!(admitted(&limits, &get("192.0.2.1"), 100), 1);
     let rest = (2..50).filter(|n| admitted(&limits, &get(&format!("192.0.2.{n}")), 1) == 1);
     assert_eq!(rest.count(), 4);
+    // Nor do clients hear that they did.
+    let limits = compile(&[limit(5, 600, RateKey::Route), limit(1, 60, RateKey::Address)]);
+    for (client, left) in [("192.0.2.1", "r=4"), ("192.0.2.1", "r=4"), ("192.0.2.2", "r=3")] {
+        let (_, lines) = ask(&limits, &get(client), SECOND);
+        assert!(lines.contains(&format!("RateLimit: \"site\";{left};")), "{lines}");
+    }
+    let (one, other) = (limit(1, 60, RateKey::Address), limit(5, 600, RateKey::Route));
+    let limits = compile(&[other, one]);
+    (1..50).for_each(|n| drop(ask(&limits, &get(&format!("192.0.2.{n}")), SECOND)));
     // Now both would refuse: the one that holds out longer is told of.
     assert_eq!(ask(&limits, &get("192.0.2.1"), SECOND).0, 120);
 }
