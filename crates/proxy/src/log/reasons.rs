@@ -181,7 +181,7 @@ reasons! {
         "The client left while a rate limit held its request."
         "Nothing.";
     "unauthorized" Client [Decide] [Unauthorized] 401 "http_request_denied"
-        "Credentials are missing, wrong or expired; 400 if they cannot be read. At level `debug` the error log says which."
+        "Credentials are missing, wrong or expired; 400 if there are several, or an empty one. At level `debug` the error log says which."
         "Usually nothing; many at once are somebody who guesses.";
     "forbidden" Client [Decide] [Forbidden] 403 "http_request_denied"
         "The credentials are good, but not for this."
