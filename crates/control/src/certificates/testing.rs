@@ -72,7 +72,7 @@ pub(super) fn log() -> (ErrorLog, Source) {
 pub(super) fn lines(source: &Source) -> Vec<String> {
     let orders = std::iter::from_fn(|| source.orders.try_recv().ok());
     let text = |order| match order {
-        Order::Write { block, .. } => String::from_utf8(block).ok(),
+        Order::Write(block) => String::from_utf8(block.bytes).ok(),
         _ => None,
     };
     let without_time = |line: String| line.split_once(' ').map(|(_, rest)| rest.trim().to_owned());

@@ -60,7 +60,7 @@ impl Scene {
     fn lines(&self) -> Vec<String> {
         let orders = std::iter::from_fn(|| self.source.orders.try_recv().ok());
         let lines = orders.filter_map(|order| match order {
-            Order::Write { block, .. } => String::from_utf8(block).ok(),
+            Order::Write(block) => String::from_utf8(block.bytes).ok(),
             _ => None,
         });
         lines.filter_map(|line| Some(line.trim_end().split_once(' ')?.1.to_owned())).collect()

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -47,25 +47,52 @@ impl LogFile {
         Ok(())
     }
 
-    /// Writes whole lines; before that the file begins anew if they would make it too large. If it cannot,
-    /// they are written all the same, and the text says why.
-    pub(super) fn write(&mut self, block: &[u8]) -> (Result<(), Cut>, Option<String>) {
-        let bytes = |written: usize| u64::try_from(written).unwrap_or(u64::MAX);
-        let after = self.len.saturating_add(bytes(block.len()));
-        let trouble = match self.rotation.size {
-            Some(size) if self.len > 0 && after > size && after > self.not_before => {
-                self.rotate().err().map(|error| {
-                    self.not_before = after.saturating_add(size);
-                    let path = self.path.display();
-                    format!("{path} cannot begin anew: {error}; going on with the file as it is")
-                })
+    /// Writes blocks of whole lines; before one that would make it too large the file begins anew. If it
+    /// cannot, the block is written all the same, and the text says why.
+    pub(super) fn write(
+        &mut self,
+        blocks: &mut [IoSlice<'_>],
+    ) -> (Result<(), Cut>, Option<String>) {
+        let (mut written, mut trouble) = (0_usize, None);
+        let mut rest = blocks;
+        while !rest.is_empty() {
+            if self.len > 0 && self.fitting(rest) == 0 {
+                trouble = self.begin_anew(rest).or(trouble);
             }
-            _ => None,
+            let (now, later) = rest.split_at_mut(self.fitting(rest).max(1));
+            let bytes = now.iter().map(|block| block.len()).sum();
+            let outcome = self.to.write(now);
+            let added = outcome.as_ref().map_or_else(|cut| cut.written, |()| bytes);
+            self.len = self.len.saturating_add(len_of(added));
+            written = written.saturating_add(added);
+            if let Err(cut) = outcome {
+                return (Err(Cut { written, ..cut }), trouble);
+            }
+            rest = later;
+        }
+        (Ok(()), trouble)
+    }
+
+    /// How many of the blocks can be written before the file is to begin anew.
+    fn fitting(&self, blocks: &[IoSlice<'_>]) -> usize {
+        let Some(size) = self.rotation.size else { return blocks.len() };
+        let max = size.max(self.not_before);
+        let mut after = self.len;
+        let fits = |block: &&IoSlice<'_>| {
+            after = after.saturating_add(len_of(block.len()));
+            after <= max
         };
-        let written = self.to.write(block);
-        let added = written.as_ref().map_or_else(|cut| cut.written, |()| block.len());
-        self.len = self.len.saturating_add(bytes(added));
-        (written, trouble)
+        blocks.iter().take_while(fits).count()
+    }
+
+    /// Begins anew before these; why not, if that does not work.
+    fn begin_anew(&mut self, blocks: &[IoSlice<'_>]) -> Option<String> {
+        let error = self.rotate().err()?;
+        let next = blocks.first().map_or(0, |block| len_of(block.len()));
+        let size = self.rotation.size.unwrap_or_default();
+        self.not_before = self.len.saturating_add(next).saturating_add(size);
+        let path = self.path.display();
+        Some(format!("{path} cannot begin anew: {error}; going on with the file as it is"))
     }
 
     /// Gives the file the name of an older one, and begins a new one.
@@ -141,6 +168,10 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
         let path = path.display();
         io::Error::new(error.kind(), format!("cannot open the log file {path}: {error}{hint}"))
     })
+}
+
+fn len_of(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 fn unless_missing(done: io::Result<()>) -> io::Result<()> {

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use config::model::{LogTarget, Logging, Rotation, SyslogLabel};
 use proxy::log::{
-    AccessSettings, BLOCK_BYTES, ERROR_QUEUE_BLOCKS, ErrorLog, Losses, Order, QUEUE_BLOCKS, Sink,
-    Source, Total, sink, sink_of,
+    AccessSettings, BLOCK_BYTES, Block, ERROR_QUEUE_BLOCKS, ErrorLog, Losses, Order, QUEUE_BLOCKS,
+    Sink, Source, Total, sink, sink_of,
 };
 
 use self::output::{Kind, Output};
@@ -39,6 +39,11 @@ const FAST: Duration = Duration::from_millis(100);
 /// So many full blocks may come in a pause that is to be longer next time: a sixteenth of what the queue
 /// takes, because lines may come much faster all at once.
 const PAUSE_BLOCKS: usize = QUEUE_BLOCKS / 16;
+
+/// So many full blocks are written at once: what a file system does for the ends of a write, of one block
+/// costs as much as the lines in between (page caches in pieces of one page, two, four, and so on up to
+/// half of it).
+const WRITE_BLOCKS: usize = 4;
 
 /// How long the end of the process waits for lines to be written to a target that is stuck.
 const FINISH_MAX: Duration = Duration::from_secs(2);
@@ -305,6 +310,8 @@ struct Writer {
     full_at: Instant,
     /// The last pause; zero if none was made when the queue was last empty.
     pause: Duration,
+    /// What came behind the blocks that were written last.
+    next: Option<Order>,
     outputs: Receiver<Output>,
     others: Receiver<Losses>,
     /// Writers that this one reports on when they cannot do so themselves.
@@ -343,6 +350,7 @@ impl Writer {
             full_blocks: 0,
             full_at: Instant::now(),
             pause: Duration::ZERO,
+            next: None,
             outputs,
             others,
             watched: Vec::new(),
@@ -357,7 +365,7 @@ impl Writer {
                 self.reopen();
             }
             match order {
-                Ok(Order::Write { block, lines, total }) => self.write(block, lines, &total),
+                Ok(Order::Write(block)) => self.write(block),
                 Ok(Order::Reopen) => self.reopen(),
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -380,10 +388,8 @@ impl Writer {
             // What it says itself comes behind the order to stop.
             self.report();
             for _ in 0..ERROR_QUEUE_BLOCKS {
-                let Ok(Order::Write { block, lines, total }) = self.source.orders.try_recv() else {
-                    break;
-                };
-                self.write(block, lines, &total);
+                let Ok(Order::Write(block)) = self.source.orders.try_recv() else { break };
+                self.write(block);
             }
         }
         let lost = self.output.finish();
@@ -393,7 +399,7 @@ impl Writer {
 
     /// The next order, if one comes soon.
     fn next_order(&mut self) -> Result<Order, RecvTimeoutError> {
-        if let Ok(order) = self.source.orders.try_recv() {
+        if let Some(order) = self.next.take().or_else(|| self.source.orders.try_recv().ok()) {
             return Ok(order);
         }
         let mut came = std::mem::take(&mut self.full_blocks);
@@ -408,12 +414,27 @@ impl Writer {
         self.source.orders.recv_timeout(LOOK_INTERVAL)
     }
 
-    fn write(&mut self, block: Vec<u8>, lines: u64, total: &Total) {
-        self.full_blocks += usize::from(block.len() >= BLOCK_BYTES);
-        let lost = self.output.write(&block, lines);
-        self.failing = lost.lines > 0;
-        self.count(lost, total);
-        self.source.recycle(block);
+    /// Writes a block and, while they are full, those that are there behind it.
+    fn write(&mut self, first: Block) {
+        let is_full = |block: &Block| block.bytes.len() >= BLOCK_BYTES;
+        let mut blocks = vec![first];
+        while blocks.len() < WRITE_BLOCKS && blocks.last().is_some_and(is_full) {
+            match self.source.orders.try_recv() {
+                Ok(Order::Write(block)) => blocks.push(block),
+                Ok(other) => {
+                    self.next = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        self.full_blocks += blocks.iter().filter(|block| is_full(block)).count();
+        let lost = self.output.write(&blocks);
+        self.failing = lost.last().is_some_and(|lost| lost.lines > 0);
+        for (block, lost) in blocks.into_iter().zip(lost) {
+            self.count(lost, &block.total);
+            self.source.recycle(block.bytes);
+        }
     }
 
     /// Counts lines of the log that `total` is of. What waits in an output is of the writer's own: to a

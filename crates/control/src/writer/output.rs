@@ -1,18 +1,19 @@
 //! What a writer writes to.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
 use config::model::{LogTarget, Logging};
+use proxy::log::Block;
 
 use super::file::LogFile;
 use super::syslog::Syslog;
 use super::{Lost, lines_in};
 
-/// How long one block may wait for a non-blocking target to take more.
+/// How long one write may wait for a non-blocking target to take more.
 const WOULD_BLOCK_MAX: Duration = Duration::from_secs(5);
 const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(10);
 
@@ -80,25 +81,25 @@ impl Output {
         }
     }
 
-    /// Writes whole lines.
-    pub(super) fn write(&mut self, block: &[u8], lines: u64) -> Lost {
+    /// Writes blocks of whole lines, all at once if it can. Says what was lost of each.
+    pub(super) fn write(&mut self, blocks: &[Block]) -> Vec<Lost> {
+        let mut slices: Vec<_> = blocks.iter().map(|block| IoSlice::new(&block.bytes)).collect();
         let (written, trouble) = match self {
-            Self::Stream(to, _) => (to.write(block), None),
-            Self::File(file) => file.write(block),
-            Self::Syslog(syslog) => return syslog.write(block, lines),
-        };
-        let lost = match written {
-            Ok(()) => Lost::default(),
-            Err(Cut { written, error }) => {
-                let whole = lines_in(block.get(..written).unwrap_or_default());
-                let lines = lines.saturating_sub(whole);
-                match error.kind() {
-                    ErrorKind::WouldBlock => Lost::because(lines, "nobody reads it"),
-                    _ => Lost::because(lines, error),
-                }
+            Self::Stream(to, _) => (to.write(&mut slices), None),
+            Self::File(file) => file.write(&mut slices),
+            Self::Syslog(syslog) => {
+                let write = |block: &Block| syslog.write(&block.bytes, block.lines);
+                return blocks.iter().map(write).collect();
             }
         };
-        Lost { trouble, ..lost }
+        let mut lost = match written {
+            Ok(()) => blocks.iter().map(|_| Lost::default()).collect(),
+            Err(cut) => cut.lost_of(blocks),
+        };
+        if let Some(first) = lost.first_mut() {
+            first.trouble = trouble;
+        }
+        lost
     }
 
     /// Sees to what has to be done from time to time.
@@ -118,12 +119,32 @@ impl Output {
     }
 }
 
-/// A block was not written, or not all of it.
+/// Blocks were not written, or not all of them.
 #[derive(Debug)]
 pub(super) struct Cut {
-    /// Bytes of it that were.
+    /// Bytes of them that were.
     pub(super) written: usize,
     pub(super) error: io::Error,
+}
+
+impl Cut {
+    /// What was lost of each block.
+    pub(super) fn lost_of(self, blocks: &[Block]) -> Vec<Lost> {
+        let why = match self.error.kind() {
+            ErrorKind::WouldBlock => "nobody reads it".to_owned(),
+            _ => self.error.to_string(),
+        };
+        let mut left = self.written;
+        let lost = |block: &Block| {
+            let written = block.bytes.get(..left).unwrap_or(&block.bytes);
+            left -= written.len();
+            match block.lines.saturating_sub(lines_in(written)) {
+                0 => Lost::default(),
+                lines => Lost::because(lines, &why),
+            }
+        };
+        blocks.iter().map(lost).collect()
+    }
 }
 
 /// Lines one after the other, whatever fails in between.
@@ -139,26 +160,27 @@ impl Lines {
         Self { file, torn: false }
     }
 
-    /// Writes the whole block. A line that an earlier failure cut is ended first, so that the next one
+    /// Writes the blocks, whole. A line that an earlier failure cut is ended first, so that the next one
     /// stands alone.
-    pub(super) fn write(&mut self, block: &[u8]) -> Result<(), Cut> {
+    pub(super) fn write(&mut self, blocks: &mut [IoSlice<'_>]) -> Result<(), Cut> {
         if self.torn {
-            self.write_all(b"\n").map_err(|cut| Cut { written: 0, ..cut })?;
+            let end = &mut [IoSlice::new(b"\n")];
+            self.write_all(end).map_err(|cut| Cut { written: 0, ..cut })?;
         }
-        self.write_all(block)
+        self.write_all(blocks)
     }
 
-    fn write_all(&mut self, block: &[u8]) -> Result<(), Cut> {
-        let mut waited = Duration::ZERO;
-        let mut rest = block;
+    fn write_all(&mut self, mut rest: &mut [IoSlice<'_>]) -> Result<(), Cut> {
+        let (mut written, mut waited) = (0_usize, Duration::ZERO);
+        // Blocks at the front that are empty are gone with this.
+        IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
-            let written = block.len() - rest.len();
-            match self.file.write(rest) {
+            match self.file.write_vectored(rest) {
                 Ok(0) => return Err(Cut { written, error: ErrorKind::WriteZero.into() }),
                 Ok(more) => {
-                    let (done, left) = rest.split_at(more.min(rest.len()));
-                    self.torn = done.last() != Some(&b'\n');
-                    rest = left;
+                    self.torn = byte_at(rest, more - 1) != Some(b'\n');
+                    IoSlice::advance_slices(&mut rest, more);
+                    written = written.saturating_add(more);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // A named pipe, or somebody we share the terminal with has made it non-blocking.
@@ -171,4 +193,14 @@ impl Lines {
         }
         Ok(())
     }
+}
+
+fn byte_at(blocks: &[IoSlice<'_>], mut at: usize) -> Option<u8> {
+    for block in blocks {
+        match block.get(at) {
+            Some(byte) => return Some(*byte),
+            None => at -= block.len(),
+        }
+    }
+    None
 }

@@ -1,6 +1,7 @@
 //! Writers before files, pipes and sockets.
 
 use std::fs::OpenOptions;
+use std::io::IoSlice;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -149,9 +150,9 @@ fn full_blocks_and_what_comes_behind_them_are_written_in_order() {
     let block = |letter: u8| [vec![letter; BLOCK_BYTES - 1], b"\n".to_vec()].concat();
     let mut expected = Vec::new();
     for letter in b'a'..=b'z' {
-        let (block, total) = (block(letter), sink.total());
-        expected.extend_from_slice(&block);
-        assert!(sink.order_within(Order::Write { block, lines: 1, total }, FINISH_MAX * 15));
+        let (bytes, total) = (block(letter), sink.total());
+        expected.extend_from_slice(&bytes);
+        assert!(sink.order_within(Order::Write(Block { bytes, lines: 1, total }), FINISH_MAX * 15));
     }
     // Of more than is taken there are some still to come when this is renamed.
     std::fs::rename(scratch.0.join("access.log"), scratch.0.join("access.log.1")).unwrap();
@@ -182,8 +183,8 @@ fn a_file_that_is_large_enough_begins_anew_and_no_line_is_lost_or_torn() {
     let sink = writers.access().unwrap().sink;
     let line = |number: usize| format!("line {number} {}\n", "x".repeat(90));
     for number in 0..450 {
-        let (block, total) = (line(number).into_bytes(), sink.total());
-        assert!(sink.order_within(Order::Write { block, lines: 1, total }, FINISH_MAX * 15));
+        let (bytes, total) = (line(number).into_bytes(), sink.total());
+        assert!(sink.order_within(Order::Write(Block { bytes, lines: 1, total }), FINISH_MAX * 15));
     }
     writers.finish();
     let names = ["access.log.3", "access.log.2", "access.log.1", "access.log"];
@@ -201,18 +202,70 @@ fn a_file_that_is_large_enough_begins_anew_and_no_line_is_lost_or_torn() {
     assert!(first > 0, "older ones are gone");
 }
 
+fn put(file: &mut file::LogFile, block: &[u8]) -> (Result<(), output::Cut>, Option<String>) {
+    file.write(&mut [IoSlice::new(block)])
+}
+
 #[test]
 fn the_oldest_file_stays_until_another_takes_its_place() {
     let scratch = Scratch::new();
     std::fs::write(scratch.0.join("access.log.2"), "oldest\n").unwrap();
     let rotation = Rotation { size: Some(1_000), keep: 2 };
     let mut file = file::LogFile::open(&scratch.0.join("access.log"), rotation).unwrap();
-    file.write(&[b'a'; 999]).0.unwrap();
-    file.write(&[b'b'; 999]).0.unwrap();
+    put(&mut file, &[b'a'; 999]).0.unwrap();
+    put(&mut file, &[b'b'; 999]).0.unwrap();
     assert_eq!(scratch.read("access.log.2"), "oldest\n");
-    file.write(&[b'c'; 999]).0.unwrap();
+    put(&mut file, &[b'c'; 999]).0.unwrap();
     assert_eq!(scratch.read("access.log.2"), "a".repeat(999));
     assert_eq!(scratch.read("access.log.1"), "b".repeat(999));
+}
+
+#[test]
+fn blocks_that_are_written_at_once_go_to_as_many_files_as_they_need() {
+    let scratch = Scratch::new();
+    let rotation = Rotation { size: Some(1_000), keep: 3 };
+    let mut file = file::LogFile::open(&scratch.0.join("access.log"), rotation).unwrap();
+    let blocks: Vec<String> = ["a", "b", "c", "d", "e"].map(|letter| letter.repeat(400)).into();
+    let blocks = [&[String::new()], &blocks[..], &["f".repeat(1_500)]].concat();
+    let mut slices: Vec<_> = blocks.iter().map(|block| IoSlice::new(block.as_bytes())).collect();
+    let (written, trouble) = file.write(&mut slices);
+    assert!(written.is_ok() && trouble.is_none());
+    assert_eq!(scratch.read("access.log.3"), blocks[1..3].concat());
+    assert_eq!(scratch.read("access.log.2"), blocks[3..5].concat());
+    assert_eq!(scratch.read("access.log.1"), blocks[5]);
+    assert_eq!(scratch.read("access.log"), blocks[6], "one that is too large has its own");
+}
+
+#[test]
+fn lines_of_blocks_that_were_written_in_part_are_counted_for_the_log_they_are_of() {
+    let (one, other) = (Total::default(), Total::default());
+    let block = |text: &str, total: &Total| {
+        let lines = lines_in(text.as_bytes());
+        Block { bytes: text.into(), lines, total: total.clone() }
+    };
+    let blocks = [block("a\nb\n", &one), block("c\nd\ne\n", &other), block("f\n", &one)];
+    for (written, expected) in
+        [(0, [2, 3, 1]), (3, [1, 3, 1]), (4, [0, 3, 1]), (7, [0, 2, 1]), (10, [0, 0, 1])]
+    {
+        let cut = output::Cut { written, error: io::ErrorKind::StorageFull.into() };
+        let lost: Vec<u64> = cut.lost_of(&blocks).iter().map(|lost| lost.lines).collect();
+        assert_eq!(lost, expected, "{written} bytes");
+    }
+}
+
+#[test]
+fn full_blocks_for_a_full_disk_are_counted_line_by_line() {
+    let scratch = Scratch::new();
+    let full = LogTarget::File("/dev/full".into());
+    let logging = Logging { access_log: full, ..scratch.logging() };
+    let writers = LogWriters::start(&logging).unwrap();
+    let sink = writers.access().unwrap().sink;
+    for _ in 0..10 {
+        sink.write(b"twice\n".repeat(BLOCK_BYTES / 6 + 1), BLOCK_BYTES as u64 / 6 + 1);
+    }
+    let lost = writers.access_lost.clone();
+    writers.finish();
+    assert_eq!(lost.lines(), 10 * (BLOCK_BYTES as u64 / 6 + 1));
 }
 
 #[test]
@@ -220,9 +273,9 @@ fn a_file_that_somebody_else_has_renamed_is_not_renamed_again() {
     let scratch = Scratch::new();
     let rotation = Rotation { size: Some(1_000), keep: 3 };
     let mut file = file::LogFile::open(&scratch.0.join("access.log"), rotation).unwrap();
-    file.write(&[b'a'; 999]).0.unwrap();
+    put(&mut file, &[b'a'; 999]).0.unwrap();
     std::fs::rename(scratch.0.join("access.log"), scratch.0.join("moved")).unwrap();
-    let (written, trouble) = file.write(b"new\n");
+    let (written, trouble) = put(&mut file, b"new\n");
     assert!(written.is_ok() && trouble.is_none());
     assert_eq!(scratch.read("access.log"), "new\n");
     assert!(!scratch.0.join("access.log.1").exists());
@@ -236,11 +289,11 @@ fn a_log_goes_on_where_it_is_when_nothing_can_be_renamed() {
     let mut file = file::LogFile::open(&path, rotation).unwrap();
     // A directory that is not empty cannot be replaced by a file.
     std::fs::create_dir_all(scratch.0.join("access.log.1").join("x")).unwrap();
-    file.write(&[b'a'; 999]).0.unwrap();
-    let (written, trouble) = file.write(b"on\n");
+    put(&mut file, &[b'a'; 999]).0.unwrap();
+    let (written, trouble) = put(&mut file, b"on\n");
     assert!(written.is_ok(), "no line is lost");
     assert!(trouble.unwrap().contains("directory"), "the operator learns of it");
-    let (written, trouble) = file.write(b"and on\n");
+    let (written, trouble) = put(&mut file, b"and on\n");
     assert!(written.is_ok() && trouble.is_none(), "once");
     assert!(scratch.read("access.log").ends_with("on\nand on\n"));
 }

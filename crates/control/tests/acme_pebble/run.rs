@@ -163,8 +163,8 @@ impl Run {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.source.orders.recv_timeout(left) {
-                Ok(Order::Write { block, .. }) => {
-                    let line = String::from_utf8(block).unwrap();
+                Ok(Order::Write(block)) => {
+                    let line = String::from_utf8(block.bytes).unwrap();
                     if line.contains(part) {
                         return line;
                     }

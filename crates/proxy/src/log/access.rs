@@ -197,7 +197,7 @@ mod tests {
 
     fn block(source: &super::super::Source) -> Option<(Vec<u8>, u64)> {
         match source.orders.try_recv() {
-            Ok(Order::Write { block, lines, .. }) => Some((block, lines)),
+            Ok(Order::Write(block)) => Some((block.bytes, block.lines)),
             _ => None,
         }
     }

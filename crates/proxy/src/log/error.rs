@@ -272,7 +272,7 @@ mod tests {
 
     fn written(source: &super::super::Source) -> Option<String> {
         match source.orders.try_recv() {
-            Ok(Order::Write { block, .. }) => Some(String::from_utf8(block).unwrap()),
+            Ok(Order::Write(block)) => Some(String::from_utf8(block.bytes).unwrap()),
             _ => None,
         }
     }

@@ -28,7 +28,7 @@ pub use error::{ErrorLog, Failure, Message, RECENT_MAX};
 pub(crate) use own::note_fields;
 pub use record::{Record, Times};
 pub use sink::{
-    ERROR_QUEUE_BLOCKS, Losses, Order, QUEUE_BLOCKS, Sink, Source, Total, sink, sink_of,
+    Block, ERROR_QUEUE_BLOCKS, Losses, Order, QUEUE_BLOCKS, Sink, Source, Total, sink, sink_of,
 };
 pub use stamp::{Utc, rfc3339};
 pub use wire::text::steers;

@@ -27,18 +27,22 @@ const ORDER_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub enum Order {
     /// Write these whole lines.
-    Write {
-        /// The lines, each with its end.
-        block: Vec<u8>,
-        /// How many there are.
-        lines: u64,
-        /// Where they are counted if they are lost: logs that share a writer have each its own.
-        total: Total,
-    },
+    Write(Block),
     /// Close the file and open it again by name, as after a rotation.
     Reopen,
     /// Write what was handed over before this and end.
     Stop,
+}
+
+/// Whole lines on their way.
+#[derive(Debug)]
+pub struct Block {
+    /// The lines, each with its end.
+    pub bytes: Vec<u8>,
+    /// How many there are.
+    pub lines: u64,
+    /// Where they are counted if they are lost: logs that share a writer have each its own.
+    pub total: Total,
 }
 
 /// The end that log lines are handed to. Cheap to clone; never waits.
@@ -107,15 +111,15 @@ impl Total {
 impl Sink {
     /// Hands over whole lines; they are dropped and counted when the queue is full or its writer is
     /// gone.
-    pub fn write(&self, block: Vec<u8>, lines: u64) {
+    pub fn write(&self, bytes: Vec<u8>, lines: u64) {
         let total = self.total.clone();
-        match self.orders.try_send(Order::Write { block, lines, total }) {
+        match self.orders.try_send(Order::Write(Block { bytes, lines, total })) {
             Ok(()) => {}
             Err(TrySendError::Full(order) | TrySendError::Disconnected(order)) => {
                 self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
                 self.total.add(lines);
-                if let Order::Write { block, .. } = order {
-                    self.shared.recycle(block);
+                if let Order::Write(block) = order {
+                    self.shared.recycle(block.bytes);
                 }
             }
         }
@@ -274,10 +278,10 @@ mod tests {
         sink.write(b"two\nthree\n".to_vec(), 2);
         assert_eq!(source.take_dropped(), 2);
         assert_eq!(source.take_dropped(), 0);
-        let Ok(Order::Write { block, lines: 1, .. }) = source.orders.try_recv() else {
+        let Ok(Order::Write(block)) = source.orders.try_recv() else {
             panic!("the first block was queued")
         };
-        assert_eq!(block, b"one\n");
+        assert_eq!((&block.bytes[..], block.lines), (&b"one\n"[..], 1));
     }
 
     #[test]
@@ -286,7 +290,7 @@ mod tests {
         sink.write(b"one\n".to_vec(), 1);
         assert!(!sink.reopen());
         assert!(source.takes_reopen() && !source.takes_reopen());
-        assert!(matches!(source.orders.try_recv(), Ok(Order::Write { .. })));
+        assert!(matches!(source.orders.try_recv(), Ok(Order::Write(_))));
         assert!(sink.reopen() && !source.takes_reopen());
         assert!(matches!(source.orders.try_recv(), Ok(Order::Reopen)));
     }

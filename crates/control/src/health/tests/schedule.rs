@@ -91,7 +91,7 @@ fn checks(scene: &Rc<Scene>) -> (HealthChecks, Source) {
 fn lines(source: &Source) -> Vec<String> {
     let orders = std::iter::from_fn(|| source.orders.try_recv().ok());
     let lines = orders.filter_map(|order| match order {
-        Order::Write { block, .. } => String::from_utf8(block).ok(),
+        Order::Write(block) => String::from_utf8(block.bytes).ok(),
         _ => None,
     });
     // Without the time.
