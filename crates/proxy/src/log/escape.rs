@@ -126,16 +126,25 @@ pub(super) fn number(out: &mut Vec<u8>, value: u64) {
 #[inline]
 pub(super) fn small_number(value: u64) -> Option<([u8; 4], usize)> {
     let value = u32::try_from(value).ok().filter(|value| *value < 10_000)?;
-    let digits = four_digits(value);
+    let digits = values_of_digits(value);
     // The last one stays, whatever it is.
     let noughts = digits.trailing_zeros().min(24) / 8;
-    let digits = (digits | 0x3030_3030) >> (noughts * 8);
+    let digits = (digits | NOUGHTS) >> (noughts * 8);
     Some((digits.to_le_bytes(), 4 - noughts as usize))
 }
 
+/// All digits of a number below ten thousand.
+#[inline]
+pub(super) const fn four_digits(value: u32) -> [u8; 4] {
+    (values_of_digits(value) | NOUGHTS).to_le_bytes()
+}
+
+/// The digit nought, four times.
+const NOUGHTS: u32 = u32::from_le_bytes(*b"0000");
+
 /// The values of the digits of a number below ten thousand, the first one in the lowest byte.
 #[inline]
-const fn four_digits(value: u32) -> u32 {
+const fn values_of_digits(value: u32) -> u32 {
     let hundreds = value / 100;
     let pairs = hundreds | (value - hundreds * 100) << 16;
     // Both pairs at once: a tenth of a number below a hundred is 103 of its 1024ths.

@@ -103,14 +103,19 @@ fn write<'w>(
     record: &Record<'_>,
     chance: Chance,
 ) -> &'w mut [u8] {
+    let (second, millis) = stamp.rfc3339_parts(record.wall_us);
     let room = copy(room, b"{\"time\":\"");
-    let room = copy(room, &stamp.rfc3339_text(record.wall_us));
-    let room = copy(room, b"\"");
+    let room = copy(copy(room, second), b".");
+    let room = copy(copy(room, &millis), b"\"");
     let room = client(room, record);
     let room = text(room, text_key!("user"), record.user);
     let room = text(room, text_key!("method"), record.method);
     let room = text(room, text_key!("target"), record.target);
-    let room = text(room, text_key!("version"), record.version.as_bytes());
+    let room = match record.version {
+        // That of most lines, as one piece.
+        "HTTP/1.1" => copy(room, b",\"version\":\"HTTP/1.1\""),
+        version => text(room, text_key!("version"), version.as_bytes()),
+    };
     let room = count(room, key!("status"), u64::from(record.status));
     let room = count(room, key!("response_bytes"), record.response_bytes);
     let room = count(room, key!("request_bytes"), record.request_bytes);
@@ -160,10 +165,15 @@ fn proxied<'w>(room: &'w mut [u8], record: &Record<'_>) -> &'w mut [u8] {
         "-" => room,
         cache => text(room, text_key!("cache"), cache.as_bytes()),
     };
-    let room = count(room, key!("attempts"), u64::from(record.attempts));
-    match record.attempts {
-        0 => room,
-        _ => truth(room, key!("reused"), record.reused),
+    match (record.attempts, record.reused) {
+        // Those of most lines, as one piece.
+        (1, true) => copy(room, b",\"attempts\":1,\"reused\":true"),
+        (1, false) => copy(room, b",\"attempts\":1,\"reused\":false"),
+        (0, _) => copy(room, b",\"attempts\":0"),
+        (attempts, reused) => {
+            let room = count(room, key!("attempts"), u64::from(attempts));
+            truth(room, key!("reused"), reused)
+        }
     }
 }
 
@@ -182,22 +192,24 @@ fn tls<'w>(room: &'w mut [u8], record: &Record<'_>) -> &'w mut [u8] {
 
 fn times<'w>(room: &'w mut [u8], record: &Record<'_>) -> &'w mut [u8] {
     let times = &record.times;
-    let mut room = count(room, key!("total_us"), times.total);
-    for (name, time) in [
-        (key!("accept_us"), times.accept),
-        (key!("tls_us"), times.tls),
-        (key!("head_us"), times.head),
-        (key!("held_us"), times.held),
-        (key!("queue_us"), times.queue),
-        (key!("connect_us"), times.connect),
-        (key!("first_byte_us"), times.first_byte),
-        (key!("transfer_us"), times.transfer),
-    ] {
-        if let Some(us) = time {
-            room = count(room, name, us);
-        }
+    let room = count(room, key!("total_us"), times.total);
+    let room = time(room, key!("accept_us"), times.accept);
+    let room = time(room, key!("tls_us"), times.tls);
+    let room = time(room, key!("head_us"), times.head);
+    let room = time(room, key!("held_us"), times.held);
+    let room = time(room, key!("queue_us"), times.queue);
+    let room = time(room, key!("connect_us"), times.connect);
+    let room = time(room, key!("first_byte_us"), times.first_byte);
+    time(room, key!("transfer_us"), times.transfer)
+}
+
+/// A time that was not measured has no place in the line.
+#[inline]
+fn time<'w>(room: &'w mut [u8], key: &Key, micros: Option<u64>) -> &'w mut [u8] {
+    match micros {
+        Some(micros) => count(room, key, micros),
+        None => room,
     }
-    room
 }
 
 fn ended(room: &mut [u8], ended: Ended) -> &mut [u8] {
@@ -232,11 +244,16 @@ fn count<'w>(room: &'w mut [u8], key: &Key, value: u64) -> &'w mut [u8] {
 }
 
 /// A text that is empty has no place in the line.
-#[inline(never)]
+#[inline]
 fn text<'w>(room: &'w mut [u8], key: &Key, value: &[u8]) -> &'w mut [u8] {
-    if value.is_empty() {
-        return room;
+    match value {
+        [] => room,
+        value => quoted(room, key, value),
     }
+}
+
+#[inline(never)]
+fn quoted<'w>(room: &'w mut [u8], key: &Key, value: &[u8]) -> &'w mut [u8] {
     let room = copy_first(room, &key.bytes, key.len);
     let room = match escape::are_plain(value) {
         true => copy(room, value),

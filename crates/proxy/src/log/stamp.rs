@@ -1,5 +1,7 @@
 //! Calendar time for log lines, in UTC. The Unix time is an argument; nothing here reads a clock.
 
+use super::escape::four_digits;
+
 /// Seconds of a day.
 const DAY: u64 = 86_400;
 const MONTHS: [&[u8; 3]; 12] = [
@@ -78,20 +80,11 @@ impl Stamp {
         millis(out, unix_us);
     }
 
-    /// The same as a text of a length that is known, for years of four digits.
-    pub(super) fn rfc3339_text(&mut self, unix_us: u64) -> [u8; 24] {
+    /// The same in two parts: what stands before the point, and the milliseconds.
+    pub(super) fn rfc3339_parts(&mut self, unix_us: u64) -> (&[u8], [u8; 4]) {
         self.render(unix_us / 1_000_000);
-        let mut text = *b"0000-00-00T00:00:00.000Z";
-        if let (Some(begin), Some(second)) =
-            (text.first_chunk_mut::<19>(), self.rfc3339.first_chunk::<19>())
-        {
-            *begin = *second;
-        }
-        let ms = unix_us / 1_000 % 1_000;
-        for (digit, value) in text.iter_mut().skip(20).zip([ms / 100, ms / 10 % 10, ms % 10]) {
-            *digit = b'0' + value as u8;
-        }
-        text
+        let [_, hundreds, tens, ones] = four_digits((unix_us / 1_000 % 1_000) as u32);
+        (&self.rfc3339, [hundreds, tens, ones, b'Z'])
     }
 
     fn render(&mut self, second: u64) {
@@ -182,6 +175,7 @@ mod tests {
         let mut out = Vec::new();
         stamp.rfc3339(&mut out, 1_795_232_881_045_000);
         assert_eq!(out, b"2026-11-21T03:48:01.045Z");
-        assert_eq!(stamp.rfc3339_text(1_795_232_881_045_000), *b"2026-11-21T03:48:01.045Z");
+        let parts = stamp.rfc3339_parts(1_795_232_881_045_000);
+        assert_eq!(parts, (&b"2026-11-21T03:48:01"[..], *b"045Z"));
     }
 }
