@@ -44,8 +44,8 @@ pub(crate) fn measure() -> Result<()> {
 fn line(of: Option<(LogFormat, Sampling)>) -> Result<f64> {
     let (sink, source) = sink(BLOCKS);
     let writer = thread::spawn(move || {
-        while let Ok(Order::Write { block, .. }) = source.orders.recv() {
-            source.recycle(block);
+        while let Ok(Order::Write(block)) = source.orders.recv() {
+            source.recycle(block.bytes);
         }
     });
     let settings =
