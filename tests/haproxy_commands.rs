@@ -279,6 +279,27 @@ fn levels_bound_what_may_be_said() {
 }
 
 #[test]
+fn as_many_connections_as_there_may_be_are_said_whoever_says_how_many() {
+    let one = Backend::new("one");
+    let maxconn = |ravelin: &Ravelin| {
+        let info = say(&socket(ravelin), "show info\n");
+        let line = info.lines().find_map(|line| line.strip_prefix("Maxconn: "));
+        line.unwrap_or_else(|| panic!("{info}")).to_owned()
+    };
+    let by_descriptors = with_socket(&[&one.url()], "");
+    let line = by_descriptors.stderr.line_with(&["up to ", " connections"]);
+    assert!(line.contains(&format!("up to {} connections", maxconn(&by_descriptors))), "{line}");
+
+    let by_setting = with_socket(&[&one.url()], "[performance]\nmax_connections = 7\n");
+    assert_eq!(maxconn(&by_setting), "7");
+    let management = "[performance]\nmax_connections = 9\n[management]\nsocket = \"admin.sock\"\n";
+    fs::write(by_setting.dir().join("ravelin.toml"), site(&[&one.url()], management)).unwrap();
+    by_setting.signal("HUP");
+    by_setting.stderr.line_with(&["configuration reloaded by "]);
+    assert_eq!(maxconn(&by_setting), "7", "it stays as it is until a restart");
+}
+
+#[test]
 fn nonsense_ends_a_connection_and_nothing_else() {
     let one = Backend::new("one");
     let ravelin = with_socket(&[&one.url()], "");

@@ -21,6 +21,8 @@ const ADDRESS_SHARDS: usize = 16;
 /// What all workers share.
 pub(crate) struct Admission {
     loads: Vec<Load>,
+    /// Most connections at once, of all listeners together.
+    max: Option<usize>,
     places: Option<Arc<Semaphore>>,
     addresses: Option<Addresses>,
     /// Set once stopping has begun: when connections that remain are cut.
@@ -71,11 +73,17 @@ impl Admission {
     pub(crate) fn new(workers: usize, limits: Limits) -> Self {
         Self {
             loads: (0..workers).map(|_| Load::default()).collect(),
+            max: limits.connections,
             places: limits.connections.map(places),
             addresses: limits.per_address.map(Addresses::new),
             stop: Mutex::new(None),
             stopping: AtomicBool::new(false),
         }
+    }
+
+    /// Most connections at once, of all listeners together; `None` where nothing limits them.
+    pub(crate) fn connections_max(&self) -> Option<usize> {
+        self.max
     }
 
     /// A worker's counters. `worker` is always one that exists.

@@ -348,6 +348,11 @@ impl<S: 'static> Workers<S> {
         }
     }
 
+    /// Most connections at once, of all listeners together; `None` where nothing limits them.
+    pub fn connections_max(&self) -> Option<usize> {
+        self.admission.connections_max()
+    }
+
     /// The counters of each worker.
     pub fn counters(&self) -> Vec<Counters> {
         self.admission.loads().iter().map(Counters::of).collect()

@@ -93,6 +93,9 @@ fn operation(route: &Route, problem: &Value, components: &mut Map<String, Value>
             members.insert("parameters".to_owned(), parameters.into());
         }
         if let Some(content) = content(&route.body, components) {
+            if let Content::Json(shape) | Content::JsonOrText(shape) = &route.body {
+                shape.close(components);
+            }
             members
                 .insert("requestBody".to_owned(), json!({ "content": content, "required": true }));
         }
@@ -101,12 +104,16 @@ fn operation(route: &Route, problem: &Value, components: &mut Map<String, Value>
 }
 
 fn in_query(field: &Field, components: &mut Map<String, Value>) -> Value {
+    let mut schema = field.shape.describe(components);
+    if let (Shape::Integer, Some(members)) = (&field.shape, schema.as_object_mut()) {
+        members.insert("minimum".to_owned(), 0.into());
+    }
     json!({
         "name": field.name,
         "in": "query",
         "required": field.required,
         "description": field.about,
-        "schema": field.shape.describe(components),
+        "schema": schema,
     })
 }
 

@@ -86,6 +86,27 @@ impl Shape {
         }
     }
 
+    /// Has the descriptions in `components` say that what is sent may have no other members: those of
+    /// answers may, in a later version.
+    pub fn close(&self, components: &mut Map<String, Value>) {
+        match self {
+            Self::List(shape) | Self::Map(shape) | Self::Maybe(shape) | Self::Same(shape) => {
+                shape.close(components);
+            }
+            Self::Object(name, fields) => {
+                let Some(described) = components.get_mut(*name).and_then(Value::as_object_mut)
+                else {
+                    return;
+                };
+                // One that has itself among its members has been here before.
+                if described.insert("additionalProperties".to_owned(), false.into()).is_none() {
+                    fields.iter().for_each(|field| field.shape.close(components));
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// What of `value` is not of this form, with its place; `None` if it is.
     pub fn mismatch(&self, value: &Value) -> Option<String> {
         let is = match self {
@@ -199,6 +220,17 @@ mod tests {
         );
         assert_eq!(components["Parent"]["required"], json!(["children"]));
         assert_eq!(components["Child"]["properties"]["name"]["description"], "Its name.");
+    }
+
+    #[test]
+    fn what_is_sent_has_no_other_members() {
+        let mut components = Map::new();
+        PARENT.describe(&mut components);
+        assert_eq!(components["Parent"].get("additionalProperties"), None);
+        PARENT.close(&mut components);
+        for name in ["Parent", "Child"] {
+            assert_eq!(components[name]["additionalProperties"], false, "{name}");
+        }
     }
 
     #[test]

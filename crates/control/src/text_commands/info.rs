@@ -51,8 +51,7 @@ fn lines(running: &Running) -> Vec<Line> {
     let connections: usize = counters.iter().map(|one| one.connections).sum();
     let accepted: u64 = counters.iter().map(|one| one.accepted).sum();
     let descriptors = descriptors_max().unwrap_or(0);
-    let max = running.model.borrow().performance.max_connections;
-    let max = max.map_or(0, |max| max as u64);
+    let max = running.workers.connections_max().map_or(0, |max| max as u64);
     let up = running.started.elapsed().as_secs();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (days, hours, minutes, seconds) = (up / 86_400, up / 3600 % 24, up / 60 % 60, up % 60);
@@ -82,13 +81,7 @@ fn lines(running: &Running) -> Vec<Line> {
         ),
         line(8, "Uptime_sec", "MDP", number(up), "How long ago it was started (seconds)"),
         line(13, "Ulimit-n", "CLP", number(descriptors), "Most descriptors that may be open"),
-        line(
-            15,
-            "Maxconn",
-            "CLP",
-            number(max),
-            "Most client connections at once; 0: as descriptors allow",
-        ),
+        line(15, "Maxconn", "CLP", number(max), "Most client connections at once; 0: any number"),
         line(17, "CurrConns", "MGP", number(connections as u64), "Client connections now"),
         line(18, "CumConns", "MCP", number(accepted), "Client connections since the start"),
         line(50, "node", "COS", Value::Text(node()), "Name of the machine"),
