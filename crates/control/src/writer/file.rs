@@ -103,7 +103,7 @@ impl LogFile {
             return self.reopen();
         }
         match self.rotation.keep {
-            0 => fs::remove_file(&self.path)?,
+            0 => unless_missing(fs::remove_file(&self.path))?,
             keep => {
                 // File systems write a file out at once that takes the place of another one (ext4 by
                 // `auto_da_alloc`), and whoever writes the log would wait for that.
@@ -113,7 +113,8 @@ impl LogFile {
                 for number in (1..keep).rev() {
                     unless_missing(fs::rename(self.older(number), self.older(number + 1)))?;
                 }
-                fs::rename(&self.path, self.older(1))?;
+                // Also somebody else may have renamed it meanwhile.
+                unless_missing(fs::rename(&self.path, self.older(1)))?;
             }
         }
         self.reopen()
