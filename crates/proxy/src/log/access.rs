@@ -57,12 +57,10 @@ struct Output {
 
 #[derive(Debug, Default)]
 struct Pending {
-    /// The first [`Self::used`] bytes are lines; what is behind them is of no meaning, and there for lines
-    /// to be written over it.
     block: Vec<u8>,
-    used: usize,
     lines: u64,
     stamp: Stamp,
+    room: json::Room,
 }
 
 impl AccessLog {
@@ -151,7 +149,7 @@ impl AccessLog {
     pub fn flush(&self) {
         let Ok(mut output) = self.output.try_borrow_mut() else { return };
         let Some(Output { settings, pending }) = &mut *output else { return };
-        if pending.used > 0 {
+        if !pending.block.is_empty() {
             pending.hand_over(&settings.sink);
         }
     }
@@ -165,35 +163,24 @@ impl Drop for AccessLog {
 
 impl Pending {
     fn add(&mut self, settings: &AccessSettings, record: &Record<'_>, chance: Chance) {
-        let Self { block, used, lines, stamp } = self;
-        let json = matches!(settings.format, LogFormat::Json);
-        if !json {
-            // The others append.
-            block.truncate(*used);
-        }
+        let Self { block, lines, stamp, room } = self;
         match &settings.format {
-            LogFormat::Json => *used = json::line(block, *used, stamp, record, chance),
             LogFormat::Combined => format::combined(block, stamp, record, chance),
             LogFormat::Compact => format::compact(block, stamp, record, chance),
+            LogFormat::Json => json::line(block, room, stamp, record, chance),
             LogFormat::Own(own) => own::line(block, stamp, record, chance, own),
         }
-        if !json {
-            *used = block.len();
-        }
         *lines += 1;
-        if *used >= BLOCK_BYTES {
+        if block.len() >= BLOCK_BYTES {
             self.hand_over(&settings.sink);
         }
         // Where the next line goes, for which there is time until then.
-        let place = self.used..self.used.saturating_add(LINE_USUAL);
-        if let Some(next) = self.block.get(place) {
-            prefetch(next);
-        }
+        let next = &*self.block.spare_capacity_mut();
+        prefetch(next.get(..LINE_USUAL).unwrap_or(next));
     }
 
     fn hand_over(&mut self, sink: &Sink) {
-        let mut full = std::mem::replace(&mut self.block, sink.block());
-        full.truncate(std::mem::take(&mut self.used));
+        let full = std::mem::replace(&mut self.block, sink.block());
         sink.write(full, std::mem::take(&mut self.lines));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Every request has a line, and most of what it costs is that each of its forty pieces waits for the
 //! place of the one before. So a line is written into room that is enough for all of it ([`room_for`]),
-//! behind the lines before it; what is left of that goes from hand to hand by value, and short pieces are
-//! copied as so many bytes as the longest of them has.
+//! what is left of that goes from hand to hand by value, and short pieces are copied as so many bytes as
+//! the longest of them has.
 //!
 //! What always holds: a piece for which there is no room is left out; nothing is in a line that was not
 //! written for it.
@@ -14,12 +14,16 @@ use super::stamp::Stamp;
 use super::{Ended, Record, reasons};
 use crate::copy::{copy, copy_first};
 
-/// A block grows by so much, and not as far as it may get at once: of an idle worker it stays small.
-const ROOM_STEP: usize = 16 * 1024;
+/// Room for the lines of requests whose texts have about a thousand bytes.
+const ROOM_USUAL: usize = 8 * 1024;
 /// Most bytes that a byte of a text becomes.
 const ESCAPE_MAX: usize = 6;
 /// Room for all that is no text of the record.
 const ROOM_FIXED: usize = 2 * 1024;
+
+/// Where lines are written before they go to the others.
+#[derive(Debug, Default)]
+pub(super) struct Room(Vec<u8>);
 
 /// What stands before a number or a word.
 macro_rules! key {
@@ -51,32 +55,22 @@ impl Key {
     }
 }
 
-/// Writes the line behind the first `used` bytes of `block`, over what is there; where it ends. Fields that
-/// are not known are left out.
+/// Appends the line; fields that are not known are left out.
 pub(super) fn line(
-    block: &mut Vec<u8>,
-    used: usize,
+    out: &mut Vec<u8>,
+    Room(usual): &mut Room,
     stamp: &mut Stamp,
     record: &Record<'_>,
     chance: Chance,
-) -> usize {
-    let end = used.saturating_add(room_for(record));
-    if block.len() < end {
-        make_room(block, end);
+) {
+    let needed = room_for(record);
+    let mut large = Vec::new();
+    let room = if needed > ROOM_USUAL { &mut large } else { usual };
+    if room.len() < needed {
+        room.resize(needed.max(ROOM_USUAL), 0);
     }
-    let room = block.get_mut(used..).unwrap_or_default();
     let left = write(room, stamp, record, chance).len();
-    block.len() - left
-}
-
-/// Lengthens the block to `end` and some more.
-#[cold]
-fn make_room(block: &mut Vec<u8>, end: usize) {
-    if block.capacity() < end {
-        block.reserve_exact(end - block.len());
-    }
-    let step = end.saturating_add(ROOM_STEP);
-    block.resize(step.min(block.capacity()), 0);
+    out.extend_from_slice(room.get(..room.len() - left).unwrap_or_default());
 }
 
 /// What the line of this record takes at most.
@@ -283,8 +277,7 @@ mod tests {
 
     fn written(record: &Record<'_>) -> String {
         let mut out = Vec::new();
-        let end = line(&mut out, 0, &mut Stamp::default(), record, Chance::ALL);
-        out.truncate(end);
+        line(&mut out, &mut Room::default(), &mut Stamp::default(), record, Chance::ALL);
         String::from_utf8(out).unwrap()
     }
 
@@ -316,14 +309,14 @@ mod tests {
 
     #[test]
     fn a_text_of_any_length_is_in_its_line_whole() {
-        let (mut out, mut used) = (Vec::new(), 0);
+        let mut room = Room::default();
         for len in [0, 1, 7, 15, 40, 1_400, 1_500, 70_000, 3] {
             for byte in [b'a', b'"', 0x01, 0xff] {
                 let text = vec![byte; len];
                 let record = Record { target: &text, user_agent: &text, ..proxied() };
-                let end = line(&mut out, used, &mut Stamp::default(), &record, Chance::ALL);
-                let read: serde_json::Value = serde_json::from_slice(&out[used..end]).unwrap();
-                used = end;
+                let mut out = Vec::new();
+                line(&mut out, &mut room, &mut Stamp::default(), &record, Chance::ALL);
+                let read: serde_json::Value = serde_json::from_slice(&out).unwrap();
                 for field in ["target", "user_agent"] {
                     let written = read[field].as_str().unwrap_or_default();
                     assert_eq!(written, String::from_utf8_lossy(&text), "{len} of {byte}");
@@ -331,30 +324,7 @@ mod tests {
                 assert_eq!(read["ended"], "complete");
             }
         }
-        let lines = out[..used].split_inclusive(|byte| *byte == b'\n');
-        let is_whole = |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).is_ok();
-        assert_eq!(lines.filter(|line| is_whole(line)).count(), 9 * 4, "none reaches into another");
-    }
-
-    #[test]
-    fn a_line_is_written_over_what_a_block_had_before() {
-        let fresh = written(&proxied());
-        let mut block = vec![b'x'; 100_000];
-        let end = line(&mut block, 40, &mut Stamp::default(), &proxied(), Chance::ALL);
-        assert_eq!(&block[40..end], fresh.as_bytes());
-        assert_eq!(block.len(), 100_000, "there was room enough");
-    }
-
-    #[test]
-    fn a_block_grows_as_it_fills_and_not_beyond_its_memory_while_lines_are_short() {
-        let mut block = Vec::with_capacity(64 * 1024);
-        let (capacity, mut used) = (block.capacity(), 0);
-        used = line(&mut block, used, &mut Stamp::default(), &proxied(), Chance::ALL);
-        assert!(block.len() < capacity / 2);
-        while used < capacity - 4 * 1024 {
-            used = line(&mut block, used, &mut Stamp::default(), &proxied(), Chance::ALL);
-        }
-        assert_eq!((block.len(), block.capacity()), (capacity, capacity));
+        assert_eq!(room.0.len(), ROOM_USUAL);
     }
 
     #[test]

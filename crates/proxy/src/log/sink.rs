@@ -17,12 +17,8 @@ pub const ERROR_QUEUE_BLOCKS: usize = 256;
 /// empties several at a time.
 const SPARES_MAX: usize = 16;
 
-/// Room for the last line of a block, beyond what it is to hold: for that of a request whose texts have two
-/// thousand bytes, if all of them had to be escaped.
-const LINE_ROOM: usize = 16 * 1024;
-
-/// Memory of a block.
-const BLOCK_ROOM: usize = super::BLOCK_BYTES + LINE_ROOM;
+/// The last line of a block may go so far beyond what it is to hold.
+const LINE_ROOM: usize = 4 * 1024;
 
 /// Between two attempts to give an order while the queue is full.
 const ORDER_PAUSE: Duration = Duration::from_millis(5);
@@ -153,7 +149,7 @@ impl Sink {
         Losses(Arc::downgrade(&self.shared))
     }
 
-    /// A block that was used before, as long as it was then, or an empty one.
+    /// An empty block, used before if there is one.
     #[must_use]
     pub fn block(&self) -> Vec<u8> {
         // try_lock: a worker never waits for another, it rather allocates.
@@ -256,16 +252,16 @@ impl Source {
 
 /// One that takes all lines of a block without growing, which would double it; memory is taken as it fills.
 fn new_block() -> Vec<u8> {
-    Vec::with_capacity(BLOCK_ROOM)
+    Vec::with_capacity(super::BLOCK_BYTES + LINE_ROOM)
 }
 
 impl Shared {
-    fn recycle(&self, block: Vec<u8>) {
+    fn recycle(&self, mut block: Vec<u8>) {
         if let Ok(mut spares) = self.spares.try_lock()
             && spares.len() < SPARES_MAX
-            // Not one that a line of a great length has made larger.
-            && (super::BLOCK_BYTES..=BLOCK_ROOM).contains(&block.capacity())
+            && block.capacity() >= super::BLOCK_BYTES
         {
+            block.clear();
             spares.push(block);
         }
     }
