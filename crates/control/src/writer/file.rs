@@ -4,7 +4,7 @@
 //! that whoever reads it goes on reading; if nothing can be renamed, the log goes on where it is.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ pub(super) const FILE_MODE: u32 = 0o640;
 pub(super) struct LogFile {
     path: PathBuf,
     to: Lines,
+    regular: bool,
     rotation: Rotation,
     /// Bytes in it, as far as this process wrote them or found them.
     len: u64,
@@ -31,19 +32,26 @@ pub(super) struct LogFile {
 
 impl LogFile {
     pub(super) fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
-        let (file, len) = open(path)?;
+        let (file, is) = open(path)?;
         let (path, to) = (path.to_owned(), Lines::to(file));
-        Ok(Self { path, to, rotation, len, not_before: 0 })
+        let (regular, len) = (is.is_file(), is.len());
+        Ok(Self { path, to, regular, rotation, len, not_before: 0 })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
+    /// It is on a disk, where writing does not wait for a reader.
+    pub(super) fn is_regular(&self) -> bool {
+        self.regular
+    }
+
     /// Opens it again by its name.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
-        let (file, len) = open(&self.path)?;
-        (self.to, self.len, self.not_before) = (Lines::to(file), len, 0);
+        let (file, is) = open(&self.path)?;
+        (self.regular, self.len, self.not_before) = (is.is_file(), is.len(), 0);
+        self.to = Lines::to(file);
         Ok(())
     }
 
@@ -140,9 +148,9 @@ impl LogFile {
     }
 }
 
-/// Opens a file to append to, and says how long it is; it and the directories above it are made if they
+/// Opens a file to append to, and says what it is; it and the directories above it are made if they
 /// are not there.
-fn open(path: &Path) -> io::Result<(File, u64)> {
+fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(FILE_MODE);
     if fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo()) {
@@ -158,8 +166,8 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
         (opened, _) => opened,
     };
     let opened = opened.and_then(|file| {
-        let len = file.metadata()?.len();
-        Ok((file, len))
+        let is = file.metadata()?;
+        Ok((file, is))
     });
     opened.map_err(|error| {
         let hint = match error.kind() {

@@ -40,9 +40,8 @@ const FAST: Duration = Duration::from_millis(100);
 /// takes, because lines may come much faster all at once.
 const PAUSE_BLOCKS: usize = QUEUE_BLOCKS / 16;
 
-/// So many full blocks are written at once: what a file system does for the ends of a write, of one block
-/// costs as much as the lines in between (page caches in pieces of one page, two, four, and so on up to
-/// half of it).
+/// So many full blocks are written to a file at once: a file system takes the ends of a write in pieces of
+/// one page, two, four and so on, which costs it a tenth more where a write is one block.
 const WRITE_BLOCKS: usize = 4;
 
 /// How long the end of the process waits for lines to be written to a target that is stuck.
@@ -418,7 +417,8 @@ impl Writer {
     fn write(&mut self, first: Block) {
         let is_full = |block: &Block| block.bytes.len() >= BLOCK_BYTES;
         let mut blocks = vec![first];
-        while blocks.len() < WRITE_BLOCKS && blocks.last().is_some_and(is_full) {
+        let most = self.output.blocks_at_once();
+        while blocks.len() < most && blocks.last().is_some_and(is_full) {
             match self.source.orders.try_recv() {
                 Ok(Order::Write(block)) => blocks.push(block),
                 Ok(other) => {

@@ -11,9 +11,9 @@ use proxy::log::Block;
 
 use super::file::LogFile;
 use super::syslog::Syslog;
-use super::{Lost, lines_in};
+use super::{Lost, WRITE_BLOCKS, lines_in};
 
-/// How long one write may wait for a non-blocking target to take more.
+/// How long one block may wait for a non-blocking target to take more.
 const WOULD_BLOCK_MAX: Duration = Duration::from_secs(5);
 const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(10);
 
@@ -78,6 +78,15 @@ impl Output {
                 syslog.hang_up();
                 Ok(())
             }
+        }
+    }
+
+    /// How many blocks it should be given at once. One where it may have to wait for somebody who reads: each
+    /// block has a time of its own for that.
+    pub(super) fn blocks_at_once(&self) -> usize {
+        match self {
+            Self::File(file) if file.is_regular() => WRITE_BLOCKS,
+            _ => 1,
         }
     }
 

@@ -254,6 +254,18 @@ fn lines_of_blocks_that_were_written_in_part_are_counted_for_the_log_they_are_of
 }
 
 #[test]
+fn only_a_file_on_a_disk_takes_blocks_at_once() {
+    let scratch = Scratch::new();
+    let fifo = scratch.0.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for (path, expected) in [(scratch.0.join("log"), WRITE_BLOCKS), (fifo, 1)] {
+        let target = LogTarget::File(path);
+        let output = Output::open(&target, &scratch.logging(), Kind::Access).unwrap();
+        assert_eq!(output.blocks_at_once(), expected, "{target:?}");
+    }
+}
+
+#[test]
 fn full_blocks_for_a_full_disk_are_counted_line_by_line() {
     let scratch = Scratch::new();
     let full = LogTarget::File("/dev/full".into());
