@@ -83,8 +83,7 @@ impl Stamp {
     /// The same in two parts: what stands before the point, and the milliseconds.
     pub(super) fn rfc3339_parts(&mut self, unix_us: u64) -> (&[u8], [u8; 4]) {
         self.render(unix_us / 1_000_000);
-        let [_, hundreds, tens, ones] = four_digits((unix_us / 1_000 % 1_000) as u32);
-        (&self.rfc3339, [hundreds, tens, ones, b'Z'])
+        (&self.rfc3339, millis_text(unix_us))
     }
 
     fn render(&mut self, second: u64) {
@@ -133,11 +132,15 @@ fn rfc3339_second(out: &mut Vec<u8>, second: u64) {
 
 /// `.250Z`.
 fn millis(out: &mut Vec<u8>, unix_us: u64) {
-    let ms = unix_us / 1_000 % 1_000;
     out.push(b'.');
-    out.push(b'0' + (ms / 100) as u8);
-    two(out, (ms % 100) as u8);
-    out.push(b'Z');
+    out.extend_from_slice(&millis_text(unix_us));
+}
+
+/// `250Z`.
+#[inline]
+fn millis_text(unix_us: u64) -> [u8; 4] {
+    let [_, hundreds, tens, ones] = four_digits((unix_us / 1_000 % 1_000) as u32);
+    [hundreds, tens, ones, b'Z']
 }
 
 fn two(out: &mut Vec<u8>, value: u8) {
