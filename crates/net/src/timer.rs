@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::wheel::Wheel;
+use crate::wheel::{NEVER, Wheel};
 
 /// Resolution of deadlines.
 const TICK: u64 = 100; // ms
@@ -77,6 +77,8 @@ struct Shared {
 /// A time limit of one task. Not set at first.
 pub struct Deadline {
     shared: Rc<Shared>,
+    /// The tick it is set to.
+    due: Cell<u64>,
     id: u32,
 }
 
@@ -106,7 +108,7 @@ impl Timers {
     /// A deadline for the calling task, not set.
     pub fn deadline(&self) -> Deadline {
         let id = self.shared.wheel.borrow_mut().insert();
-        Deadline { shared: Rc::clone(&self.shared), id }
+        Deadline { shared: Rc::clone(&self.shared), due: Cell::new(NEVER), id }
     }
 
     /// Wakes every task that has polled a deadline, so that it looks at the state of the worker.
@@ -123,6 +125,7 @@ impl Deadline {
         let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         // Rounded up, plus what the clock may be behind now: never early.
         let due = (now + CLOCK_LAG).saturating_add(after) / TICK + 1;
+        self.due.set(due);
         let look_at = self.shared.wheel.borrow_mut().set(self.id, due, now / TICK);
         if look_at.is_some_and(|tick| tick < self.shared.asleep_until.get()) {
             self.shared.nudge();
@@ -131,6 +134,7 @@ impl Deadline {
 
     /// Takes the deadline back.
     pub fn clear(&self) {
+        self.due.set(NEVER);
         self.shared.wheel.borrow_mut().clear(self.id);
     }
 
@@ -141,7 +145,7 @@ impl Deadline {
 
     /// Whether the deadline has passed since it was last set. Reads no clock.
     pub fn expired(&self) -> bool {
-        self.shared.wheel.borrow().fired(self.id)
+        self.shared.wheel.borrow().has_passed(self.due.get())
     }
 
     /// Ready when the deadline has passed; else the task is woken when it does. The waker is kept,

@@ -13,7 +13,7 @@ use std::task::Waker;
 /// Buckets of the wheel; at 100 ms a tick, an untouched node is looked at every 51 s.
 const BUCKETS: u64 = 512;
 /// A deadline that is not set.
-const NEVER: u64 = u64::MAX;
+pub(crate) const NEVER: u64 = u64::MAX;
 /// The end of a list, and a node that is in none.
 const NONE: u32 = u32::MAX;
 
@@ -29,12 +29,12 @@ pub(crate) struct Wheel {
 }
 
 struct Node {
+    /// Stays when it has passed.
     due: u64,
     /// The tick it is queued at, [`NEVER`] if it is not.
     queued: u64,
     previous: u32,
     next: u32,
-    fired: bool,
     waker: Option<Waker>,
 }
 
@@ -46,14 +46,7 @@ impl Wheel {
 
     /// A node without a deadline or waker.
     pub(crate) fn insert(&mut self) -> u32 {
-        let node = Node {
-            due: NEVER,
-            queued: NEVER,
-            previous: NONE,
-            next: NONE,
-            fired: false,
-            waker: None,
-        };
+        let node = Node { due: NEVER, queued: NEVER, previous: NONE, next: NONE, waker: None };
         match self.vacant.pop() {
             Some(id) => {
                 *self.node(id) = node;
@@ -83,7 +76,6 @@ impl Wheel {
         }
         let node = self.node(id);
         node.due = due;
-        node.fired = false;
         if due >= node.queued {
             return None;
         }
@@ -93,14 +85,13 @@ impl Wheel {
 
     /// Takes a deadline back. The node stays queued: the next deadline finds it in place.
     pub(crate) fn clear(&mut self, id: u32) {
-        let node = self.node(id);
-        node.due = NEVER;
-        node.fired = false;
+        self.node(id).due = NEVER;
     }
 
-    /// Whether the deadline has passed since it was set.
-    pub(crate) fn fired(&self, id: u32) -> bool {
-        self.nodes.get(id as usize).is_some_and(|node| node.fired)
+    /// Whether a deadline that was set to tick `due` has passed, as its task is told. Looks at no node: most
+    /// of them are in no cache.
+    pub(crate) fn has_passed(&self, due: u64) -> bool {
+        due <= self.processed
     }
 
     /// The waker to call when the deadline passes; the earlier one if it differs.
@@ -134,10 +125,7 @@ impl Wheel {
                 if queued > now {
                     self.link(id, queued); // queued again a moment ago, one turn further on
                 } else if due <= now {
-                    let node = self.node(id);
-                    node.fired = true;
-                    node.due = NEVER;
-                    wake.extend(node.waker.clone());
+                    wake.extend(self.node(id).waker.clone());
                 } else if due != NEVER {
                     self.link(id, due);
                 }
@@ -221,6 +209,10 @@ mod tests {
         }
     }
 
+    fn fired(wheel: &Wheel, id: u32) -> bool {
+        wheel.has_passed(wheel.nodes[id as usize].due)
+    }
+
     fn advance(wheel: &mut Wheel, now: u64) -> usize {
         let mut wake = Vec::new();
         wheel.advance(now, &mut wake);
@@ -236,10 +228,10 @@ mod tests {
         assert!(wheel.register(id, &Waker::from(Arc::clone(&count))).is_none());
         wheel.set(id, 7, 0);
         advance(&mut wheel, 6);
-        assert!(!wheel.fired(id));
+        assert!(!fired(&wheel, id));
         advance(&mut wheel, 7);
         advance(&mut wheel, 5000);
-        assert!(wheel.fired(id));
+        assert!(fired(&wheel, id));
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
     }
 
@@ -253,7 +245,7 @@ mod tests {
         }
         assert_eq!(wheel.next_tick(), Some(10));
         advance(&mut wheel, 10);
-        assert!(!wheel.fired(id));
+        assert!(!fired(&wheel, id));
         assert_eq!(wheel.next_tick(), Some(99));
         assert_eq!(wheel.set(id, 50, 10), Some(50));
     }
@@ -266,11 +258,11 @@ mod tests {
         wheel.set(id, hour, 0);
         let mut looks = 0;
         while let Some(tick) = wheel.next_tick() {
-            assert!(!wheel.fired(id));
+            assert!(!fired(&wheel, id));
             advance(&mut wheel, tick);
             looks += 1;
         }
-        assert!(wheel.fired(id));
+        assert!(fired(&wheel, id));
         assert_eq!(wheel.processed, hour);
         assert_eq!(looks, hour.div_ceil(BUCKETS - 1));
     }
@@ -282,7 +274,7 @@ mod tests {
         wheel.set(id, 3, 0);
         wheel.clear(id);
         advance(&mut wheel, 3);
-        assert!(!wheel.fired(id));
+        assert!(!fired(&wheel, id));
         assert_eq!(wheel.next_tick(), None);
     }
 
@@ -301,7 +293,7 @@ mod tests {
         advance(&mut wheel, 2);
         let _ = wheel.remove(id);
         assert_eq!(wheel.insert(), id);
-        assert!(!wheel.fired(id));
+        assert!(!fired(&wheel, id));
         assert_eq!(wheel.next_tick(), None);
     }
 
@@ -341,8 +333,8 @@ mod tests {
                         }
                     }
                 }
-                for (id, (_, fired)) in ids.iter().zip(model) {
-                    prop_assert_eq!(wheel.fired(*id), fired);
+                for (id, (_, has_fired)) in ids.iter().zip(model) {
+                    prop_assert_eq!(fired(&wheel, *id), has_fired);
                 }
                 let earliest = model.iter().map(|(due, _)| *due).min().unwrap_or(NEVER);
                 if earliest != NEVER {
