@@ -121,7 +121,8 @@ async fn until_cut(
     connection: &Connection,
     mut busy: Pin<Box<dyn Future<Output = Then> + '_>>,
 ) -> Then {
-    poll_fn(|cx| match connection.seat.is_cut() {
+    let all = &connection.worker.connections;
+    poll_fn(|cx| match all.any_cut() && connection.seat.is_cut() {
         true => Poll::Ready(Then::Reset),
         false => busy.as_mut().poll(cx),
     })

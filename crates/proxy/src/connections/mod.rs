@@ -14,7 +14,7 @@ mod slab;
 mod tests;
 mod tunnels;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
@@ -39,6 +39,9 @@ pub const CLOSE_STATUSES: std::ops::RangeInclusive<u16> = 1000..=4999;
 #[derive(Debug)]
 pub struct Connections {
     worker: usize,
+    /// How many are told to end at once and have not. Nearly always none, so that nobody needs to look at
+    /// the entry of each.
+    cut: Cell<usize>,
     open: RefCell<Slab<Open>>,
     tunnels: RefCell<Slab<Tunnel>>,
 }
@@ -80,7 +83,8 @@ impl Connections {
     /// None yet.
     #[must_use]
     pub fn new(worker: usize) -> Self {
-        Self { worker, open: RefCell::default(), tunnels: RefCell::default() }
+        let (open, tunnels) = (RefCell::default(), RefCell::default());
+        Self { worker, cut: Cell::new(0), open, tunnels }
     }
 
     /// The open connections.
@@ -116,7 +120,9 @@ impl Connections {
     pub fn close(&self, number: u64, how: Close) -> bool {
         let open = self.open.borrow().iter().find(|open| open.number() == number).cloned();
         let Some(open) = open else { return false };
-        open.end(how);
+        if open.end(how) {
+            self.cut.set(self.cut.get() + 1);
+        }
         // What it tunnels would keep it open for hours.
         let tunnels = self.tunnels.borrow();
         tunnels.iter().filter(|tunnel| tunnel.connection() == number).for_each(|tunnel| {
@@ -142,7 +148,15 @@ impl Connections {
         tunnels.iter().filter(fits).map(|tunnel| tunnel.end(status)).count()
     }
 
+    /// Some connection is to end at once.
+    pub fn any_cut(&self) -> bool {
+        self.cut.get() > 0
+    }
+
     fn remove(&self, open: &Open) {
+        if open.is_cut() {
+            self.cut.set(self.cut.get().saturating_sub(1));
+        }
         let removed = self.open.borrow_mut().remove(open.slot());
         drop(removed); // after the list is free again
     }

@@ -161,9 +161,11 @@ impl Open {
         self.close.get() == Close::AtOnce
     }
 
-    pub(super) fn end(&self, how: Close) {
-        self.close.set(self.close.get().max(how));
+    /// Says that it is to end so. Whether it is to end at once, and was not before.
+    pub(super) fn end(&self, how: Close) -> bool {
+        let before = self.close.replace(self.close.get().max(how));
         self.nudge.wake();
+        how == Close::AtOnce && before != Close::AtOnce
     }
 
     /// It speaks HTTP/2.

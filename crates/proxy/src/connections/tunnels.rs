@@ -11,16 +11,17 @@ use super::Id;
 use crate::recorder::{Exchange, Kept};
 use crate::worker::Worker;
 
-/// An open tunnel.
+/// An open tunnel. In this order, because what each message meets is one line of the cache then.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Tunnel {
+    /// From the client, and from the upstream.
+    moved: Cell<[Moved; 2]>,
+    close: Cell<Option<u16>>,
     place: Place,
     kept: Kept,
     since_ms: u64,
     nudge: Nudge,
-    close: Cell<Option<u16>>,
-    /// From the client, and from the upstream.
-    moved: Cell<[Moved; 2]>,
 }
 
 /// What does not change in an entry.
