@@ -27,7 +27,6 @@ use wire::request_id::is_valid_request_id;
 use wire::target::{Form, Target, TargetError, parse_target};
 
 use crate::balance::Member;
-use crate::boxed::apart;
 use crate::buffering::TakenRequest;
 use crate::carrier::Carrier;
 use crate::connection::Connection;
@@ -314,7 +313,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         met => {
             let action = met.as_ref().map(|met| &met.action);
             let here = Here { action, site, host, fault, challenge };
-            let done = apart(|| here.answer(&inbound, heads, request_id, record)).await;
+            let done = Box::pin(here.answer(&inbound, heads, request_id, record)).await;
             line.write(request_id, &inbound.shown);
             return done;
         }
@@ -323,8 +322,8 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         connection.seat.met(round.met.site, round.met.route);
         record.target = guards::loggable(&round.met, false, record.target);
         if round.is_guarded() {
-            let asked = apart(|| guarded(&inbound, &request, &round, request_id, record, trace));
-            match asked.await {
+            let asked = guarded(&inbound, &request, &round, request_id, record, trace);
+            match Box::pin(asked).await {
                 Guarded::Passed => {}
                 Guarded::Next(next) => {
                     round = next;
@@ -332,9 +331,8 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
                 }
                 Guarded::Answered(answered) => {
                     let met = &round.met;
-                    let stopped =
-                        apart(|| stopped(&inbound, *answered, met, heads, request_id, record));
-                    break stopped.await;
+                    let stopped = stopped(&inbound, *answered, met, heads, request_id, record);
+                    break Box::pin(stopped).await;
                 }
                 Guarded::Left => break left(&inbound, record),
             }
@@ -342,7 +340,7 @@ pub async fn exchange(connection: &Connection, buffer: &[u8], scratch: &mut Scra
         let Action::Proxy(matched) = round.met.action else {
             let action = Some(&round.met.action);
             let here = Here { action, site, host, fault: None, challenge: None };
-            break apart(|| here.answer(&inbound, heads, request_id, record)).await;
+            break Box::pin(here.answer(&inbound, heads, request_id, record)).await;
         };
         let matched = matched.split(&inbound, &request);
         forward::mirror(&inbound, &matched, &request);

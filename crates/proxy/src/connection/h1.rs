@@ -18,7 +18,7 @@ use wire::head::{HeadError, HeadLimits, Parse, RequestHead, Upgrade};
 
 use super::Connection;
 use super::linger::linger;
-use crate::boxed::{apart, boxed};
+use crate::boxed::boxed;
 use crate::exchange::{After, exchange};
 use crate::local::{self, Refusal};
 use crate::log::Cause;
@@ -144,12 +144,12 @@ async fn busy(connection: &Connection) -> Then {
             Head::TimedOut => {
                 let why = "the request head took too long";
                 let refusal = Refusal { status: 408, cause: Cause::Timeout, why };
-                apart(|| local::refuse(connection, &mut scratch, &buffer, refusal)).await;
+                Box::pin(local::refuse(connection, &mut scratch, &buffer, refusal)).await;
                 break Then::Linger;
             }
             Head::Refused(error) => {
                 let refusal = Refusal::of(&error);
-                apart(|| local::refuse(connection, &mut scratch, &buffer, refusal)).await;
+                Box::pin(local::refuse(connection, &mut scratch, &buffer, refusal)).await;
                 break Then::Linger;
             }
         }
@@ -189,7 +189,6 @@ impl Read {
     }
 
     /// Of a request that may open a tunnel, which lasts: gives buffer and working memory back before.
-    #[inline(never)]
     fn to_last(buffer: Buffer, worker: &Worker, scratch: &mut Box<Scratch>) -> Self {
         let mut own: Box<Scratch> = Box::default();
         own.request = scratch.request.clone();

@@ -16,7 +16,7 @@ use super::sending::{Sending, request_pump};
 use super::wait::{Awaited, await_response};
 use super::{Broken, Patience};
 use crate::balance::Member;
-use crate::boxed::{apart, boxed};
+use crate::boxed::boxed;
 use crate::decide::Matched;
 use crate::exchange::Inbound;
 use crate::filters::write_informational;
@@ -110,7 +110,7 @@ where
     let chosen = match attempts.next(inbound, work.waits) {
         Next::Member(member, flight) => Ok((member, flight)),
         // Few requests wait, so the steps of that are no part of every request's memory.
-        Next::Full => apart(|| attempts.wait(inbound, work.patience, work.waits)).await,
+        Next::Full => Box::pin(attempts.wait(inbound, work.patience, work.waits)).await,
         Next::Nothing => Err(attempts.nothing()),
     };
     work.record.times.queue = attempts.queued();
@@ -130,7 +130,7 @@ where
         let connection = match ready_connection(inbound, member, fresh_only) {
             Some(connection) => connection,
             None => {
-                let opened = apart(|| open_in_time(call, member, work)).await;
+                let opened = Box::pin(open_in_time(call, member, work)).await;
                 opened.map_err(|error| unreached(error, member, began, work))?
             }
         };

@@ -19,7 +19,6 @@ use super::sending::write_copy_head;
 use crate::balance::{Ask, Choice, Member, Trial, Tried};
 use crate::decide::{Matched, Request};
 use crate::exchange::Inbound;
-use crate::routes::Split;
 use crate::upstream::connect;
 use crate::worker::LocalSnapshot;
 
@@ -30,16 +29,8 @@ const MIRRORS_MAX: usize = 256;
 const READ_MAX: usize = 1 << 20;
 
 /// Sends a copy of the request, if the route has a pool for that and this is one of its requests.
-#[inline]
 pub(crate) fn mirror(inbound: &Inbound<'_>, matched: &Matched<'_>, request: &Request<'_>) {
-    if let Some(mirror) = &matched.route.mirror {
-        send_copy(inbound, matched, request, mirror);
-    }
-}
-
-/// A call of its own: its task would take its place on the stack of every request.
-#[inline(never)]
-fn send_copy(inbound: &Inbound<'_>, matched: &Matched<'_>, request: &Request<'_>, mirror: &Split) {
+    let Some(mirror) = &matched.route.mirror else { return };
     let worker = &inbound.connection.worker;
     let takes = mirror.takes(request, || inbound.client_ip(), || worker.next_random());
     if !takes || matched.upgrade {

@@ -45,7 +45,7 @@ use self::hedge::{hedged, hedges_after};
 use self::reply::{Leads, Relayed, relay, response_lead};
 use self::sending::Sending;
 use crate::balance::Member;
-use crate::boxed::{apart, boxed};
+use crate::boxed::boxed;
 use crate::buffering;
 use crate::connection::Connection;
 use crate::connections::{self, TunnelSeat};
@@ -201,13 +201,14 @@ async fn forwarded<'a>(
         record.ended = failed(Party::Client, Phase::Decide, cause);
         let edits = matched.route.response(Outcome::ClientError);
         let reply = reply(matched, status, edits, Rest::of(Left::TooMuch));
-        let response = apart(|| local::respond(inbound, reply, &mut heads.out, request_id, record));
-        return Forwarded::Done(response.await);
+        let response = local::respond(inbound, reply, &mut heads.out, request_id, record);
+        return Forwarded::Done(Box::pin(response).await);
     }
     let sockets = matched.route.websocket.as_ref();
     let place = match sockets.map(|sockets| websocket::admit(inbound, sockets, matched.upgrade)) {
         Some(Err(denied)) => {
-            return apart(|| deny(inbound, matched, *denied, heads, request_id, record)).await;
+            let denied = deny(inbound, matched, *denied, heads, request_id, record);
+            return Box::pin(denied).await;
         }
         Some(Ok(place)) => place,
         None => None,
@@ -224,9 +225,8 @@ async fn forwarded<'a>(
                 return Forwarded::Next(next);
             }
             let GivenUp { broken, rest, .. } = *given_up;
-            let given_up =
-                apart(|| give_up(inbound, matched, broken, rest, heads, request_id, record));
-            Forwarded::Done(given_up.await)
+            let given_up = give_up(inbound, matched, broken, rest, heads, request_id, record);
+            Forwarded::Done(Box::pin(given_up).await)
         }
     }
 }
@@ -278,7 +278,7 @@ async fn serve<'a>(
     let limits = &inbound.snapshot.limits;
     let mut patience = Patience::new(inbound.connection, limits, &matched.pool.settings.timeout);
     if buffering::wants_request(inbound, matched) {
-        let taken = apart(|| buffering::take_request(inbound, matched, &mut patience)).await;
+        let taken = Box::pin(buffering::take_request(inbound, matched, &mut patience)).await;
         taken.map_err(|broken| GivenUp::for_good(broken, Rest::of(Left::TooMuch)))?;
     }
     let permit = match Attempts::permit(inbound, matched) {
@@ -324,7 +324,7 @@ async fn answer<'r, 'a>(
     loop {
         let attempted = match hedges_after(&call) {
             None => attempt(call, work).await,
-            Some(after) => apart(|| hedged(call, after, work)).await,
+            Some(after) => Box::pin(hedged(call, after, work)).await,
         };
         let pause = match attempted {
             Ok(mut answered) => {
@@ -386,7 +386,7 @@ async fn begin_again(
 ) -> Result<(), Box<GivenUp>> {
     work.interim.clear();
     if !pause.is_zero() {
-        let waited = apart(|| wait_out(call.inbound, pause)).await;
+        let waited = Box::pin(wait_out(call.inbound, pause)).await;
         waited.map_err(|broken| GivenUp::for_good(broken, call.inbound.rest()))?;
     }
     work.patience.renew();
@@ -428,7 +428,7 @@ async fn pass_on<'r, 'a>(
     attempts.stick(inbound, member, work.heads, &buffer);
     work.record.status = status;
     if !work.interim.is_empty() {
-        let passed = apart(|| pass_interim_on(call, work)).await;
+        let passed = Box::pin(pass_interim_on(call, work)).await;
         passed.map_err(|broken| GivenUp::for_good(broken, Rest::of(Left::TooMuch)))?;
     }
     if status == 101 {
@@ -456,7 +456,7 @@ async fn pass_on<'r, 'a>(
     let (reached, sending) = (underway.reached, &mut underway.sending);
     let relayed = match buffering::wants_response(matched, &work.heads.response, &buffer) {
         false => relay(call, reached, sending, buffer, work).await,
-        true => apart(|| relay_buffered(call, reached, sending, buffer, work)).await,
+        true => Box::pin(relay_buffered(call, reached, sending, buffer, work)).await,
     };
     let Some((by @ (Party::Upstream | Party::Proxy), cause)) = relayed.error else {
         return Ok(Some(Forwarded::Done(finish(call, member, sending, relayed, work))));

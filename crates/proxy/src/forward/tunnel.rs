@@ -32,7 +32,6 @@ pub(crate) struct Taken {
 
 /// Moves bytes until both sides are done or one breaks. All that lasts is made before the future, which
 /// has it once then; what an `async fn` is given it has twice.
-#[inline(never)] // what it makes would have a place on the stack of every request, beside its own
 pub(super) fn tunnel<'r>(
     inbound: &'r Inbound<'_>,
     taken: Taken,

@@ -54,7 +54,6 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 
 /// Passes frames both ways until both sides are done. All that lasts is made before the future, which
 /// has it once then; what an `async fn` is given it has twice.
-#[inline(never)] // what it makes would have a place on the stack of every request, beside its own
 pub(crate) fn tunnel<'r>(
     inbound: &'r Inbound<'_>,
     taken: Taken,
