@@ -8,7 +8,7 @@
 use std::future::poll_fn;
 use std::ops::Deref;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use net::buffer::Buffer;
@@ -116,15 +116,19 @@ fn busy_boxed(connection: &Connection) -> Pin<Box<dyn Future<Output = Then> + '_
     Box::into_pin(boxed(|| busy(connection)))
 }
 
-/// What comes of `busy`, unless an operator ends the connection at once.
+/// What comes of `busy`, unless an operator ends the connection at once. As long as a tunnel only passes
+/// bytes on, `busy` is not asked.
 async fn until_cut(
     connection: &Connection,
     mut busy: Pin<Box<dyn Future<Output = Then> + '_>>,
 ) -> Then {
     let all = &connection.worker.connections;
-    poll_fn(|cx| match all.any_cut() && connection.seat.is_cut() {
-        true => Poll::Ready(Then::Reset),
-        false => busy.as_mut().poll(cx),
+    poll_fn(|cx| {
+        if all.any_cut() && connection.seat.is_cut() {
+            return Poll::Ready(Then::Reset);
+        }
+        ready!(connection.tunnel.poll(cx, connection));
+        busy.as_mut().poll(cx)
     })
     .await
 }

@@ -33,6 +33,7 @@ use self::streams::Streams;
 use super::{Connection, Known};
 use crate::carrier::Carrier;
 use crate::carrier::http2_server::{Chunk, Share};
+use crate::forward::TunnelSlot;
 
 /// Bytes of a request body that a client may send ahead on one stream. Enough for 40 MB/s at a round
 /// trip of 5 ms.
@@ -80,6 +81,7 @@ pub async fn serve(connection: Connection) {
         deadline,
         opened,
         seat,
+        tunnel: _,
         guard: _guard,
     } = connection;
     let Carrier::Socket(stream) = carrier else { return };
@@ -104,6 +106,7 @@ pub async fn serve(connection: Connection) {
         // Of the first stream.
         opened: Cell::new(opened.take()),
         seat: seat.stream(),
+        tunnel: TunnelSlot::default(),
         guard: None,
     };
     let streams = Streams::new(&worker, Rc::clone(&share), Rc::clone(&socket), known, connection);

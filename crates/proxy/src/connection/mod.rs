@@ -27,6 +27,7 @@ use net::worker::{Accepted, ConnectionGuard};
 use crate::carrier::Carrier;
 use crate::connections::{self, Seat};
 use crate::filters::ToldBefore;
+use crate::forward::TunnelSlot;
 use crate::log::{Record, Times};
 use crate::worker::{LocalSnapshot, Worker};
 
@@ -63,6 +64,8 @@ pub struct Connection {
     pub opened: Cell<Option<Opened>>,
     /// Its place in the list of connections, or that of its stream.
     pub seat: Seat,
+    /// What it passes on, if it has become a tunnel.
+    pub tunnel: TunnelSlot,
     /// Counts the connection for as long as it lasts; streams leave that to their connection.
     pub guard: Option<ConnectionGuard>,
 }
@@ -85,6 +88,7 @@ impl Connection {
             certificate_lines: Rc::default(),
             seat: connections::enter(&worker, &client, accepted.listener, None, &deadline),
             client,
+            tunnel: TunnelSlot::default(),
             told_before: Rc::default(),
             listener: accepted.listener,
             canary: worker.canary_for_new(),

@@ -31,6 +31,7 @@ use crate::carrier::Carrier;
 use crate::connections;
 use crate::exchange::failed;
 use crate::filters::client_certificate_lines;
+use crate::forward::TunnelSlot;
 use crate::local::{self, Refusal};
 use crate::log::{Cause, Party, Phase, Record};
 use crate::metrics::{Handshake, Unshaken};
@@ -107,6 +108,7 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
                     certificate_lines: Rc::default(),
                     carrier: Carrier::Socket(stream),
                     client,
+                    tunnel: TunnelSlot::default(),
                     told_before: Rc::default(),
                     listener: accepted.listener,
                     canary,
@@ -150,6 +152,7 @@ async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Connection> {
         certificate_lines: certificate_lines.unwrap_or_default(),
         carrier: Carrier::Socket(stream),
         client,
+        tunnel: TunnelSlot::default(),
         told_before: Rc::default(),
         listener: accepted.listener,
         canary,

@@ -144,6 +144,11 @@ impl TunnelSeat {
     pub(super) fn new(worker: Rc<Worker>, tunnel: Rc<Tunnel>) -> Self {
         Self { worker, tunnel }
     }
+
+    /// The entry, for those who have something to enter as long as the seat is held.
+    pub fn entry(&self) -> Rc<Tunnel> {
+        Rc::clone(&self.tunnel)
+    }
 }
 
 impl Deref for TunnelSeat {

@@ -29,7 +29,7 @@ pub use kept::Kept;
 pub(crate) use mirror::mirror;
 pub use patience::{Patience, Waiting, no_upstream_timeouts};
 pub use pump::{Blocked, Pump, PumpError};
-pub(crate) use tunnel::Taken;
+pub(crate) use tunnel::{Taken, TunnelSlot};
 
 use std::pin::Pin;
 use std::time::Duration;

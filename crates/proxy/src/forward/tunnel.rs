@@ -3,9 +3,16 @@
 //! What always holds: a tunnel exists only after a 101 that names the protocol the client asked for;
 //! what the client sent ahead of it goes first; what a side said before it took nothing more arrives;
 //! a tunnel in which nothing moves for its idle time ends; while nothing moves it holds no buffer.
+//!
+//! A tunnel is a request that lasts, and most of its time all there is to do is to pass bytes on. To wake
+//! the future of the request for each of them would cost as much as to pass them on, so what does that
+//! has its place at the client's connection ([`TunnelSlot`]), whose driver polls it first and the request
+//! only if there is more to do.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use config::model::Timeouts;
@@ -13,8 +20,8 @@ use net::buffer::Buffer;
 
 use super::way::Way;
 use super::{Held, Patience, PumpError, Waiting};
-use crate::carrier::Carrier;
-use crate::connections::Moved;
+use crate::connection::Connection;
+use crate::connections::{self, Moved};
 use crate::exchange::{After, Done, Inbound, failed};
 use crate::log::{Cause, Party, Phase, Record};
 use crate::upstream::UpstreamConnection;
@@ -39,104 +46,162 @@ pub(super) fn tunnel<'r>(
     heads: &'r mut Heads,
     record: &'r mut Record<'_>,
 ) -> Pin<Box<dyn Future<Output = Done> + 'r>> {
-    let Taken { connection, mut buffer, lead } = taken;
+    let Taken { connection: upstream, mut buffer, lead } = taken;
     buffer.consume(heads.response.len);
-    let context = &inbound.connection.worker.context;
-    let mut patience = Patience::new(inbound.connection, &inbound.snapshot.limits, timeouts);
+    let connection = inbound.connection;
+    let mut patience = Patience::new(connection, &inbound.snapshot.limits, timeouts);
     patience.unbounded();
-    let mut ways = Ways {
-        up: Way::new(Vec::new(), inbound.early, context),
-        down: Way::new(lead, &buffer, context),
+    let passing = Passing {
+        up: Way::new(Vec::new(), inbound.early),
+        down: Way::new(lead, &buffer),
         up_over: false,
         down_over: false,
         deaf: None,
-        patience,
-        held,
+        broken: None,
+        upstream,
+        entry: held.seat.entry(),
     };
     drop(buffer);
+    *connection.tunnel.0.borrow_mut() = Some(Box::new(passing));
     Box::pin(async move {
-        let (client, upstream) = (&inbound.connection.carrier, &connection.carrier);
-        let ended = poll_fn(|cx| ways.poll(cx, client, upstream)).await;
+        let _held = held;
+        let ended = poll_fn(|cx| connection.tunnel.poll_end(cx, connection, &mut patience)).await;
         if let Err((by, cause)) = ended {
             record.ended = failed(by, Phase::Tunnel, cause);
         }
-        record.request_bytes = ways.up.payload();
-        record.response_bytes = ways.down.payload();
         let consumed = inbound.head.len + inbound.early.len();
-        Done { after: ways.after(), consumed, excess: None }
+        let Some(passed) = connection.tunnel.0.take() else {
+            return Done { after: After::Close, consumed, excess: None };
+        };
+        record.request_bytes = passed.up.payload();
+        record.response_bytes = passed.down.payload();
+        Done { after: passed.after(), consumed, excess: None }
     })
 }
 
+/// The place of a client's connection for the tunnel that it has become.
+#[derive(Default)]
+pub struct TunnelSlot(RefCell<Option<Box<Passing>>>);
+
+impl TunnelSlot {
+    /// Passes on what came, if the connection has become a tunnel. Ready when there is something else to do,
+    /// which its request does.
+    #[inline]
+    pub fn poll(&self, cx: &mut Context<'_>, connection: &Connection) -> Poll<()> {
+        match &mut *self.0.borrow_mut() {
+            Some(passing) => passing.poll(cx, connection),
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// Ready when the tunnel has ended, or is to.
+    fn poll_end(
+        &self,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+        patience: &mut Patience<'_>,
+    ) -> Poll<Result<(), (Party, Cause)>> {
+        match &mut *self.0.borrow_mut() {
+            Some(passing) => passing.poll_end(cx, connection, patience),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
 /// A tunnel's two directions.
-struct Ways<'a> {
+struct Passing {
     /// From the client to the upstream.
-    up: Way<'a>,
+    up: Way,
     /// From the upstream to the client.
-    down: Way<'a>,
+    down: Way,
     up_over: bool,
     down_over: bool,
     /// A side that takes nothing more, and why.
     deaf: Option<(Party, Cause)>,
-    patience: Patience<'a>,
-    held: Held<'a>,
+    /// A side whose bytes broke off, and why.
+    broken: Option<(Party, Cause)>,
+    upstream: Box<UpstreamConnection>,
+    /// Its entry in the list of those that are open.
+    entry: Rc<connections::Tunnel>,
 }
 
-impl Ways<'_> {
-    fn poll(
+impl Passing {
+    /// Pending for as long as all there is to do is to pass bytes on.
+    fn poll(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<()> {
+        let is_over = self.pass_on(cx, connection);
+        match is_over || self.entry.asked_to_close().is_some() || connection.deadline.expired() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
+    /// Ready when the tunnel has ended, or is to. What [`Self::poll`] has found is found again.
+    fn poll_end(
         &mut self,
         cx: &mut Context<'_>,
-        client: &Carrier,
-        upstream: &Carrier,
+        connection: &Connection,
+        patience: &mut Patience<'_>,
     ) -> Poll<Result<(), (Party, Cause)>> {
-        let Self { up, down, up_over, down_over, deaf, patience, held } = self;
-        if !*up_over {
-            match up.poll(cx, client, upstream) {
-                Poll::Ready(Ok(())) => {
-                    *up_over = true;
-                    // It may be gone already; then reading from it says so.
-                    let _ = upstream.shutdown_write();
-                }
-                Poll::Ready(Err(PumpError::Source(cause))) => {
-                    return Poll::Ready(Err((Party::Client, cause)));
-                }
-                Poll::Ready(Err(PumpError::Sink(cause))) => {
-                    *up_over = true;
-                    up.give_up();
-                    *deaf = deaf.or(Some((Party::Upstream, cause)));
-                }
-                Poll::Pending => {}
-            }
+        self.pass_on(cx, connection);
+        if let Some(broken) = self.broken {
+            return Poll::Ready(Err(broken));
         }
-        if !*down_over {
-            match down.poll(cx, upstream, client) {
-                Poll::Ready(Ok(())) => {
-                    *down_over = true;
-                    let _ = client.shutdown_write();
-                }
-                Poll::Ready(Err(PumpError::Source(cause))) => {
-                    return Poll::Ready(Err((Party::Upstream, cause)));
-                }
-                Poll::Ready(Err(PumpError::Sink(cause))) => {
-                    *down_over = true;
-                    down.give_up();
-                    *deaf = deaf.or(Some((Party::Client, cause)));
-                }
-                Poll::Pending => {}
-            }
+        if self.up_over && self.down_over {
+            return Poll::Ready(self.deaf.map_or(Ok(()), Err));
         }
-        if *up_over && *down_over {
-            return Poll::Ready(deaf.map_or(Ok(()), Err));
-        }
-        let moved = |way: &Way<'_>| Moved { bytes: way.payload(), messages: 0 };
-        held.seat.moved(moved(up), moved(down));
-        if held.seat.asked_to_close().is_some() {
+        if self.entry.asked_to_close().is_some() {
             return Poll::Ready(Err((Party::Proxy, Cause::Aborted)));
         }
-        let whom = if *up_over || *down_over { Waiting::TunnelEnd } else { Waiting::Tunnel };
-        match patience.ends(whom, up.progress() + down.progress()) {
+        let one_is_over = self.up_over || self.down_over;
+        let whom = if one_is_over { Waiting::TunnelEnd } else { Waiting::Tunnel };
+        match patience.ends(whom, self.up.progress() + self.down.progress()) {
             true => Poll::Ready(Err((Party::Proxy, Cause::Timeout))),
             false => Poll::Pending,
         }
+    }
+
+    /// Moves what can be moved. True if a direction has just come to its end.
+    fn pass_on(&mut self, cx: &mut Context<'_>, connection: &Connection) -> bool {
+        let context = &connection.worker.context;
+        let (client, upstream) = (&connection.carrier, &self.upstream.carrier);
+        let mut is_over = false;
+        if !self.up_over
+            && let Poll::Ready(ended) = self.up.poll(cx, context, (client, upstream))
+        {
+            is_over = true;
+            match ended {
+                Ok(()) => {
+                    // It may be gone already; then reading from it says so.
+                    let _ = upstream.shutdown_write();
+                }
+                Err(PumpError::Source(cause)) => self.broken = Some((Party::Client, cause)),
+                Err(PumpError::Sink(cause)) => {
+                    self.up.give_up();
+                    self.deaf = self.deaf.or(Some((Party::Upstream, cause)));
+                }
+            }
+            self.up_over = true;
+        }
+        if !self.down_over
+            && self.broken.is_none()
+            && let Poll::Ready(ended) = self.down.poll(cx, context, (upstream, client))
+        {
+            is_over = true;
+            match ended {
+                Ok(()) => {
+                    let _ = client.shutdown_write();
+                }
+                Err(PumpError::Source(cause)) => self.broken = Some((Party::Upstream, cause)),
+                Err(PumpError::Sink(cause)) => {
+                    self.down.give_up();
+                    self.deaf = self.deaf.or(Some((Party::Client, cause)));
+                }
+            }
+            self.down_over = true;
+        }
+        let moved = |way: &Way| Moved { bytes: way.payload(), messages: 0 };
+        self.entry.moved(moved(&self.up), moved(&self.down));
+        is_over
     }
 
     /// What becomes of the client's connection.

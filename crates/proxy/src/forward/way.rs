@@ -21,9 +21,7 @@ use crate::carrier::Carrier;
 use crate::log::Cause;
 
 /// Passes bytes on until their source ends.
-pub(super) struct Way<'a> {
-    /// Where buffers and pipes come from.
-    context: &'a WorkerContext,
+pub(super) struct Way {
     /// What goes first, and how much of it is written.
     lead: Vec<u8>,
     lead_written: usize,
@@ -45,15 +43,14 @@ pub(super) struct Way<'a> {
     rests: bool,
 }
 
-impl<'a> Way<'a> {
+impl Way {
     /// One that begins with `lead` of our own, and what has come from the source already.
-    pub(super) fn new(mut lead: Vec<u8>, early: &[u8], context: &'a WorkerContext) -> Self {
+    pub(super) fn new(mut lead: Vec<u8>, early: &[u8]) -> Self {
         let own = lead.len() as u64;
         lead.extend_from_slice(early);
         // Its memory may stay for as long as the tunnel does, where nothing is taken.
         lead.shrink_to_fit();
         Self {
-            context,
             lead,
             lead_written: 0,
             rest: None,
@@ -68,12 +65,13 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// Moves what can be moved. Ready when the source has sent all and it is written.
+    /// Moves what can be moved, by buffers and pipes of `context`. Ready when the source has sent all and
+    /// it is written.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &Carrier,
-        to: &Carrier,
+        context: &WorkerContext,
+        (from, to): (&Carrier, &Carrier),
     ) -> Poll<Result<(), PumpError>> {
         let sockets = from.plain().zip(to.plain());
         let mut came = false;
@@ -89,8 +87,11 @@ impl<'a> Way<'a> {
                 return to.poll_finish(cx, &[]).map_err(sink);
             }
             let passed = match sockets {
-                Some((from, _)) if self.wants_splice() => self.poll_fill_pipe(cx, from),
-                _ => self.poll_pass(cx, (from, to), sockets, std::mem::take(&mut came)),
+                Some((from, _)) if self.wants_splice() => self.poll_fill_pipe(cx, context, from),
+                _ => {
+                    let came = std::mem::take(&mut came);
+                    self.poll_pass(cx, context, (from, to), (sockets, came))
+                }
             };
             // Without budget it was not asked whether something is there.
             self.rests = passed.is_pending() && has_budget_remaining();
@@ -159,9 +160,9 @@ impl<'a> Way<'a> {
     fn poll_pass(
         &mut self,
         cx: &mut Context<'_>,
+        context: &WorkerContext,
         (from, to): (&Carrier, &Carrier),
-        sockets: Option<(&Stream, &Stream)>,
-        mut came: bool,
+        (sockets, mut came): (Option<(&Stream, &Stream)>, bool),
     ) -> Poll<Result<(), PumpError>> {
         self.splice = None;
         loop {
@@ -169,8 +170,8 @@ impl<'a> Way<'a> {
                 ready!(from.poll_read_ready(cx)).map_err(source)?;
             }
             let mut buffer = match self.long_reads {
-                0 => self.context.buffers.get(),
-                _ => self.context.buffers.get_bulk(),
+                0 => context.buffers.get(),
+                _ => context.buffers.get_bulk(),
             };
             let count = match from.try_read(buffer.spare_mut()) {
                 Ok(count) => count,
@@ -208,9 +209,10 @@ impl<'a> Way<'a> {
     fn poll_fill_pipe(
         &mut self,
         cx: &mut Context<'_>,
+        context: &WorkerContext,
         from: &Stream,
     ) -> Poll<Result<(), PumpError>> {
-        match ready!(self.context.pipes.poll_fill(&mut self.splice, cx, from, PIPE_SIZE)) {
+        match ready!(context.pipes.poll_fill(&mut self.splice, cx, from, PIPE_SIZE)) {
             Ok(0) => self.ended = true,
             Ok(moved) => {
                 self.read += moved as u64;
