@@ -16,6 +16,7 @@
 use std::ffi::c_int;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -201,6 +202,29 @@ impl Stream {
             Ok(read)
         });
         short.map_or(result, Ok)
+    }
+
+    /// Reads what is there now into `room`, which must not be empty, and gives what was read. No system call when
+    /// tokio has seen no readiness.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when nothing is there; [`io::ErrorKind::InvalidInput`] on TLS; else what
+    /// the kernel says.
+    #[inline]
+    pub fn try_read_uninit<'r>(&self, room: &'r mut [MaybeUninit<u8>]) -> io::Result<&'r mut [u8]> {
+        let size = room.len();
+        let mut bytes = &mut [][..];
+        let result = self.try_io(Interest::READABLE, || {
+            ((bytes, _), _) = rustix::net::recv(self, room, RecvFlags::empty())?;
+            match !bytes.is_empty() && bytes.len() < size {
+                true => Err(io::ErrorKind::WouldBlock.into()), // makes tokio clear the readiness
+                false => Ok(()),
+            }
+        });
+        match result {
+            Err(error) if bytes.is_empty() => Err(error),
+            _ => Ok(bytes),
+        }
     }
 
     /// Looks at what is there now without taking it: 1 if there are bytes, 0 if the peer sends

@@ -118,19 +118,17 @@ fn busy_boxed(connection: &Connection) -> Pin<Box<dyn Future<Output = Then> + '_
 
 /// What comes of `busy`, unless an operator ends the connection at once. As long as a tunnel only passes
 /// bytes on, `busy` is not asked.
-async fn until_cut(
-    connection: &Connection,
-    mut busy: Pin<Box<dyn Future<Output = Then> + '_>>,
-) -> Then {
-    let all = &connection.worker.connections;
-    poll_fn(|cx| {
-        if all.any_cut() && connection.seat.is_cut() {
+fn until_cut<'c>(
+    connection: &'c Connection,
+    mut busy: Pin<Box<dyn Future<Output = Then> + 'c>>,
+) -> impl Future<Output = Then> + 'c {
+    poll_fn(move |cx| {
+        if connection.worker.connections.any_cut() && connection.seat.is_cut() {
             return Poll::Ready(Then::Reset);
         }
         ready!(connection.tunnel.poll(cx, connection));
         busy.as_mut().poll(cx)
     })
-    .await
 }
 
 /// Serves requests for as long as they follow each other without a pause.

@@ -40,16 +40,22 @@ pub struct Opened {
     pub tls: Option<Duration>,
 }
 
-/// A client connection and what is known of it for its whole life.
+/// A client connection and what is known of it for its whole life. In this order, because what each message of
+/// a tunnel meets is two lines of the cache then.
+#[repr(C, align(64))]
 pub struct Connection {
     /// What requests and responses travel on.
     pub carrier: Carrier,
+    /// What it passes on, if it has become a tunnel.
+    pub tunnel: TunnelSlot,
+    /// The worker that serves it.
+    pub worker: Rc<Worker>,
+    /// The one deadline of the connection: every time limit uses it in turn.
+    pub deadline: Deadline,
     /// What its TLS handshake settled; `None` for a plain connection.
     pub tls: Option<Rc<Facts>>,
     /// Field lines about the client's certificate; empty where none was asked for.
     pub certificate_lines: Rc<[u8]>,
-    /// The worker that serves it.
-    pub worker: Rc<Worker>,
     /// Who is at the other end.
     pub client: ClientAddress,
     /// What upstreams were told of the client for an earlier request; of all its streams.
@@ -58,14 +64,10 @@ pub struct Connection {
     pub listener: usize,
     /// Number of the canary that it belongs to; 0: of none.
     pub canary: u32,
-    /// The one deadline of the connection: every time limit uses it in turn.
-    pub deadline: Deadline,
     /// How it came about, until its first request takes note of it.
     pub opened: Cell<Option<Opened>>,
     /// Its place in the list of connections, or that of its stream.
     pub seat: Seat,
-    /// What it passes on, if it has become a tunnel.
-    pub tunnel: TunnelSlot,
     /// Counts the connection for as long as it lasts; streams leave that to their connection.
     pub guard: Option<ConnectionGuard>,
 }

@@ -13,7 +13,7 @@ use crate::worker::Worker;
 
 /// An open tunnel. In this order, because what each message meets is one line of the cache then.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Tunnel {
     /// From the client, and from the upstream.
     moved: Cell<[Moved; 2]>,

@@ -7,6 +7,7 @@
 //! to be written; a direction in which nothing moves holds neither a buffer nor a pipe.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::task::{Context, Poll, ready};
 
 use net::buffer::{BUFFER_SIZE, Buffer};
@@ -20,8 +21,36 @@ use super::pump::LONG_READS_TO_SPLICE;
 use crate::carrier::Carrier;
 use crate::log::Cause;
 
-/// Passes bytes on until their source ends.
+/// What comes is read onto the stack as long as it is shorter than this: to fetch a buffer and to give it back
+/// would cost a good part of passing a short message on.
+const SHORT: usize = 4096;
+/// So many reads go into a buffer after one that was not short.
+const READS_AFTER_LONGER: u8 = 16;
+
+/// Passes bytes on until their source ends. Small, because each message touches it: what is seldom there is
+/// elsewhere.
 pub(super) struct Way {
+    /// `None` unless there is something.
+    in_hand: Option<Box<InHand>>,
+    read: u64,
+    written: u64,
+    /// Bytes written that the source has not sent.
+    own: u64,
+    /// How many times in a row at least an ordinary buffer's worth came at once.
+    long_reads: u32,
+    /// How many of the next reads go into a buffer although they may be short.
+    buffered_reads: u8,
+    /// The sockets do not support it.
+    no_splice: bool,
+    /// The source has sent all.
+    ended: bool,
+    /// Nothing is in hand, and the task is going to be woken when more comes: nobody else reads the source.
+    rests: bool,
+}
+
+/// What has come and is not written, and what it takes for that.
+#[derive(Default)]
+struct InHand {
     /// What goes first, and how much of it is written.
     lead: Vec<u8>,
     lead_written: usize,
@@ -29,18 +58,6 @@ pub(super) struct Way {
     rest: Option<Buffer>,
     /// The pipe, while bytes go through one.
     splice: Option<Splice>,
-    read: u64,
-    written: u64,
-    /// Bytes of the lead that the source has not sent.
-    own: u64,
-    /// How many times in a row at least an ordinary buffer's worth came at once.
-    long_reads: u32,
-    /// The sockets do not support it.
-    no_splice: bool,
-    /// The source has sent all.
-    ended: bool,
-    /// Nothing is in hand, and the task is going to be woken when more comes: nobody else reads the source.
-    rests: bool,
 }
 
 impl Way {
@@ -50,15 +67,14 @@ impl Way {
         lead.extend_from_slice(early);
         // Its memory may stay for as long as the tunnel does, where nothing is taken.
         lead.shrink_to_fit();
+        let in_hand = (!lead.is_empty()).then(|| Box::new(InHand { lead, ..InHand::default() }));
         Self {
-            lead,
-            lead_written: 0,
-            rest: None,
-            splice: None,
+            in_hand,
             read: early.len() as u64,
             written: 0,
             own,
             long_reads: 0,
+            buffered_reads: 0,
             no_splice: false,
             ended: false,
             rests: false,
@@ -88,10 +104,10 @@ impl Way {
             }
             let passed = match sockets {
                 Some((from, _)) if self.wants_splice() => self.poll_fill_pipe(cx, context, from),
-                _ => {
-                    let came = std::mem::take(&mut came);
-                    self.poll_pass(cx, context, (from, to), (sockets, came))
+                Some(sockets) if self.long_reads == 0 && self.buffered_reads == 0 => {
+                    self.poll_pass_short(cx, context, sockets, std::mem::take(&mut came))
                 }
+                _ => self.poll_pass(cx, context, (from, to), sockets),
             };
             // Without budget it was not asked whether something is there.
             self.rests = passed.is_pending() && has_budget_remaining();
@@ -111,14 +127,7 @@ impl Way {
 
     /// The sink takes nothing more: what was for it is dropped.
     pub(super) fn give_up(&mut self) {
-        self.drop_lead();
-        self.rest = None;
-        self.splice = None;
-    }
-
-    fn drop_lead(&mut self) {
-        self.lead = Vec::new();
-        self.lead_written = 0;
+        self.in_hand = None;
     }
 
     fn wants_splice(&self) -> bool {
@@ -127,48 +136,59 @@ impl Way {
 
     /// Writes what is in hand.
     fn poll_write(&mut self, cx: &mut Context<'_>, to: &Carrier) -> Poll<io::Result<()>> {
-        while let Some(lead @ [_, ..]) = self.lead.get(self.lead_written..) {
-            let written = ready!(to.poll_write(cx, lead))?;
-            self.has_written(written)?;
-            self.lead_written += written;
-            if self.lead_written >= self.lead.len() {
-                self.drop_lead();
-            }
+        match &mut self.in_hand {
+            Some(in_hand) => in_hand.poll_write(cx, to, &mut self.written),
+            None => Poll::Ready(Ok(())),
         }
-        while let Some(rest) = &self.rest {
-            let written = ready!(to.poll_write(cx, rest))?;
-            self.has_written(written)?;
-            self.rest = self.rest.take().and_then(|rest| left(rest, written));
-        }
-        if let Some(to) = to.plain() {
-            while let Some(splice) = self.splice.as_mut().filter(|splice| splice.in_pipe() > 0) {
-                self.written += ready!(splice.poll_drain(cx, to))? as u64;
+    }
+
+    /// Reads once onto the stack, and writes at once what is taken of it. If something `came` it need not ask
+    /// whether.
+    fn poll_pass_short(
+        &mut self,
+        cx: &mut Context<'_>,
+        context: &WorkerContext,
+        (from, to): (&Stream, &Stream),
+        mut came: bool,
+    ) -> Poll<Result<(), PumpError>> {
+        self.in_hand = None;
+        let mut room = [const { MaybeUninit::uninit() }; SHORT];
+        let bytes = loop {
+            if !std::mem::take(&mut came) {
+                ready!(from.poll_read_ready(cx)).map_err(source)?;
             }
+            match from.try_read_uninit(&mut room) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => break read.map_err(source)?,
+            }
+        };
+        if bytes.len() == SHORT {
+            self.buffered_reads = READS_AFTER_LONGER;
+        }
+        self.has_read(bytes.len());
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let written = self.has_passed(to.try_write(bytes))?;
+        if let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            let mut buffer = context.buffers.get();
+            buffer.append(rest);
+            self.in_hand = Some(InHand::rest(buffer));
         }
         Poll::Ready(Ok(()))
     }
 
-    fn has_written(&mut self, count: usize) -> io::Result<()> {
-        self.written += count as u64;
-        match count {
-            0 => Err(io::ErrorKind::WriteZero.into()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Reads once, and writes at once what is taken of it. Where something `came` it need not ask whether.
+    /// Reads once into a buffer, and writes at once what is taken of it.
     fn poll_pass(
         &mut self,
         cx: &mut Context<'_>,
         context: &WorkerContext,
         (from, to): (&Carrier, &Carrier),
-        (sockets, mut came): (Option<(&Stream, &Stream)>, bool),
+        sockets: Option<(&Stream, &Stream)>,
     ) -> Poll<Result<(), PumpError>> {
-        self.splice = None;
+        self.in_hand = None;
         loop {
-            if !std::mem::take(&mut came) {
-                ready!(from.poll_read_ready(cx)).map_err(source)?;
-            }
+            ready!(from.poll_read_ready(cx)).map_err(source)?;
             let mut buffer = match self.long_reads {
                 0 => context.buffers.get(),
                 _ => context.buffers.get_bulk(),
@@ -178,32 +198,46 @@ impl Way {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Poll::Ready(Err(source(error))),
             };
+            self.has_read(count);
             if count == 0 {
-                self.ended = true;
                 return Poll::Ready(Ok(()));
             }
             let long = count == buffer.capacity() || count >= BUFFER_SIZE;
             self.long_reads = if long { self.long_reads.saturating_add(1) } else { 0 };
-            self.read += count as u64;
+            self.buffered_reads = match count > SHORT {
+                true => READS_AFTER_LONGER,
+                false => self.buffered_reads.saturating_sub(1),
+            };
             buffer.advance(count);
-            // Each read but the first spends of the task's budget; what finds no room waits for it after this.
+            // What finds no room waits for it after this.
             let written = match sockets {
-                Some((_, to)) => match to.try_write(&buffer) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-                    written => Poll::Ready(written),
+                Some((_, to)) => to.try_write(&buffer),
+                None => match to.poll_write(cx, &buffer) {
+                    Poll::Ready(written) => written,
+                    Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
                 },
-                None => to.poll_write(cx, &buffer),
             };
-            self.rest = match written {
-                Poll::Pending => Some(buffer),
-                Poll::Ready(written) => {
-                    let written = written.map_err(sink)?;
-                    self.has_written(written).map_err(sink)?;
-                    left(buffer, written)
-                }
-            };
+            buffer.consume(self.has_passed(written)?);
+            if !buffer.is_empty() {
+                self.in_hand = Some(InHand::rest(buffer));
+            }
             return Poll::Ready(Ok(()));
         }
+    }
+
+    fn has_read(&mut self, count: usize) {
+        self.read += count as u64;
+        self.ended = count == 0;
+    }
+
+    /// How much was taken of what was to be written, perhaps nothing.
+    fn has_passed(&mut self, written: io::Result<usize>) -> Result<usize, PumpError> {
+        let count = match written {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            written => written.and_then(something).map_err(sink)?,
+        };
+        self.written += count as u64;
+        Ok(count)
     }
 
     fn poll_fill_pipe(
@@ -212,7 +246,12 @@ impl Way {
         context: &WorkerContext,
         from: &Stream,
     ) -> Poll<Result<(), PumpError>> {
-        match ready!(context.pipes.poll_fill(&mut self.splice, cx, from, PIPE_SIZE)) {
+        let splice = &mut self.in_hand.get_or_insert_default().splice;
+        let filled = context.pipes.poll_fill(splice, cx, from, PIPE_SIZE);
+        if splice.is_none() {
+            self.in_hand = None;
+        }
+        match ready!(filled) {
             Ok(0) => self.ended = true,
             Ok(moved) => {
                 self.read += moved as u64;
@@ -229,10 +268,46 @@ impl Way {
     }
 }
 
-/// The buffer without the bytes that were written, if some are left.
-fn left(mut buffer: Buffer, written: usize) -> Option<Buffer> {
-    buffer.consume(written);
-    (!buffer.is_empty()).then_some(buffer)
+impl InHand {
+    fn rest(buffer: Buffer) -> Box<Self> {
+        Box::new(Self { rest: Some(buffer), ..Self::default() })
+    }
+
+    /// Writes all of it, and counts what is written.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &Carrier,
+        written: &mut u64,
+    ) -> Poll<io::Result<()>> {
+        while let Some(lead @ [_, ..]) = self.lead.get(self.lead_written..) {
+            let count = ready!(to.poll_write(cx, lead)).and_then(something)?;
+            *written += count as u64;
+            self.lead_written += count;
+        }
+        while let Some(rest) = &mut self.rest {
+            let count = ready!(to.poll_write(cx, rest)).and_then(something)?;
+            *written += count as u64;
+            rest.consume(count);
+            if rest.is_empty() {
+                self.rest = None;
+            }
+        }
+        if let Some(to) = to.plain() {
+            while let Some(splice) = self.splice.as_mut().filter(|splice| splice.in_pipe() > 0) {
+                *written += ready!(splice.poll_drain(cx, to))? as u64;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// How much was written, which is never nothing.
+fn something(count: usize) -> io::Result<usize> {
+    match count {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        _ => Ok(count),
+    }
 }
 
 fn source(error: io::Error) -> PumpError {
@@ -241,4 +316,75 @@ fn source(error: io::Error) -> PumpError {
 
 fn sink(error: io::Error) -> PumpError {
     PumpError::Sink(Cause::of(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use net::worker::runtime;
+
+    use super::*;
+
+    /// Polls it once, which is no error, and says whether something is in hand then.
+    async fn step(way: &mut Way, context: &WorkerContext, ends: (&Carrier, &Carrier)) -> bool {
+        poll_fn(|cx| {
+            assert!(way.poll(cx, context, ends).is_pending());
+            Poll::Ready(way.in_hand.is_some())
+        })
+        .await
+    }
+
+    /// Has `len` bytes said, and polls until nothing is in hand, of what a sink that hears only when there is
+    /// need of it has heard.
+    async fn pass(pieces: impl Iterator<Item = usize>) -> (Vec<u8>, Vec<u8>) {
+        let context = WorkerContext::start(0);
+        let (source, from) = Stream::pair().unwrap();
+        let (to, sink) = Stream::pair().unwrap();
+        let ends = (&Carrier::Socket(from), &Carrier::Socket(to));
+        let mut way = Way::new(b"lead ".to_vec(), b"early ");
+        let (mut said, mut heard) = (b"lead early ".to_vec(), Vec::new());
+        let mut waited = 0;
+        for (number, len) in pieces.enumerate() {
+            let piece: Vec<u8> = (0..len).map(|at| (at * 7 + number) as u8).collect();
+            said.extend_from_slice(&piece);
+            let mut left = &piece[..];
+            while !left.is_empty() {
+                let count = poll_fn(|cx| source.poll_write(cx, left)).await.unwrap();
+                left = &left[count..];
+                tokio::task::yield_now().await;
+                while step(&mut way, &context, ends).await {
+                    waited += 1;
+                    let mut room = [0; 1 << 16];
+                    let count = poll_fn(|cx| sink.poll_read(cx, &mut room)).await.unwrap();
+                    heard.extend_from_slice(&room[..count]);
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        assert!(waited > 0, "the sink was never full");
+        assert!(way.in_hand.is_none());
+        assert_eq!(way.progress(), 2 * said.len() as u64 - 5);
+        assert_eq!(way.payload(), said.len() as u64 - 5);
+        while heard.len() < said.len() {
+            let mut room = [0; 1 << 16];
+            let count = poll_fn(|cx| sink.poll_read(cx, &mut room)).await.unwrap();
+            heard.extend_from_slice(&room[..count]);
+        }
+        (said, heard)
+    }
+
+    #[test]
+    fn short_messages_that_find_no_room_arrive_in_order() {
+        let (said, heard) = runtime().unwrap().block_on(pass((0..2000).map(|_| 1000)));
+        assert!(said == heard);
+    }
+
+    #[test]
+    fn messages_of_every_length_arrive_in_order() {
+        let lengths = [1, SHORT - 1, SHORT, SHORT + 1, BUFFER_SIZE, 100_000, 3];
+        let all = (0..20).flat_map(move |_| lengths);
+        let (said, heard) = runtime().unwrap().block_on(pass(all));
+        assert!(said == heard);
+    }
 }
