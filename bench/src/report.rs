@@ -77,7 +77,7 @@ impl<'a> Report<'a> {
         println!("\n## {}: {}\n", scenario.name, scenario.about);
         self.failed |= rows.iter().any(|row| row.failure.is_some());
         if scenario.load.is_idle() {
-            print_idle(&rows);
+            self.print_idle(scenario, &rows);
         } else {
             self.print_requests(scenario, &rows);
         }
@@ -141,6 +141,37 @@ impl<'a> Report<'a> {
                     row.variant.name(),
                     (spread(row) - 1.0) * 100.0
                 ));
+            }
+        }
+    }
+
+    fn print_idle(&mut self, scenario: &Scenario, rows: &[Row]) {
+        println!(
+            "| peer | RSS MiB after start | PSS MiB after start | bytes each | connections | errors |"
+        );
+        println!("|---|---|---|---|---|---|");
+        let mebibytes = |bytes: u64| bytes as f64 / (1 << 20) as f64;
+        for row in rows {
+            let name = row.variant.name();
+            let failure = row.failure.as_deref().unwrap_or("none");
+            let Some(idle) = &row.idle else {
+                println!("| {name} | - | - | - | - | {failure} |");
+                continue;
+            };
+            println!(
+                "| {name} | {:.1} | {:.1} | {:.0} | {} | {failure} |",
+                mebibytes(idle.start.resident),
+                mebibytes(idle.start.proportional),
+                idle.bytes_each,
+                idle.connections,
+            );
+            let max = scenario.load.memory_max().filter(|_| !row.variant.is_control());
+            if let Some(max) = max
+                && idle.bytes_each > max
+            {
+                self.failed = true;
+                self.warnings
+                    .push(format!("{}: each costs more than {max:.0} bytes", scenario.name));
             }
         }
     }
@@ -227,28 +258,6 @@ fn request_line(row: &Row, ratio: Option<f64>) -> String {
         spread(row),
         row.failure.as_deref().unwrap_or("none"),
     )
-}
-
-fn print_idle(rows: &[Row]) {
-    println!(
-        "| peer | RSS MiB after start | PSS MiB after start | bytes each | connections | errors |"
-    );
-    println!("|---|---|---|---|---|---|");
-    let mebibytes = |bytes: u64| bytes as f64 / (1 << 20) as f64;
-    for row in rows {
-        let failure = row.failure.as_deref().unwrap_or("none");
-        match &row.idle {
-            Some(idle) => println!(
-                "| {} | {:.1} | {:.1} | {:.0} | {} | {failure} |",
-                row.variant.name(),
-                mebibytes(idle.start.resident),
-                mebibytes(idle.start.proportional),
-                idle.bytes_each,
-                idle.connections,
-            ),
-            None => println!("| {} | - | - | - | - | {failure} |", row.variant.name()),
-        }
-    }
 }
 
 /// CPU per request against another row's, round by round, so that a machine that changes its speed

@@ -96,6 +96,15 @@ impl Load {
         matches!(self, Load::Idle { .. } | Load::IdleWebSockets { .. })
     }
 
+    /// Bytes of memory that each connection may cost Ravelin at most, where that is said.
+    pub(crate) fn memory_max(&self) -> Option<f64> {
+        match self {
+            Load::IdleWebSockets { .. } => Some(6.0 * 1024.0),
+            Load::Idle { tls: true, .. } => Some(24.0 * 1024.0),
+            _ => None,
+        }
+    }
+
     /// Whether upstreams speak HTTP/2, as gRPC needs.
     pub(crate) fn is_grpc(&self) -> bool {
         matches!(self, Load::Http2 { grpc: true, .. })
