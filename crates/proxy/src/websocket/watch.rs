@@ -32,7 +32,8 @@ pub(super) struct Watch {
     drain_window: Duration,
     /// When it is closed because Ravelin stops.
     drains: Option<Tick>,
-    pings: Option<Pings>,
+    /// In a box, because few WebSockets have them, and all are to cost little memory.
+    pings: Option<Box<Pings>>,
     random: u64,
 }
 
@@ -162,11 +163,9 @@ impl Watch {
             now.after(age.saturating_sub(share(most, random)))
         });
         let pinged = || Pinged { read: 0, read_at: now, pinged_at: None, was_behind: false };
-        let pings = settings.ping_interval.map(|interval| Pings {
-            interval,
-            timeout: settings.pong_timeout,
-            client: pinged(),
-            upstream: pinged(),
+        let pings = settings.ping_interval.map(|interval| {
+            let timeout = settings.pong_timeout;
+            Box::new(Pings { interval, timeout, client: pinged(), upstream: pinged() })
         });
         Self {
             idle,
